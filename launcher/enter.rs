@@ -1,0 +1,106 @@
+//! Entering: the last of the three stages. [`create`] is the sequence that security orders, one page,
+//! to be read against namespaces(7), user_namespaces(7), mount_namespaces(7) and pivot_root(2).
+//! What users order is data, [`Plan::mounts`].
+
+mod points;
+mod root;
+pub mod settle;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::error::{Explain, Result};
+use crate::plan::Plan;
+use crate::plan::environment::Edit;
+use crate::sys::namespaces::{self, Namespaces};
+use crate::sys::mounts;
+use root::NewRoot;
+
+/// A container that this process is in, and what was found there.
+#[derive(Debug)]
+pub struct Entered {
+    /// The container's namespaces, for others to join.
+    pub namespaces: Namespaces,
+    /// Where the command starts.
+    pub workdir: PathBuf,
+    /// All changes of the environment.
+    pub environment: Vec<Edit>,
+    /// The file to execute, if the command is known.
+    pub program: Option<PathBuf>,
+}
+
+/// Makes the container that `plan` describes and moves this process into it. The process must have
+/// one thread. After an error it is of no use any more: it may be half inside.
+///
+/// # Errors
+/// The step that failed, with its call and the kernel's answer.
+pub fn create(plan: &Plan) -> Result<Entered> {
+    let what = || format!("can't make a container of the image {}", plan.image.word);
+    let mut clock = Clock::start();
+
+    // One new user namespace, in which this process may do what follows, and a mount namespace that
+    // belongs to it. No other kind: ranks must share network, IPC and process IDs with their host.
+    namespaces::unshare_user_and_mounts().explain(what)?;
+    namespaces::write_id_maps(plan.identity.user, plan.identity.group).explain(what)?;
+    let namespaces = Namespaces::of("self").explain(what)?;
+    clock.lap("namespaces");
+
+    // Nothing mounted from here on reaches the host; unmounts of the host still reach us, so that a
+    // file system that an administrator unmounts is not held busy here.
+    mounts::receive_only().explain(what)?;
+
+    // The image, or an overlay of it, on top of "/", where no path leads to it yet.
+    let mut root = NewRoot::build(plan)?;
+    clock.lap("root");
+
+    // The mounts, in order. Sources are opened by path in this namespace, with the user's rights;
+    // destinations are opened inside the new root and mounted on by descriptor, so that no symbolic
+    // link of the image can aim a mount elsewhere.
+    for mount in &plan.mounts {
+        root.mount(mount)?;
+    }
+    root.seal().explain(what)?;
+    clock.lap("mounts");
+
+    // From here on the host is only what was bound.
+    mounts::change_root(root.tree()).explain(what)?;
+    // Set-user-ID programs of the image and of the host give nothing. The capabilities that this
+    // process has over its own namespace go away when it executes a program, unless it is root.
+    namespaces::no_new_privileges().explain(what)?;
+    clock.lap("pivot");
+
+    settle::look_around(plan, namespaces)
+}
+
+/// Joins a container that another process made: both namespaces, the working directory, and no new
+/// privileges. The process must have one thread.
+///
+/// # Errors
+/// The call that failed.
+pub fn join(namespaces: &Namespaces, workdir: &Path) -> Result<()> {
+    let what = || "can't join the container".to_owned();
+    namespaces.join().explain(what)?;
+    namespaces::change_directory(workdir)
+        .explain(|| format!("can't start in {}", workdir.display()))?;
+    namespaces::no_new_privileges().explain(what)
+}
+
+/// Says how long each step took, to whoever asked for it with `--verbose`.
+#[derive(Debug)]
+pub struct Clock {
+    last: Instant,
+}
+
+impl Clock {
+    /// Starts now.
+    pub fn start() -> Clock {
+        Clock { last: Instant::now() }
+    }
+
+    /// Tells the time since the last call.
+    pub fn lap(&mut self, step: &str) {
+        let now = Instant::now();
+        tracing::debug!("{step}: {} us", (now - self.last).as_micros());
+        self.last = now;
+    }
+}

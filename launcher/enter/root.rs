@@ -1,0 +1,154 @@
+//! The new root: the image, what makes it writable, and what is mounted in it.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use rustix::fs::OFlags;
+
+use super::points::Points;
+use crate::error::{CallError, Error, Explain, Result};
+use crate::plan::mounts::{Mount, MountSource};
+use crate::plan::{Plan, Root};
+use crate::sys::mounts::{self, Restrictions};
+use crate::sys::{self, Call};
+
+/// Room for passwd and group, in bytes; those of an image can be large.
+const TEXTS_SIZE: u64 = 16 << 20;
+
+/// The root of the container while it is being made.
+pub(super) struct NewRoot {
+    points: Points,
+    /// A file system in memory for the few files that Chariot writes itself.
+    texts: OwnedFd,
+}
+
+impl NewRoot {
+    /// Mounts what will be the root on top of `/`.
+    pub(super) fn build(plan: &Plan) -> Result<NewRoot> {
+        let image = &plan.image.path;
+        let what = || format!("can't mount the image {}", plan.image.word);
+        // Before the root: what is mounted over "/" after it would be mounted on the new root.
+        let texts = mounts::tmpfs(Some(TEXTS_SIZE), "755").explain(what)?;
+        mounts::attach_over_root(&texts).explain(what)?;
+        let tree = match &plan.root {
+            Root::ReadOnly => mounts::clone_tree(image).explain(what)?,
+            Root::Throwaway(bytes) => throwaway(image, *bytes).explain(what).map_err(|error| {
+                error.hint("can this kernel mount overlayfs in a user namespace? see `chariot check`")
+            })?,
+            Root::Kept(directory) => kept(image, directory)?,
+        };
+        let restrictions = Restrictions {
+            read_only: plan.root == Root::ReadOnly,
+            no_privilege: true,
+            private: false,
+        };
+        mounts::restrict(&tree, restrictions).explain(what)?;
+        mounts::attach_over_root(&tree).explain(what)?;
+        let points = Points::new(tree, plan.root != Root::ReadOnly).explain(what)?;
+        Ok(NewRoot { points, texts })
+    }
+
+    /// Mounts one thing.
+    pub(super) fn mount(&mut self, mount: &Mount) -> Result<()> {
+        let destination = &mount.destination;
+        let source = match &mount.source {
+            MountSource::Host(source) => source.display().to_string(),
+            MountSource::Tmpfs(_) => "a tmpfs".to_owned(),
+            MountSource::Text(_) => "a file".to_owned(),
+        };
+        let what = || format!("can't bind {source} to {}", destination.display());
+        let (tree, is_directory) = self.source(mount).explain(what)?;
+        mounts::restrict(&tree, mount.restrictions).explain(what)?;
+        let point = self.points.prepare(destination, is_directory, mount.follow, &what)?;
+        mounts::attach(&tree, &point, destination).explain(what)?;
+        if matches!(mount.source, MountSource::Tmpfs(_)) {
+            self.points.own(&tree).explain(what)?;
+        }
+        Ok(())
+    }
+
+    /// The tree to mount, and whether it is a directory.
+    fn source(&self, mount: &Mount) -> Call<(OwnedFd, bool)> {
+        match &mount.source {
+            MountSource::Host(path) => {
+                let tree = mounts::clone_tree(path)?;
+                let is_directory = is_directory(&tree);
+                Ok((tree, is_directory))
+            }
+            MountSource::Tmpfs(size) => {
+                let is_tmp = mount.destination == Path::new("/tmp");
+                Ok((mounts::tmpfs(*size, if is_tmp { "1777" } else { "755" })?, true))
+            }
+            MountSource::Text(text) => Ok((self.text(&mount.destination, text)?, false)),
+        }
+    }
+
+    /// A read-only file with this text, in a file system that nobody else sees.
+    fn text(&self, destination: &Path, text: &str) -> Call<OwnedFd> {
+        let name = PathBuf::from(destination.to_string_lossy().replace('/', "_"));
+        let file = mounts::make_file(&self.texts, &name)?;
+        File::from(file).write_all(text.as_bytes()).map_err(|error| {
+            let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+            CallError::new(format!("write(\"{}\")", destination.display()), errno)
+        })?;
+        let tree = mounts::clone_entry(&self.texts, &name)?;
+        let read_only = Restrictions { read_only: true, ..Restrictions::default() };
+        mounts::restrict(&tree, read_only)?;
+        Ok(tree)
+    }
+
+    /// Makes what was mounted to hold mount points as read-only as the image is.
+    pub(super) fn seal(&self) -> Call<()> {
+        self.points.seal()
+    }
+
+    /// The root directory.
+    pub(super) fn tree(&self) -> BorrowedFd<'_> {
+        self.points.root()
+    }
+}
+
+fn is_directory(file: impl AsFd) -> bool {
+    let data = rustix::fs::fstat(file);
+    data.is_ok_and(|data| rustix::fs::FileType::from_raw_mode(data.st_mode).is_dir())
+}
+
+/// An overlay whose changes live in memory and go away with the container.
+fn throwaway(image: &Path, bytes: u64) -> Call<OwnedFd> {
+    let memory = mounts::tmpfs(Some(bytes), "755")?;
+    // overlayfs takes only layers that are mounted in this namespace.
+    mounts::attach_over_root(&memory)?;
+    overlay(image, &memory, false)
+}
+
+/// An overlay whose changes stay in a directory of the user's.
+fn kept(image: &Path, directory: &Path) -> Result<OwnedFd> {
+    let name = directory.display();
+    let what = || format!("can't keep changes in {name}");
+    let opened = sys::open(directory, OFlags::PATH | OFlags::DIRECTORY).explain(what)?;
+    overlay(image, &opened, true).map_err(|error| {
+        let hint = match error.errno() {
+            Errno::EBUSY => "another container is using it; give each container its own directory",
+            Errno::ESTALE => "its changes were made to another image; take an empty directory",
+            Errno::EACCES | Errno::EROFS => "you need permission to write there",
+            _ => "overlayfs needs a local file system there, such as ext4, xfs or tmpfs",
+        };
+        Error::new(format!("{}: {error}", what())).hint(hint)
+    })
+}
+
+/// `directory` gets two sub-directories: `upper` with the changes, and `work` for the kernel.
+fn overlay(image: &Path, directory: impl AsFd, keep: bool) -> Call<OwnedFd> {
+    let layer = |name: &str| {
+        let name = Path::new(name);
+        match mounts::make_directory(directory.as_fd(), name) {
+            Err(error) if error.errno() != Errno::EEXIST => Err(error),
+            _ => sys::open_in_root(directory.as_fd(), name, OFlags::PATH | OFlags::DIRECTORY),
+        }
+    };
+    let lower = sys::open(image, OFlags::PATH | OFlags::DIRECTORY)?;
+    mounts::overlay(lower, layer("upper")?, layer("work")?, keep)
+}

@@ -1,0 +1,201 @@
+//! Looking around inside: what can be known only there. Where the command starts, which file it is,
+//! whether the home directory is visible.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
+
+use super::Entered;
+use crate::error::{Error, Exit, Explain, Result};
+use crate::host::{self, Environment};
+use crate::plan::environment::{apply, settle};
+use crate::plan::{Plan, Workdir};
+use crate::sys::namespaces::{Namespaces, change_directory};
+
+/// Settles what the plan had to leave open.
+pub(super) fn look_around(plan: &Plan, namespaces: Namespaces) -> Result<Entered> {
+    let workdir = start_directory(&plan.workdir, &plan.image.word)?;
+    let is_root = plan.identity.user.0 == 0;
+    let is_directory = |path: &OsStr| Path::new(path).is_absolute() && Path::new(path).is_dir();
+    let mut environment = plan.environment.clone();
+    environment.extend(settle(&environment, &plan.before, is_root, is_directory));
+    let program = match plan.task.command.first() {
+        Some(command) => {
+            let now = apply(&plan.before, &environment);
+            Some(find_program(command, &now, &plan.image.word)?)
+        }
+        None => None,
+    };
+    Ok(Entered { namespaces, workdir, environment, program })
+}
+
+/// Goes to the first directory that will do.
+fn start_directory(workdir: &Workdir, image: &str) -> Result<PathBuf> {
+    if let Some(asked) = &workdir.asked {
+        let directory = &asked.value;
+        change_directory(directory)
+            .explain(|| format!("can't start in {}", directory.display()))
+            .map_err(|error| {
+                error.hint(format!(
+                    "{}: is the directory in the image {image}, or bound into the container?",
+                    asked.origin
+                ))
+            })?;
+        return Ok(directory.clone());
+    }
+    let caller = workdir.caller.as_ref().filter(|caller| caller.is_here());
+    let candidates = caller.map(|caller| &caller.path).into_iter().chain(&workdir.image);
+    for directory in candidates {
+        if change_directory(directory).is_ok() {
+            return Ok(directory.clone());
+        }
+    }
+    let root = PathBuf::from("/");
+    change_directory(&root).explain(|| "can't start in /".into())?;
+    Ok(root)
+}
+
+/// A directory, known by what it is and not by its name alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Its name.
+    pub path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Known {
+    /// The directory that `path` leads to now.
+    pub fn new(path: &Path) -> Option<Known> {
+        Some(Known { path: path.to_owned(), identity: identity(path)? })
+    }
+
+    /// Whether its name leads to it here too, and not to another directory of that name.
+    fn is_here(&self) -> bool {
+        identity(&self.path) == Some(self.identity)
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    path.metadata().ok().filter(|data| data.is_dir()).map(|data| (data.dev(), data.ino()))
+}
+
+/// The file that a command word means, as execvp(3) finds it.
+///
+/// # Errors
+/// 127 if there is none, 126 if it cannot be executed.
+pub fn find_program(command: &OsStr, environment: &Environment, image: &str) -> Result<PathBuf> {
+    let name = command.to_string_lossy();
+    let what = format!("can't run {name}");
+    if command.as_bytes().contains(&b'/') {
+        let path = PathBuf::from(command);
+        return check(&path, &what, image).map(|()| path);
+    }
+    let search = host::find(environment, "PATH").unwrap_or_default();
+    let mut refused = None;
+    for directory in std::env::split_paths(search).filter(|_| !name.is_empty()) {
+        let path = directory.join(command);
+        match check(&path, &what, image) {
+            Ok(()) => return Ok(path),
+            // As execvp(3): a file that cannot be executed does not end the search.
+            Err(error) if error.exit_code() == Exit::CannotRun.code() => {
+                refused.get_or_insert(error);
+            }
+            Err(_) => {}
+        }
+    }
+    Err(refused.unwrap_or_else(|| {
+        Error::new(format!("{what}: not found in the image {image}"))
+            .exit(Exit::NotFound)
+            .hint(format!("PATH inside is {}", search.to_string_lossy()))
+    }))
+}
+
+fn check(path: &Path, what: &str, image: &str) -> Result<()> {
+    let data = match path.metadata() {
+        Ok(data) => data,
+        Err(error) if error.raw_os_error() == Some(Errno::EACCES as i32) => {
+            return Err(Error::new(format!("{what}: {}: Permission denied", path.display()))
+                .exit(Exit::CannotRun));
+        }
+        Err(_) => {
+            return Err(Error::new(format!("{what}: not found in the image {image}"))
+                .exit(Exit::NotFound)
+                .hint(format!("{} has to be in the image or bound into it", path.display())));
+        }
+    };
+    if data.is_dir() {
+        return Err(Error::new(format!("{what}: {} is a directory", path.display()))
+            .exit(Exit::CannotRun));
+    }
+    if let Err(errno) = access(path, AccessFlags::X_OK) {
+        let call = format!("access(\"{}\", X_OK): {}", path.display(), errno.desc());
+        return Err(Error::new(format!("{what}: {call}"))
+            .exit(Exit::CannotRun)
+            .hint(format!("chmod +x {}", path.display())));
+    }
+    check_interpreter(path, what, image)
+}
+
+/// A script whose interpreter is missing fails with the same ENOENT as a missing script.
+fn check_interpreter(path: &Path, what: &str, image: &str) -> Result<()> {
+    let mut start = [0; 256];
+    // A program that may be executed and not read is none of our business.
+    let Ok(length) = File::open(path).and_then(|mut file| file.read(&mut start)) else {
+        return Ok(());
+    };
+    let Some(line) = start[..length].strip_prefix(b"#!") else { return Ok(()) };
+    let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_start();
+    let interpreter = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+    let interpreter = Path::new(OsStr::from_bytes(interpreter));
+    if interpreter.as_os_str().is_empty() || interpreter.exists() {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "{what}: its first line asks for {}, which the image {image} does not have",
+        interpreter.display()
+    ))
+    .exit(Exit::CannotRun)
+    .hint("change the first line, or take an image that has the interpreter"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn file(directory: &Path, name: &str, text: &str, mode: u32) -> PathBuf {
+        let path = directory.join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    fn found(directory: &Path, command: &str) -> Result<PathBuf> {
+        let environment = vec![("PATH".into(), directory.into())];
+        find_program(OsStr::new(command), &environment, "img")
+    }
+
+    #[test]
+    fn what_is_missing_ends_in_127_and_what_cannot_be_run_in_126() {
+        let place = tempfile::tempdir().unwrap();
+        let here = place.path();
+        file(here, "good", "\x7fELF", 0o755);
+        file(here, "plain", "", 0o644);
+        let script = file(here, "script", "#! /nonexistent/python -u\n", 0o755);
+        assert_eq!(found(here, "good").unwrap(), here.join("good"));
+        assert_eq!(found(here, "nothing").unwrap_err().exit_code(), 127);
+        assert_eq!(found(here, "/nothing").unwrap_err().exit_code(), 127);
+        assert_eq!(found(here, "").unwrap_err().exit_code(), 127);
+        assert_eq!(found(here, here.to_str().unwrap()).unwrap_err().exit_code(), 126);
+        assert_eq!(found(here, "plain").unwrap_err().exit_code(), 126);
+        let error = found(here, script.to_str().unwrap()).unwrap_err();
+        assert_eq!(error.exit_code(), 126);
+        assert!(error.to_string().contains("/nonexistent/python, which the image img"), "{error}");
+    }
+}

@@ -1,0 +1,180 @@
+//! What the user reads when something fails: one sentence, and a hint what to do.
+
+use std::fmt;
+use std::io;
+
+use nix::errno::Errno;
+
+/// How a failed launch ends, so that a script can tell the container's failure from the program's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// The container could not be had.
+    Container = 125,
+    /// The command is there and cannot be run.
+    CannotRun = 126,
+    /// The command is not in the container.
+    NotFound = 127,
+}
+
+impl Exit {
+    /// The exit status, as wait(2) reports it.
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Container => 125,
+            Exit::CannotRun => 126,
+            Exit::NotFound => 127,
+        }
+    }
+}
+
+/// A failure as it is told to the user: what could not be done and why, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{sentence}")]
+pub struct Error {
+    sentence: String,
+    hint: Option<String>,
+    exit: Exit,
+}
+
+/// The result of everything that can fail in front of a user.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// A failure told by `sentence`: lower case, no full stop, paths as the user typed them.
+    pub fn new(sentence: impl Into<String>) -> Self {
+        Error { sentence: sentence.into(), hint: None, exit: Exit::Container }
+    }
+
+    /// The same with what the user can do. An earlier hint is kept: it was nearer to the cause.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint.get_or_insert(hint.into());
+        self
+    }
+
+    /// The same with another exit status than 125.
+    #[must_use]
+    pub fn exit(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
+
+    /// The exit status that this failure ends in.
+    pub fn exit_code(&self) -> u8 {
+        self.exit.code()
+    }
+
+    /// What to do, if there is something.
+    pub fn advice(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+/// A system call that failed, written the way strace(1) would write it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallError {
+    call: String,
+    errno: Errno,
+}
+
+impl CallError {
+    /// `call` is the call with its arguments, as strace(1) would print it.
+    pub fn new(call: impl Into<String>, errno: Errno) -> Self {
+        CallError { call: call.into(), errno }
+    }
+
+    /// What the kernel answered.
+    pub fn errno(&self) -> Errno {
+        self.errno
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}", self.call, self.errno.desc())
+    }
+}
+
+impl std::error::Error for CallError {}
+
+/// Puts in front of a failed call what it was meant to achieve.
+pub trait Explain<T> {
+    /// `what` says what could not be done: `can't bind /scratch to /mnt`.
+    fn explain(self, what: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> Explain<T> for std::result::Result<T, CallError> {
+    fn explain(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|error| {
+            let told = Error::new(format!("{}: {error}", what()));
+            match general_hint(&error) {
+                Some(hint) => told.hint(hint),
+                None => told,
+            }
+        })
+    }
+}
+
+impl<T> Explain<T> for io::Result<T> {
+    fn explain(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|error| Error::new(format!("{}: {}", what(), io_reason(&error))))
+    }
+}
+
+/// The text of an I/O error without Rust's "(os error 2)".
+pub fn io_reason(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => Errno::from_raw(number).desc().to_owned(),
+        None => error.to_string(),
+    }
+}
+
+/// Hints for answers of the kernel that mislead, whatever was being done.
+fn general_hint(error: &CallError) -> Option<&'static str> {
+    let call = error.call.split('(').next().unwrap_or_default();
+    match (call, error.errno) {
+        ("unshare", Errno::ENOSPC) => Some(
+            "user namespaces are off or used up on this machine (sysctl user.max_user_namespaces); \
+             `chariot check` says what the administrator can do",
+        ),
+        ("unshare" | "write", Errno::EPERM | Errno::EACCES) => Some(
+            "this machine does not let ordinary users make user namespaces; `chariot check` says \
+             which setting forbids it",
+        ),
+        (_, Errno::ENOSYS) => Some("Chariot needs Linux 5.14 or newer"),
+        ("move_mount" | "open_tree" | "mount" | "fsmount", Errno::ENOSPC) => {
+            Some("too many mounts for one namespace (sysctl fs.mount-max)")
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_call_reads_as_sentence_call_and_reason() {
+        let call = CallError::new("mount(\"/scratch\", \"/mnt\", MS_BIND)", Errno::ENOENT);
+        let error = Err::<(), _>(call).explain(|| "can't bind /scratch to /mnt".into()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "can't bind /scratch to /mnt: mount(\"/scratch\", \"/mnt\", MS_BIND): \
+             No such file or directory"
+        );
+        assert_eq!(error.exit_code(), 125);
+    }
+
+    #[test]
+    fn user_namespaces_used_up_are_named_as_such() {
+        let call = CallError::new("unshare(CLONE_NEWUSER)", Errno::ENOSPC);
+        let error = Err::<(), _>(call).explain(|| "can't make a container".into()).unwrap_err();
+        assert!(error.advice().unwrap().contains("user.max_user_namespaces"));
+    }
+
+    #[test]
+    fn the_hint_nearest_to_the_cause_stays() {
+        let error = Error::new("x").hint("near").hint("far");
+        assert_eq!(error.advice(), Some("near"));
+    }
+}

@@ -1,0 +1,7 @@
+//! The launcher: `chariot`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    chariot::cli::main()
+}

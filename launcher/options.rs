@@ -1,0 +1,324 @@
+//! What was asked for, wherever it was asked: `Options`, the first of the three stages.
+//!
+//! Uses of options are collected as [`Given`]s from the command line, the environment, the job and
+//! the site's file, and resolved once, when all of them are known.
+
+pub mod bind;
+pub mod given;
+pub mod size;
+pub mod table;
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use bind::Bind;
+pub use given::{Dialect, Given, Source};
+
+/// The size of `--writable` where none is given, in bytes.
+const WRITABLE_SIZE: u64 = 1 << 30;
+
+/// A value and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sourced<T> {
+    /// The value.
+    pub value: T,
+    /// Who gave it, as `chariot explain` shows it.
+    pub origin: String,
+}
+
+/// Where a variable's value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Assignment {
+    /// NAME and VALUE.
+    Variable(String, String),
+    /// A file of the host with one NAME=VALUE a line.
+    File(PathBuf),
+}
+
+/// Where the script of `sbatch` runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Batch {
+    /// In the container.
+    #[default]
+    Container,
+    /// On the host.
+    Host,
+}
+
+/// What was asked for, with every word understood.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The image as it was typed; `none` has become no image.
+    pub image: Option<Sourced<String>>,
+    /// Weakest first.
+    pub binds: Vec<Sourced<Bind>>,
+    /// Absolute.
+    pub workdir: Option<Sourced<PathBuf>>,
+    /// Weakest first.
+    pub set_env: Vec<Sourced<Assignment>>,
+    /// Globs.
+    pub unset_env: Vec<Sourced<String>>,
+    /// Names.
+    pub keep_env: Vec<String>,
+    /// Bind the home directory.
+    pub home: Option<Sourced<bool>>,
+    /// An empty /tmp.
+    pub private_tmp: Option<Sourced<bool>>,
+    /// Bytes that may be written, if any.
+    pub writable: Option<Sourced<Option<u64>>>,
+    /// Where changes persist.
+    pub overlay: Option<Sourced<PathBuf>>,
+    /// Appear as uid 0.
+    pub root: Option<Sourced<bool>>,
+    /// Where the batch script runs.
+    pub batch: Batch,
+    /// Say each step.
+    pub verbose: bool,
+}
+
+impl Options {
+    /// Understands all uses of options together, whatever order they are in.
+    ///
+    /// # Errors
+    /// A use that is malformed, or two that cannot both be had; the sentence names them as `dialect`
+    /// spells them.
+    pub fn resolve(mut givens: Vec<Given>, dialect: Dialect) -> Result<Options> {
+        givens.sort_by_key(|given| given.source);
+        let mut options = Options::default();
+        for given in &givens {
+            options.apply(given, dialect).map_err(|reason| given.refuse(dialect, &reason))?;
+        }
+        options.refuse_impossible(dialect)?;
+        Ok(options)
+    }
+
+    fn apply(&mut self, given: &Given, dialect: Dialect) -> std::result::Result<(), String> {
+        let value = given.value.as_str();
+        let origin = given.spelled(dialect);
+        match given.row.name {
+            "image" => self.image = image(value)?.map(|value| Sourced { value, origin }),
+            "bind" => {
+                // Relative sources were made absolute where they were typed; the site's have no such
+                // place and start at the root.
+                for value in bind::parse_list(value, Path::new("/"))? {
+                    push_once(&mut self.binds, value, &origin);
+                }
+            }
+            "workdir" => {
+                let value = absolute(value)?;
+                self.workdir = Some(Sourced { value, origin });
+            }
+            "set-env" => push_once(&mut self.set_env, assignment(value)?, &origin),
+            "unset-env" => push_once(&mut self.unset_env, checked_glob(value)?, &origin),
+            "keep-env" => {
+                for name in value.split(',') {
+                    self.keep_env.push(variable_name(name)?);
+                }
+            }
+            "home" => self.home = Some(Sourced { value: yes_or_no(value)?, origin }),
+            "private-tmp" => self.private_tmp = Some(Sourced { value: yes_or_no(value)?, origin }),
+            "writable" => self.writable = Some(Sourced { value: writable(value)?, origin }),
+            "overlay" => {
+                let value = absolute(value)?;
+                self.overlay = Some(Sourced { value, origin });
+            }
+            "root" => self.root = Some(Sourced { value: yes_or_no(value)?, origin }),
+            "batch" => self.batch = batch(value)?,
+            "verbose" => self.verbose = yes_or_no(value)?,
+            // A row that nothing here reads is a mistake of ours; refusing is what fails closed.
+            other => return Err(format!("{other} is not built in")),
+        }
+        Ok(())
+    }
+
+    fn refuse_impossible(&self, dialect: Dialect) -> Result<()> {
+        let writable = self.writable.as_ref().is_some_and(|writable| writable.value.is_some());
+        if let (true, Some(overlay)) = (writable, &self.overlay) {
+            let writable = dialect.option("writable");
+            return Err(Error::new(format!(
+                "{writable} throws changes away and {} keeps them; both together cannot be had",
+                overlay.origin
+            ))
+            .hint(format!("leave one out, or say {writable}=no")));
+        }
+        Ok(())
+    }
+
+    /// Whether a switch is on; off when nobody said anything.
+    pub fn on(switch: &Option<Sourced<bool>>) -> bool {
+        switch.as_ref().is_some_and(|switch| switch.value)
+    }
+}
+
+/// Keeps the last of equal values, so that Slurm may hand us an option twice.
+fn push_once<T: PartialEq>(list: &mut Vec<Sourced<T>>, value: T, origin: &str) {
+    list.retain(|earlier| earlier.value != value);
+    list.push(Sourced { value, origin: origin.to_owned() });
+}
+
+fn image(value: &str) -> std::result::Result<Option<String>, String> {
+    match value {
+        "" => Err("no image is named".into()),
+        "none" => Ok(None),
+        value => Ok(Some(value.to_owned())),
+    }
+}
+
+fn absolute(value: &str) -> std::result::Result<PathBuf, String> {
+    if value.starts_with('/') {
+        Ok(PathBuf::from(value))
+    } else {
+        Err("the directory must be absolute".into())
+    }
+}
+
+fn yes_or_no(value: &str) -> std::result::Result<bool, String> {
+    match value {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err("neither yes nor no".into()),
+    }
+}
+
+fn writable(value: &str) -> std::result::Result<Option<u64>, String> {
+    match value {
+        "yes" => Ok(Some(WRITABLE_SIZE)),
+        "no" => Ok(None),
+        text => size::parse(text).map(Some).map_err(|reason| format!("{reason}, yes or no")),
+    }
+}
+
+fn batch(value: &str) -> std::result::Result<Batch, String> {
+    match value {
+        "container" => Ok(Batch::Container),
+        "host" => Ok(Batch::Host),
+        _ => Err("neither container nor host".into()),
+    }
+}
+
+fn assignment(value: &str) -> std::result::Result<Assignment, String> {
+    match value.split_once('=') {
+        Some((name, value)) => Ok(Assignment::Variable(variable_name(name)?, value.to_owned())),
+        None if value.is_empty() => Err("no variable is named".into()),
+        None => Ok(Assignment::File(PathBuf::from(value))),
+    }
+}
+
+fn variable_name(name: &str) -> std::result::Result<String, String> {
+    if name.is_empty() {
+        return Err("a variable without a name".into());
+    }
+    if name.contains('=') {
+        return Err(format!("\"{name}\" is not the name of a variable"));
+    }
+    Ok(name.to_owned())
+}
+
+fn checked_glob(value: &str) -> std::result::Result<String, String> {
+    if value.is_empty() {
+        return Err("no variable is named".into());
+    }
+    glob::Pattern::new(value).map_err(|error| format!("not a pattern: {}", error.msg))?;
+    Ok(value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(source: Source, name: &str, value: &str) -> Given {
+        Given { row: table::find(name).unwrap(), value: value.into(), source }
+    }
+
+    fn resolve(givens: &[(Source, &str, &str)]) -> Result<Options> {
+        let givens = givens.iter().map(|(source, name, value)| given(*source, name, value));
+        Options::resolve(givens.collect(), Dialect::Launcher)
+    }
+
+    #[test]
+    fn every_row_of_the_table_is_understood() {
+        for row in table::TABLE {
+            let value = match row.name {
+                "batch" => "host",
+                "writable" | "home" | "private-tmp" | "root" | "verbose" => "yes",
+                _ => "/x",
+            };
+            resolve(&[(Source::Typed, row.name, value)]).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_strongest_word_counts_whatever_order_they_come_in() {
+        let options = resolve(&[
+            (Source::Typed, "workdir", "/typed"),
+            (Source::Site, "workdir", "/site"),
+            (Source::Variable, "image", "/variable"),
+            (Source::Inherited, "image", "/inherited"),
+        ])
+        .unwrap();
+        assert_eq!(options.workdir.unwrap().value, PathBuf::from("/typed"));
+        assert_eq!(options.image.unwrap().value, "/variable");
+    }
+
+    #[test]
+    fn none_turns_an_inherited_image_off() {
+        let options =
+            resolve(&[(Source::Inherited, "image", "/a"), (Source::Typed, "image", "none")]);
+        assert_eq!(options.unwrap().image, None);
+    }
+
+    #[test]
+    fn lists_add_up_with_the_strongest_last() {
+        let options = resolve(&[
+            (Source::Typed, "set-env", "A=typed"),
+            (Source::Site, "set-env", "A=site"),
+            (Source::Typed, "set-env", "B=two"),
+        ])
+        .unwrap();
+        let names: Vec<_> = options.set_env.iter().map(|given| given.value.clone()).collect();
+        let variable = |name: &str, value: &str| Assignment::Variable(name.into(), value.into());
+        assert_eq!(
+            names,
+            [variable("A", "site"), variable("A", "typed"), variable("B", "two")]
+        );
+    }
+
+    #[test]
+    fn an_option_that_slurm_hands_over_twice_counts_once() {
+        let options =
+            resolve(&[(Source::Typed, "bind", "/a:/b"), (Source::Typed, "bind", "/a:/b")]);
+        assert_eq!(options.unwrap().binds.len(), 1);
+    }
+
+    #[test]
+    fn a_switch_can_be_turned_off_again() {
+        let options = resolve(&[(Source::Site, "home", "yes"), (Source::Typed, "home", "no")]);
+        assert!(!Options::on(&options.unwrap().home));
+    }
+
+    #[test]
+    fn malformed_values_are_refused_with_option_text_and_reason() {
+        for (name, value, expected) in [
+            ("workdir", "tmp", "--workdir=tmp: the directory must be absolute"),
+            ("home", "maybe", "--home=maybe: neither yes nor no"),
+            ("bind", ":/x", "--bind=:/x: no source in \":/x\""),
+            ("set-env", "=x", "--set-env==x: a variable without a name"),
+            ("image", "", "--image=: no image is named"),
+            ("batch", "node", "--batch=node: neither container nor host"),
+            ("unset-env", "[", "--unset-env=[: not a pattern"),
+            ("writable", "big", "--writable=big: \"big\" is not a size"),
+            ("keep-env", "A,,B", "--keep-env=A,,B: a variable without a name"),
+        ] {
+            let error = resolve(&[(Source::Typed, name, value)]).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn writable_and_overlay_exclude_each_other_unless_one_is_off() {
+        let both = [(Source::Typed, "writable", "yes"), (Source::Typed, "overlay", "/o")];
+        assert!(resolve(&both).is_err());
+        let off = [(Source::Typed, "writable", "no"), (Source::Typed, "overlay", "/o")];
+        assert!(resolve(&off).is_ok());
+    }
+}

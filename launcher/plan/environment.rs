@@ -1,0 +1,320 @@
+//! The variables that the command sees: the host's, then the image's, then what was asked for.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use crate::error::{Error, Explain, Result};
+use crate::host::{self, Environment, Host};
+use crate::image::{Image, metadata};
+use crate::options::{Assignment, Options, Sourced};
+
+/// Set inside, so that a program can tell; its value is the image as it was named.
+pub const RUNNING: &str = "CH_RUNNING";
+
+/// Where programs are looked for if nobody says.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The host's libraries are built for the host's libc: preloading them inside breaks every program.
+const STAYS_OUTSIDE: [&str; 2] = ["LD_PRELOAD", "LD_LIBRARY_PATH"];
+
+/// One change of the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// The variable.
+    pub name: OsString,
+    /// Its new value, or that it goes away.
+    pub value: Option<OsString>,
+    /// Who wanted this, as `chariot explain` shows it.
+    pub origin: String,
+}
+
+impl Edit {
+    /// A variable that is set.
+    pub fn set(name: impl Into<OsString>, value: impl Into<OsString>, origin: &str) -> Edit {
+        Edit { name: name.into(), value: Some(value.into()), origin: origin.to_owned() }
+    }
+
+    /// A variable that is removed.
+    pub fn unset(name: impl Into<OsString>, origin: &str) -> Edit {
+        Edit { name: name.into(), value: None, origin: origin.to_owned() }
+    }
+}
+
+/// The environment after all edits.
+pub fn apply(environment: &Environment, edits: &[Edit]) -> Environment {
+    let mut result = environment.clone();
+    for edit in edits {
+        result.retain(|(name, _)| *name != edit.name);
+        if let Some(value) = &edit.value {
+            result.push((edit.name.clone(), value.clone()));
+        }
+    }
+    result
+}
+
+/// Decides what changes, in order; a later edit of a variable replaces an earlier one.
+///
+/// # Errors
+/// A file of assignments that cannot be read.
+pub(super) fn plan(options: &Options, host: &Host, image: &Image) -> Result<Vec<Edit>> {
+    let assigned = assigned(&options.set_env)?;
+    Ok(decide(options, &host.environment, &image.word, &image.metadata, &assigned))
+}
+
+/// The same from facts alone. `assigned` is what [`assigned`] read.
+pub(crate) fn decide(
+    options: &Options,
+    environment: &Environment,
+    word: &str,
+    metadata: &metadata::Metadata,
+    assigned: &[Assigned],
+) -> Vec<Edit> {
+    let has = |name: &str| host::find(environment, name).is_some();
+    let kept = |name: &str| options.keep_env.iter().any(|kept| kept == name);
+    let mut edits = Vec::new();
+    for name in STAYS_OUTSIDE {
+        if has(name) && !kept(name) {
+            edits.push(Edit::unset(name, "the host's libraries stay outside"));
+        }
+    }
+    for (name, value) in &metadata.environment {
+        if !(belongs_to_task(name) || kept(name) && has(name)) {
+            edits.push(Edit::set(name, value, metadata.environment_from));
+        }
+    }
+    for glob in &options.unset_env {
+        edits.extend(unset(glob, &apply(environment, &edits)));
+    }
+    for (name, value, origin) in assigned {
+        edits.push(Edit::set(name, value, origin));
+    }
+    edits.extend(path(&apply(environment, &edits)));
+    edits.push(Edit::set(RUNNING, word, "so that programs can tell"));
+    last_word_only(edits)
+}
+
+/// Variables that Slurm gives each task, or that name what a task was given; an image that sets them
+/// would make every rank the same rank.
+fn belongs_to_task(name: &str) -> bool {
+    const NAMES: [&str; 5] = [
+        "CUDA_VISIBLE_DEVICES",
+        "ROCR_VISIBLE_DEVICES",
+        "ZE_AFFINITY_MASK",
+        "DISPLAY",
+        "XAUTHORITY",
+    ];
+    name.starts_with("SLURM_") || name.starts_with("PMI") || NAMES.contains(&name)
+}
+
+fn unset(glob: &Sourced<String>, environment: &Environment) -> Vec<Edit> {
+    let Ok(pattern) = glob::Pattern::new(&glob.value) else { return Vec::new() };
+    environment
+        .iter()
+        .filter(|(name, _)| pattern.matches(&name.to_string_lossy()))
+        .map(|(name, _)| Edit::unset(name, &glob.origin))
+        .collect()
+}
+
+/// `PATH` never lacks /bin: an image for which the host's PATH makes no sense could not even run sh.
+fn path(environment: &Environment) -> Option<Edit> {
+    let origin = "PATH always has /bin";
+    let Some(path) = host::find(environment, "PATH").filter(|path| !path.is_empty()) else {
+        return Some(Edit::set("PATH", PATH, origin));
+    };
+    if std::env::split_paths(path).any(|directory| directory == Path::new("/bin")) {
+        return None;
+    }
+    let mut longer = path.to_owned();
+    longer.push(":/bin");
+    Some(Edit::set("PATH", longer, origin))
+}
+
+/// A name, a value, and who wanted it.
+pub(crate) type Assigned = (String, String, String);
+
+/// The variables of `--set-env`, those of files read.
+///
+/// # Errors
+/// A file that cannot be read or understood.
+pub(crate) fn assigned(given: &[Sourced<Assignment>]) -> Result<Vec<Assigned>> {
+    let mut assigned = Vec::new();
+    for Sourced { value, origin } in given {
+        match value {
+            Assignment::Variable(name, value) => {
+                assigned.push((name.clone(), value.clone(), origin.clone()));
+            }
+            Assignment::File(path) => {
+                let what = || format!("can't set variables from {}", path.display());
+                let text = std::fs::read(path).explain(what)?;
+                let variables = metadata::assignments(&text).map_err(|(line, reason)| {
+                    Error::new(format!("{}: line {line}: {reason}", what()))
+                        .hint("the file has one NAME=VALUE a line")
+                })?;
+                let origin = format!("{origin}={}", path.display());
+                assigned.extend(variables.into_iter().map(|(a, b)| (a, b, origin.clone())));
+            }
+        }
+    }
+    Ok(assigned)
+}
+
+fn last_word_only(edits: Vec<Edit>) -> Vec<Edit> {
+    let mut result: Vec<Edit> = Vec::new();
+    for edit in edits {
+        result.retain(|earlier| earlier.name != edit.name);
+        result.push(edit);
+    }
+    result
+}
+
+/// What follows from looking around inside: HOME and TMPDIR must be directories that exist, unless
+/// somebody asked for that value.
+pub fn settle(
+    plan: &[Edit],
+    before: &Environment,
+    is_root: bool,
+    is_directory: impl Fn(&OsStr) -> bool,
+) -> Vec<Edit> {
+    let mut edits = Vec::new();
+    let asked = |name: &str| {
+        plan.iter().any(|edit| edit.name == name && edit.origin.contains("set-env"))
+    };
+    let now = apply(before, plan);
+    let visible = |name: &str| host::find(&now, name).is_some_and(&is_directory);
+    if !asked("HOME") && !visible("HOME") {
+        let root_home = is_root && is_directory(OsStr::new("/root"));
+        let home = if root_home { "/root" } else { "/" };
+        edits.push(Edit::set("HOME", home, "the home directory is not visible inside"));
+    }
+    if !asked("TMPDIR") && host::find(&now, "TMPDIR").is_some() && !visible("TMPDIR") {
+        edits.push(Edit::set("TMPDIR", "/tmp", "the host's TMPDIR is not visible inside"));
+    }
+    edits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::{Dialect, Given, Source, table};
+
+    fn options(givens: &[(&str, &str)]) -> Options {
+        let given = |(name, value): &(&str, &str)| Given {
+            row: table::find(name).unwrap(),
+            value: (*value).into(),
+            source: Source::Typed,
+        };
+        Options::resolve(givens.iter().map(given).collect(), Dialect::Launcher).unwrap()
+    }
+
+    fn environment(pairs: &[(&str, &str)]) -> Environment {
+        pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+    }
+
+    fn seen(
+        givens: &[(&str, &str)],
+        host: &[(&str, &str)],
+        image: &[(&str, &str)],
+    ) -> Vec<(String, String)> {
+        let options = options(givens);
+        let metadata = metadata::Metadata {
+            environment: image.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect(),
+            environment_from: "/ch/environment",
+            ..Default::default()
+        };
+        let assigned = assigned(&options.set_env).unwrap();
+        let host = environment(host);
+        let edits = decide(&options, &host, "img", &metadata, &assigned);
+        let mut seen: Vec<_> = apply(&host, &edits)
+            .iter()
+            .map(|(a, b)| (a.to_str().unwrap().into(), b.to_str().unwrap().into()))
+            .filter(|(name, _)| name != RUNNING)
+            .collect();
+        seen.sort();
+        seen
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect()
+    }
+
+    const BIN: (&str, &str) = ("PATH", "/bin");
+
+    #[test]
+    fn the_image_wins_over_the_host_and_set_env_over_both() {
+        let host = [("A", "host"), ("B", "host"), ("C", "host"), BIN];
+        let image = [("B", "image"), ("C", "image"), ("D", "image")];
+        assert_eq!(
+            seen(&[("set-env", "C=asked")], &host, &image),
+            pairs(&[("A", "host"), ("B", "image"), ("C", "asked"), ("D", "image"), BIN])
+        );
+    }
+
+    #[test]
+    fn keep_env_reverses_it_for_names_that_the_host_has() {
+        let image = [("A", "image"), ("B", "image")];
+        assert_eq!(
+            seen(&[("keep-env", "A,B")], &[("A", "host"), BIN], &image),
+            pairs(&[("A", "host"), ("B", "image"), BIN])
+        );
+    }
+
+    #[test]
+    fn the_hosts_libraries_stay_outside_unless_kept() {
+        let host = [("LD_LIBRARY_PATH", "/h"), ("LD_PRELOAD", "x.so"), BIN];
+        assert_eq!(seen(&[], &host, &[]), pairs(&[BIN]));
+        assert_eq!(
+            seen(&[("keep-env", "LD_PRELOAD")], &host, &[]),
+            pairs(&[("LD_PRELOAD", "x.so"), BIN])
+        );
+        let image = [("LD_LIBRARY_PATH", "/image")];
+        assert_eq!(seen(&[], &host, &image), pairs(&[("LD_LIBRARY_PATH", "/image"), BIN]));
+    }
+
+    #[test]
+    fn an_image_cannot_set_what_belongs_to_a_task() {
+        let image = [
+            ("SLURM_PROCID", "0"),
+            ("PMI_FD", "3"),
+            ("PMIX_RANK", "0"),
+            ("CUDA_VISIBLE_DEVICES", "all"),
+            ("DISPLAY", ":9"),
+        ];
+        assert_eq!(
+            seen(&[], &[("SLURM_PROCID", "4"), BIN], &image),
+            pairs(&[BIN, ("SLURM_PROCID", "4")])
+        );
+    }
+
+    #[test]
+    fn unset_env_removes_what_matches_and_set_env_still_has_the_last_word() {
+        let host = [("MODULE_A", "1"), ("MODULE_B", "2"), ("OTHER", "3"), BIN];
+        assert_eq!(
+            seen(&[("unset-env", "MODULE*"), ("set-env", "MODULE_B=new")], &host, &[("MODULE_C", "x")]),
+            pairs(&[("MODULE_B", "new"), ("OTHER", "3"), BIN])
+        );
+    }
+
+    #[test]
+    fn path_is_never_without_bin() {
+        assert_eq!(seen(&[], &[], &[]), pairs(&[("PATH", PATH)]));
+        assert_eq!(seen(&[], &[("PATH", "/x:/bin2")], &[]), pairs(&[("PATH", "/x:/bin2:/bin")]));
+        assert_eq!(seen(&[], &[("PATH", "/bin:/x")], &[]), pairs(&[("PATH", "/bin:/x")]));
+    }
+
+    #[test]
+    fn home_and_tmpdir_point_to_directories_that_are_there() {
+        let host = environment(&[("HOME", "/home/ada"), ("TMPDIR", "/local/1")]);
+        let settled = |visible: &'static [&'static str], is_root| {
+            settle(&[], &host, is_root, |path| visible.iter().any(|known| path == *known))
+                .into_iter()
+                .map(|edit| (edit.name.into_string().unwrap(), edit.value.unwrap().into_string().unwrap()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(settled(&[], false), pairs(&[("HOME", "/"), ("TMPDIR", "/tmp")]));
+        assert_eq!(settled(&["/root"], true), pairs(&[("HOME", "/root"), ("TMPDIR", "/tmp")]));
+        assert_eq!(settled(&["/home/ada", "/local/1"], false), pairs(&[]));
+        let asked = [Edit::set("HOME", "/nowhere", "--set-env")];
+        let edits = settle(&asked, &host, false, |_| false);
+        assert!(edits.iter().all(|edit| edit.name != "HOME"));
+    }
+}

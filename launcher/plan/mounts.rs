@@ -1,0 +1,291 @@
+//! What is mounted in the container, in which order, and who wanted it.
+
+use std::path::{Path, PathBuf};
+
+use super::Task;
+use super::identity::Identity;
+use crate::config::Config;
+use crate::error::{Error, Result, io_reason};
+use crate::host::Host;
+use crate::image::Image;
+use crate::options::bind::{Bind, BindSource};
+use crate::options::{Options, Sourced};
+use crate::sys::mounts::Restrictions;
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountSource {
+    /// A file or directory of the host, with all that is mounted below it.
+    Host(PathBuf),
+    /// An empty file system in memory, of at most so many bytes.
+    Tmpfs(Option<u64>),
+    /// A file with this text.
+    Text(String),
+}
+
+/// One mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// What is mounted.
+    pub source: MountSource,
+    /// Where.
+    pub destination: PathBuf,
+    /// What the mount forbids.
+    pub restrictions: Restrictions,
+    /// Whether a symbolic link at the destination is followed (inside the image) or replaced.
+    /// Replaced where Chariot chose the place: /etc/localtime usually is a link to the description of
+    /// some time zone, which must stay what it is.
+    pub follow: bool,
+    /// Who wanted it, as `chariot explain` shows it.
+    pub origin: String,
+}
+
+impl Mount {
+    /// Something of Chariot's own choice, at a place of its own choice.
+    fn own(source: MountSource, destination: impl Into<PathBuf>, origin: &str) -> Mount {
+        Mount {
+            source,
+            destination: destination.into(),
+            restrictions: Restrictions::default(),
+            follow: false,
+            origin: origin.to_owned(),
+        }
+    }
+
+    /// A part of the host at its own path.
+    fn same(path: impl Into<PathBuf>, origin: &str) -> Mount {
+        let path = path.into();
+        Mount::own(MountSource::Host(path.clone()), path, origin)
+    }
+}
+
+/// The list of mounts of one container.
+pub(super) fn plan(
+    options: &Options,
+    config: &Config,
+    host: &Host,
+    image: &Image,
+    identity: &Identity,
+    task: &Task,
+) -> Result<Vec<Mount>> {
+    let mut mounts = system(Options::on(&options.private_tmp));
+    mounts.extend(files_of_etc(image));
+    mounts.push(Mount::own(
+        MountSource::Text(identity.passwd.clone()),
+        "/etc/passwd",
+        "the image's users and you",
+    ));
+    mounts.push(Mount::own(
+        MountSource::Text(identity.group_file.clone()),
+        "/etc/group",
+        "the image's groups and yours",
+    ));
+    if Options::on(&options.home) {
+        mounts.push(home(host, options)?);
+    }
+    let ordered = ordered(&options.binds)?;
+    if config.bind_cwd {
+        mounts.extend(working_directory(host, image, &mounts, &ordered));
+    }
+    mounts.extend(ordered);
+    for path in of_the_task(host, task) {
+        if shown_at_same_path(&mounts, &path.0).is_none_or(|shown| !shown) {
+            mounts.push(Mount::same(path.0, path.1));
+        }
+    }
+    refuse_new_points_on_the_host(&mounts)?;
+    Ok(mounts)
+}
+
+fn system(private_tmp: bool) -> Vec<Mount> {
+    let mut mounts: Vec<Mount> =
+        ["/dev", "/proc", "/sys"].map(|path| Mount::same(path, "every container")).into();
+    mounts.push(match private_tmp {
+        true => Mount::own(MountSource::Tmpfs(None), "/tmp", "private-tmp"),
+        false => Mount::same("/tmp", "every container"),
+    });
+    mounts
+}
+
+/// Small files in which programs look for the network, the machine and the time.
+fn files_of_etc(image: &Image) -> Vec<Mount> {
+    let names = ["/etc/hosts", "/etc/resolv.conf", "/etc/machine-id", "/etc/localtime"];
+    names
+        .into_iter()
+        .map(Path::new)
+        .filter(|path| path.is_file() && !same_link(path, image))
+        .map(|path| Mount::same(path, "every container"))
+        .collect()
+}
+
+/// Whether host and image have the same symbolic link, such as /etc/localtime for the same time
+/// zone, so that there is nothing to mount.
+fn same_link(path: &Path, image: &Image) -> bool {
+    let link = image.link(path);
+    link.is_some() && link == path.read_link().ok() && image.has(path)
+}
+
+fn home(host: &Host, options: &Options) -> Result<Mount> {
+    let home = &host.user.home;
+    let origin = options.home.as_ref().map_or("home", |home| home.origin.as_str());
+    if !home.is_dir() || home == Path::new("/") {
+        return Err(Error::new(format!(
+            "can't bind your home directory {}: it is not a directory of this machine",
+            home.display()
+        ))
+        .hint(format!("leave out {origin}")));
+    }
+    Ok(Mount { follow: true, ..Mount::same(home, origin) })
+}
+
+/// Binds of the site and the user, which must be there unless they are optional.
+fn ordered(binds: &[Sourced<Bind>]) -> Result<Vec<Mount>> {
+    let mut mounts = Vec::new();
+    for Sourced { value: bind, origin } in binds {
+        let source = match &bind.source {
+            BindSource::Tmpfs(size) => MountSource::Tmpfs(*size),
+            BindSource::Host(path) => match path.metadata() {
+                Ok(_) => MountSource::Host(path.clone()),
+                Err(_) if bind.optional => continue,
+                Err(error) => return Err(no_source(path, bind, origin, &error)),
+            },
+        };
+        mounts.push(Mount {
+            source,
+            destination: bind.destination.clone(),
+            restrictions: Restrictions {
+                read_only: bind.read_only,
+                private: bind.private,
+                no_privilege: false,
+            },
+            follow: true,
+            origin: origin.clone(),
+        });
+    }
+    Ok(mounts)
+}
+
+fn no_source(path: &Path, bind: &Bind, origin: &str, error: &std::io::Error) -> Error {
+    let (source, destination) = (path.display(), bind.destination.display());
+    Error::new(format!(
+        "can't bind {source} to {destination}: stat(\"{source}\"): {}",
+        io_reason(error)
+    ))
+    .hint(format!("{origin}: is {source} there on this node? \"optional\" skips it where it is not"))
+}
+
+/// The caller's directory at its own path, unless that would hide something of the image.
+fn working_directory(
+    host: &Host,
+    image: &Image,
+    mounts: &[Mount],
+    ordered: &[Mount],
+) -> Option<Mount> {
+    let directory = host.directory.as_deref()?;
+    if directory == Path::new("/") {
+        return None;
+    }
+    let shown = shown_at_same_path(mounts, directory);
+    let will_be_shown = shown_at_same_path(ordered, directory) == Some(true);
+    let taken = mounts.iter().any(|mount| mount.destination == directory);
+    if shown == Some(true) || will_be_shown || taken {
+        return None;
+    }
+    // Under a tmpfs the image's own contents are out of sight.
+    if shown.is_none() && image.has_own(directory) {
+        return None;
+    }
+    Some(Mount { follow: true, ..Mount::same(directory, "the directory you are in (bind_cwd)") })
+}
+
+/// Whether the container shows the host's `path` at the same path; none if no mount covers it.
+fn shown_at_same_path(mounts: &[Mount], path: &Path) -> Option<bool> {
+    let covering = mounts.iter().rev().find(|mount| path.starts_with(&mount.destination))?;
+    Some(matches!(&covering.source, MountSource::Host(source) if *source == covering.destination))
+}
+
+/// What the task's environment names on this node: PMIx's directories, X11's authority file, the
+/// batch script.
+fn of_the_task(host: &Host, task: &Task) -> Vec<(PathBuf, &'static str)> {
+    let mut paths = Vec::new();
+    for (name, value) in &host.environment {
+        let name = name.to_string_lossy();
+        let origin = match name.as_ref() {
+            "XAUTHORITY" => "XAUTHORITY",
+            name if name.starts_with("PMIX_") && name.ends_with("DIR") => "PMIx",
+            _ => continue,
+        };
+        let path = PathBuf::from(value);
+        if path.is_absolute() && path != Path::new("/") && path.exists() {
+            paths.push((path, origin));
+        }
+    }
+    paths.sort();
+    paths.dedup();
+    paths.extend(task.script.iter().map(|script| (script.clone(), "the batch script")));
+    paths
+}
+
+/// A mount point that would have to be made below a bind would be made on the host.
+fn refuse_new_points_on_the_host(mounts: &[Mount]) -> Result<()> {
+    for (index, mount) in mounts.iter().enumerate() {
+        let below = mounts[..index].iter().rev().find(|earlier| {
+            mount.destination != earlier.destination
+                && mount.destination.starts_with(&earlier.destination)
+        });
+        let Some(Mount { source: MountSource::Host(source), destination, .. }) = below else {
+            continue;
+        };
+        let rest = mount.destination.strip_prefix(destination).unwrap_or(Path::new(""));
+        if !source.join(rest).exists() {
+            return Err(under_a_bind(&mount.destination, destination, &source.join(rest)));
+        }
+    }
+    Ok(())
+}
+
+/// The refusal of a mount point below a bind.
+pub(crate) fn under_a_bind(point: &Path, bind: &Path, on_host: &Path) -> Error {
+    Error::new(format!(
+        "can't mount on {}: it would have to be made on the host, since {} is bound from there",
+        point.display(),
+        bind.display()
+    ))
+    .hint(format!("make {} first, or choose another destination", on_host.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bind(source: &str, destination: &str) -> Mount {
+        Mount::own(MountSource::Host(source.into()), destination, "test")
+    }
+
+    #[test]
+    fn a_directory_is_shown_only_if_its_own_path_leads_to_it() {
+        let mounts = [bind("/tmp", "/tmp"), bind("/data", "/scratch")];
+        assert_eq!(shown_at_same_path(&mounts, Path::new("/tmp/x")), Some(true));
+        assert_eq!(shown_at_same_path(&mounts, Path::new("/scratch/x")), Some(false));
+        assert_eq!(shown_at_same_path(&mounts, Path::new("/scratch2")), None);
+    }
+
+    #[test]
+    fn a_mount_point_that_would_be_made_on_the_host_is_refused() {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::create_dir(place.path().join("there")).unwrap();
+        let host = place.path().to_str().unwrap();
+        let good = [bind(host, "/mnt"), bind("/etc", "/mnt/there")];
+        assert_eq!(refuse_new_points_on_the_host(&good), Ok(()));
+        let bad = [bind(host, "/mnt"), bind("/etc", "/mnt/new")];
+        let error = refuse_new_points_on_the_host(&bad).unwrap_err();
+        assert!(error.to_string().contains("can't mount on /mnt/new"), "{error}");
+        assert!(error.advice().unwrap().contains("there") || error.advice().unwrap().contains("new"));
+    }
+
+    #[test]
+    fn a_tmpfs_takes_new_mount_points() {
+        let tmpfs = Mount::own(MountSource::Tmpfs(None), "/tmp", "test");
+        assert_eq!(refuse_new_points_on_the_host(&[tmpfs, bind("/etc", "/tmp/new")]), Ok(()));
+    }
+}

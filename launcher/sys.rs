@@ -1,0 +1,85 @@
+//! Every system call that Chariot makes beyond the standard library's, and the only place of the
+//! library that may be `unsafe`.
+//!
+//! A wrapper exists so that its error reads as strace(1) would print the call, and so that file
+//! descriptors are close-on-exec without anybody thinking of it.
+
+#![allow(unsafe_code, reason = "this is the module that makes system calls")]
+
+pub mod mounts;
+pub mod namespaces;
+pub mod process;
+pub mod sharing;
+
+use std::fmt::Display;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use crate::error::CallError;
+
+/// The result of a system call.
+pub type Call<T> = std::result::Result<T, CallError>;
+
+/// Gives an errno the text of its call.
+fn called<T>(result: nix::Result<T>, call: impl FnOnce() -> String) -> Call<T> {
+    result.map_err(|errno| CallError::new(call(), errno))
+}
+
+/// The same for rustix, which has an errno type of its own.
+fn rustix_called<T>(result: rustix::io::Result<T>, call: impl FnOnce() -> String) -> Call<T> {
+    result.map_err(|errno| CallError::new(call(), Errno::from_raw(errno.raw_os_error())))
+}
+
+/// A path as strace(1) quotes it.
+fn quoted(path: &Path) -> impl Display + '_ {
+    format!("\"{}\"", path.display())
+}
+
+/// `openat2(root, path, {flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS})`, openat2(2): opens a path
+/// inside an image. Whatever symbolic links the image has, the result lies below `root`.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn open_in_root(root: impl AsFd, path: &Path, flags: rustix::fs::OFlags) -> Call<OwnedFd> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    // EAGAIN means that a rename or mount happened meanwhile; openat2(2) asks to try again.
+    for _ in 0..32 {
+        match openat2(root.as_fd(), path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            Err(rustix::io::Errno::AGAIN) => continue,
+            result => return rustix_called(result, || format!("openat2({})", quoted(path))),
+        }
+    }
+    Err(CallError::new(format!("openat2({})", quoted(path)), Errno::EAGAIN))
+}
+
+/// `open(path, flags | O_CLOEXEC)`, open(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn open(path: &Path, flags: rustix::fs::OFlags) -> Call<OwnedFd> {
+    let flags = flags | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NOCTTY;
+    let result = rustix::fs::open(path, flags, rustix::fs::Mode::empty());
+    rustix_called(result, || format!("open({})", quoted(path)))
+}
+
+/// The number of the mount that an open file lies on: `statx(fd, STATX_MNT_ID)`, statx(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn mount_of(file: impl AsFd) -> Call<u64> {
+    use rustix::fs::{AtFlags, StatxFlags, statx};
+    let result = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID);
+    rustix_called(result, || "statx(STATX_MNT_ID)".into()).map(|data| data.stx_mnt_id)
+}
+
+/// `memfd_create(name, MFD_CLOEXEC)`, memfd_create(2): a file that has no name anywhere.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn memory_file(name: &std::ffi::CStr) -> Call<OwnedFd> {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    called(memfd_create(name, MFdFlags::MFD_CLOEXEC), || format!("memfd_create({name:?})"))
+}

@@ -1,0 +1,102 @@
+//! Namespaces: making them, joining them, and what a process may do inside.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+
+use super::{Call, called, quoted};
+use crate::error::CallError;
+
+/// `unshare(CLONE_NEWUSER|CLONE_NEWNS)`, unshare(2): this process alone in a new user namespace and a
+/// mount namespace that belongs to it. The process must have one thread.
+///
+/// # Errors
+/// The kernel's answer; EPERM, ENOSPC and EACCES are what sites turn user namespaces off with.
+pub fn unshare_user_and_mounts() -> Call<()> {
+    called(nix::sched::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS), || {
+        "unshare(CLONE_NEWUSER|CLONE_NEWNS)".into()
+    })
+}
+
+/// Writes the one line of each map that an ordinary user may write, user_namespaces(7). `setgroups`
+/// must be denied first, or the kernel refuses the group map: dropping a group could otherwise open
+/// a file that the group is forbidden.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn write_id_maps(user: (u32, u32), group: (u32, u32)) -> Call<()> {
+    write("/proc/self/setgroups", "deny")?;
+    write("/proc/self/uid_map", &format!("{} {} 1", user.0, user.1))?;
+    write("/proc/self/gid_map", &format!("{} {} 1", group.0, group.1))
+}
+
+fn write(path: &str, text: &str) -> Call<()> {
+    fs::write(path, text).map_err(|error| {
+        let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+        CallError::new(format!("write(\"{path}\", \"{text}\")"), errno)
+    })
+}
+
+/// The two namespaces of a container, held open.
+#[derive(Debug)]
+pub struct Namespaces {
+    /// The user namespace.
+    pub user: OwnedFd,
+    /// The mount namespace.
+    pub mount: OwnedFd,
+}
+
+impl Namespaces {
+    /// Those of a process: `self` or a number, proc_pid_ns(5).
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn of(process: &str) -> Call<Namespaces> {
+        let open = |name: &str| {
+            let path = PathBuf::from(format!("/proc/{process}/ns/{name}"));
+            super::open(&path, rustix::fs::OFlags::RDONLY)
+        };
+        Ok(Namespaces { user: open("user")?, mount: open("mnt")? })
+    }
+
+    /// Enters them: `setns(user, CLONE_NEWUSER)`, `setns(mount, CLONE_NEWNS)`, setns(2). The user
+    /// namespace first: it gives the right to enter the other. Root and working directory become
+    /// the container's root.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn join(&self) -> Call<()> {
+        let join = |namespace: &OwnedFd, flag, name| {
+            called(nix::sched::setns(namespace.as_fd(), flag), || format!("setns({name})"))
+        };
+        join(&self.user, CloneFlags::CLONE_NEWUSER, "CLONE_NEWUSER")?;
+        join(&self.mount, CloneFlags::CLONE_NEWNS, "CLONE_NEWNS")
+    }
+}
+
+/// `prctl(PR_SET_NO_NEW_PRIVS, 1)`, PR_SET_NO_NEW_PRIVS(2const): no program that this process
+/// executes, now or later, gains anything by set-user-ID bits or file capabilities.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn no_new_privileges() -> Call<()> {
+    called(nix::sys::prctl::set_no_new_privs(), || "prctl(PR_SET_NO_NEW_PRIVS)".into())
+}
+
+/// `chdir(path)`, chdir(2), and a look whether the kernel still shows a path for it: a directory
+/// outside the root would be a way out of the container.
+///
+/// # Errors
+/// The kernel's answer; ENOENT for a directory outside the root.
+pub fn change_directory(path: &Path) -> Call<()> {
+    let call = || format!("chdir({})", quoted(path));
+    called(nix::unistd::chdir(path), call)?;
+    match nix::unistd::getcwd() {
+        Ok(here) if here.is_absolute() => Ok(()),
+        Ok(_) => Err(CallError::new(call(), Errno::ENOENT)),
+        Err(errno) => Err(CallError::new(call(), errno)),
+    }
+}

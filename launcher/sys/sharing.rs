@@ -1,0 +1,275 @@
+//! Where the tasks of a step on one node meet: a page of memory that they share, and a socket that
+//! holds the container's namespaces.
+//!
+//! Both are made once, before the tasks are forked. The first task to take the lock makes the
+//! container; its namespaces are sent into the socket as one message that nobody ever takes out:
+//! every task looks at it (`MSG_PEEK`) and gets descriptors of its own. So no process has to stay
+//! alive for the container's sake, and no name exists that another user could find. The kernel
+//! drops the message, and with it the last hold on the namespaces, when slurmstepd ends.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::errno::Errno;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg, socketpair,
+};
+
+use super::namespaces::Namespaces;
+use super::{Call, called};
+use crate::error::CallError;
+
+/// How far the container of this step and node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Nobody has made it yet.
+    Missing,
+    /// It can be joined.
+    Ready,
+    /// It cannot be had, and the user has been told; tasks end with this status.
+    Failed(u8),
+}
+
+#[repr(C)]
+struct Page {
+    lock: libc::pthread_mutex_t,
+    state: AtomicU32,
+}
+
+const READY: u32 = 0x100;
+const FAILED: u32 = 0x200;
+
+/// The meeting place of a step's tasks on this node.
+#[derive(Debug)]
+pub struct MeetingPlace {
+    page: NonNull<Page>,
+    sender: OwnedFd,
+    receiver: OwnedFd,
+}
+
+// SAFETY: the page is only reached through a process-shared mutex and an atomic, which are made for
+// use from several threads, and is never unmapped.
+unsafe impl Send for MeetingPlace {}
+// SAFETY: as above; all methods take &self.
+unsafe impl Sync for MeetingPlace {}
+
+impl MeetingPlace {
+    /// Makes one: mmap(2) of a shared page, and socketpair(2). To be called before the tasks are
+    /// forked. The page lives as long as the process.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn new() -> Call<MeetingPlace> {
+        let kind = SockType::SeqPacket;
+        let (sender, receiver) =
+            called(socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC), || {
+                "socketpair(AF_UNIX, SOCK_SEQPACKET)".into()
+            })?;
+        Ok(MeetingPlace { page: map_page()?, sender, receiver })
+    }
+
+    /// How far the container is.
+    pub fn state(&self) -> State {
+        // SAFETY: the page is mapped, aligned and initialised for the life of the process.
+        let page = unsafe { self.page.as_ref() };
+        match page.state.load(Ordering::Acquire) {
+            0 => State::Missing,
+            READY => State::Ready,
+            failed => State::Failed((failed & 0xff).try_into().unwrap_or(125)),
+        }
+    }
+
+    /// Tells the other tasks.
+    pub fn publish(&self, state: State) {
+        let value = match state {
+            State::Missing => 0,
+            State::Ready => READY,
+            State::Failed(code) => FAILED | u32::from(code),
+        };
+        // SAFETY: the page is mapped, aligned and initialised for the life of the process.
+        let page = unsafe { self.page.as_ref() };
+        page.state.store(value, Ordering::Release);
+    }
+
+    /// Takes the lock, pthread_mutex_timedlock(3). A task that died holding it gives it up: the
+    /// mutex is robust, pthread_mutexattr_setrobust(3).
+    ///
+    /// # Errors
+    /// ETIMEDOUT after `patience`.
+    pub fn lock(&self, patience: Duration) -> Call<Held<'_>> {
+        let deadline = SystemTime::now() + patience;
+        let since = deadline.duration_since(UNIX_EPOCH).unwrap_or_default();
+        // SAFETY: timespec is plain data, for which all-zero is a value.
+        let mut when: libc::timespec = unsafe { MaybeUninit::zeroed().assume_init() };
+        when.tv_sec = since.as_secs().try_into().unwrap_or(libc::time_t::MAX);
+        when.tv_nsec = since.subsec_nanos().into();
+        let lock = self.mutex();
+        // SAFETY: the mutex was initialised by `map_page` and lies in memory that stays mapped.
+        let mut result = unsafe { libc::pthread_mutex_timedlock(lock, &raw const when) };
+        if result == libc::EOWNERDEAD {
+            // SAFETY: this thread holds the mutex, in the state that this call is made for. What the
+            // mutex guards is one atomic, which is consistent at any moment.
+            result = unsafe { libc::pthread_mutex_consistent(lock) };
+        }
+        match result {
+            0 => Ok(Held { place: self }),
+            number => Err(CallError::new("pthread_mutex_timedlock()", Errno::from_raw(number))),
+        }
+    }
+
+    fn mutex(&self) -> *mut libc::pthread_mutex_t {
+        // SAFETY: the page is mapped for the life of the process; no reference to the mutex is made.
+        unsafe { &raw mut (*self.page.as_ptr()).lock }
+    }
+
+    /// The end that the container's maker sends into.
+    pub fn sender(&self) -> BorrowedFd<'_> {
+        self.sender.as_fd()
+    }
+
+    /// Looks at the message and leaves it there: `recvmsg(socket, MSG_PEEK|MSG_CMSG_CLOEXEC)`,
+    /// recvmsg(2). Gives the namespaces, and the record of what joining tasks have to do.
+    ///
+    /// # Errors
+    /// The kernel's answer, EAGAIN if nothing was sent.
+    pub fn look(&self) -> Call<(Namespaces, OwnedFd)> {
+        let files = receive(self.receiver.as_fd(), MsgFlags::MSG_PEEK)?;
+        let call = "recvmsg(SCM_RIGHTS)";
+        let [user, mount, record]: [OwnedFd; 3] =
+            files.try_into().map_err(|_| CallError::new(call, Errno::EPROTO))?;
+        Ok((Namespaces { user, mount }, record))
+    }
+}
+
+/// The lock, held until dropped.
+#[derive(Debug)]
+pub struct Held<'a> {
+    place: &'a MeetingPlace,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        // SAFETY: a `Held` exists only while this thread holds the mutex.
+        unsafe { libc::pthread_mutex_unlock(self.place.mutex()) };
+    }
+}
+
+fn map_page() -> Call<NonNull<Page>> {
+    let length = NonZeroUsize::new(size_of::<Page>()).unwrap_or(NonZeroUsize::MIN);
+    let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory in use.
+    let mapping = unsafe { mmap_anonymous(None, length, access, MapFlags::MAP_SHARED) };
+    let page = called(mapping, || "mmap(MAP_SHARED|MAP_ANONYMOUS)".into())?.cast::<Page>();
+    // The kernel zeroes the mapping, which is the atomic's first value.
+    // SAFETY: the field lies in the page just mapped, which nobody else knows yet.
+    let lock = unsafe { &raw mut (*page.as_ptr()).lock };
+    let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
+    let attributes = attributes.as_mut_ptr();
+    let mut failed = 0;
+    // SAFETY: the pointer is to memory for one attribute object.
+    failed |= unsafe { libc::pthread_mutexattr_init(attributes) };
+    // SAFETY: the attributes were initialised above.
+    failed |= unsafe {
+        libc::pthread_mutexattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED)
+    };
+    // SAFETY: the attributes were initialised above.
+    failed |= unsafe { libc::pthread_mutexattr_setrobust(attributes, libc::PTHREAD_MUTEX_ROBUST) };
+    // SAFETY: the mutex lies in memory of ours that nobody uses yet; the attributes are initialised.
+    failed |= unsafe { libc::pthread_mutex_init(lock, attributes) };
+    match failed {
+        0 => Ok(page),
+        number => Err(CallError::new("pthread_mutex_init()", Errno::from_raw(number))),
+    }
+}
+
+/// Sends descriptors as one message: `sendmsg(socket, SCM_RIGHTS)`, sendmsg(2), unix(7).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn send(socket: BorrowedFd<'_>, files: &[BorrowedFd<'_>]) -> Call<()> {
+    let numbers: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    let data = [IoSlice::new(b"c")];
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    let sent = sendmsg::<()>(socket.as_raw_fd(), &data, &rights, flags, None);
+    called(sent.map(drop), || "sendmsg(SCM_RIGHTS)".into())
+}
+
+fn receive(socket: BorrowedFd<'_>, extra: MsgFlags) -> Call<Vec<OwnedFd>> {
+    let mut byte = [0];
+    let mut data = [IoSliceMut::new(&mut byte)];
+    let mut space = nix::cmsg_space!([RawFd; 4]);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT | extra;
+    let call = || "recvmsg(SCM_RIGHTS)".into();
+    let message =
+        called(recvmsg::<()>(socket.as_raw_fd(), &mut data, Some(&mut space), flags), call)?;
+    let mut files = Vec::new();
+    for rights in called(message.cmsgs(), call)? {
+        if let ControlMessageOwned::ScmRights(numbers) = rights {
+            // SAFETY: the kernel has just made these descriptors for this process; nobody else
+            // knows their numbers.
+            files.extend(numbers.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_can_look_at_the_namespaces_and_none_takes_them_away() {
+        let place = MeetingPlace::new().unwrap();
+        assert_eq!(place.look().unwrap_err().errno(), Errno::EAGAIN);
+        let own = Namespaces::of("self").unwrap();
+        let record = crate::sys::memory_file(c"record").unwrap();
+        send(place.sender(), &[own.user.as_fd(), own.mount.as_fd(), record.as_fd()]).unwrap();
+        drop((own, record));
+        for _ in 0..3 {
+            place.look().unwrap();
+        }
+    }
+
+    #[test]
+    fn the_lock_is_given_up_by_a_task_that_dies_and_waits_no_longer_than_asked() {
+        let place = MeetingPlace::new().unwrap();
+        // SAFETY: the child calls only pthread_mutex_timedlock and _exit.
+        match unsafe { nix::unistd::fork() }.unwrap() {
+            nix::unistd::ForkResult::Child => {
+                std::mem::forget(place.lock(Duration::from_secs(5)));
+                // SAFETY: _exit(2) has no conditions.
+                unsafe { libc::_exit(0) };
+            }
+            nix::unistd::ForkResult::Parent { child } => {
+                nix::sys::wait::waitpid(child, None).unwrap();
+            }
+        }
+        let held = place.lock(Duration::from_secs(5)).unwrap();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| {
+                let place = &place;
+                place.lock(Duration::from_millis(20)).map(drop)
+            });
+            assert_eq!(second.join().unwrap().unwrap_err().errno(), Errno::ETIMEDOUT);
+        });
+        drop(held);
+        place.lock(Duration::from_millis(20)).unwrap();
+    }
+
+    #[test]
+    fn what_one_task_publishes_the_others_see() {
+        let place = MeetingPlace::new().unwrap();
+        for state in [State::Missing, State::Ready, State::Failed(127), State::Failed(0)] {
+            place.publish(state);
+            assert_eq!(place.state(), state);
+        }
+    }
+}
