@@ -195,3 +195,8 @@ pub fn ignore_polite_signals() -> Call<()> {
     }
     Ok(())
 }
+
+/// The user that this process acts as, geteuid(2).
+pub fn user() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
