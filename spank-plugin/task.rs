@@ -212,12 +212,20 @@ fn request(slurm: &Slurm<'_>, state: &State, givens: &[Given]) -> Request {
 
 /// Passes the launcher's lines on to the user; `chariot::cli::step` says what they mean.
 fn relay(report: &str) -> Progress {
+    let mut told: fn(&str) = spank::error;
     for line in report.lines() {
         let (letter, text) = line.split_at_checked(1).unwrap_or((line, ""));
         match letter {
-            "E" => spank::error(&format!("{NAME}: {text}")),
-            "H" => spank::error(&format!("{NAME}: hint: {text}")),
-            "W" => spank::say(&format!("{NAME}: warning: {text}")),
+            "E" => {
+                told = spank::error;
+                told(&format!("{NAME}: {text}"));
+            }
+            "W" => {
+                told = spank::say;
+                told(&format!("{NAME}: warning: {text}"));
+            }
+            // A hint goes where the sentence before it went.
+            "H" => told(&format!("{NAME}: hint: {text}")),
             "I" => spank::say(&format!("{NAME}: {text}")),
             "X" => return Progress::Failed(text.parse().unwrap_or(Exit::Container.code())),
             "R" => return Progress::Ready,

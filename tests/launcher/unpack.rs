@@ -1,0 +1,100 @@
+//! `chariot unpack`: safe, complete, all or nothing.
+
+use crate::{Place, place};
+
+/// Nothing but these names may be in the test's directory.
+#[track_caller]
+fn only(place: &Place, expected: &[&str]) {
+    let mut names: Vec<String> = std::fs::read_dir(place.here())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn every_compression_is_told_by_content_and_a_single_directory_is_lifted() {
+    let place = place!();
+    for compress in ["cat", "gzip", "xz", "zstd", "bzip2"] {
+        let said = place.run(&format!(
+            "tar cf - img | {compress} > archive && $C unpack archive new && $C run ./new ls /bin/busybox; \
+             rm -rf new archive"
+        ));
+        assert_eq!(said.ok(), "/bin/busybox", "{compress}");
+        assert!(said.err.contains("unpacked archive to new"), "{said:#?}");
+    }
+    let said = place.run("cd img; tar cf ../flat bin etc; cd ..; $C unpack flat new; ls -A new; ls new/etc");
+    for name in [".chariot", "bin", "dev", "proc", "sys", "tmp", "hosts", "resolv.conf"] {
+        assert!(said.ok().lines().any(|line| line == name), "{name}: {said:#?}");
+    }
+}
+
+#[test]
+fn no_member_is_written_outside_whatever_its_name_or_links() {
+    let place = place!();
+    let said = place.run(
+        r#"python3 - <<'EOF'
+import tarfile, io
+archive = tarfile.open("evil.tar", "w")
+def add(name, kind=tarfile.REGTYPE, link="", data=b"evil", mode=0o644):
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname, member.mode, member.size = kind, link, mode, len(data)
+    if kind != tarfile.REGTYPE: member.size = 0
+    archive.addfile(member, io.BytesIO(data) if member.size else None)
+add("../dotdot"); add("/absolute"); add("up", tarfile.SYMTYPE, "../.."); add("up/through-link")
+add("abs", tarfile.SYMTYPE, "/"); add("abs/tmp/chariot-evil"); add("hard", tarfile.LNKTYPE, "/etc/shadow2")
+archive.close()
+archive = tarfile.open("odd.tar", "w")
+add("bin", tarfile.DIRTYPE, mode=0o555); add("bin/suid", mode=0o6755); add("dev/inside")
+add("null", tarfile.CHRTYPE); add("a/dev/keep"); add("pipe", tarfile.FIFOTYPE); add("../x")
+add("etc", tarfile.DIRTYPE, mode=0o755)
+archive.close()
+EOF
+$C unpack evil.tar evil; echo $?; ls -A
+$C unpack odd.tar odd && stat -c %a odd/bin odd/bin/suid && ls -A odd/dev odd/a/dev; ls odd; rm -rf odd && echo removable"#,
+    );
+    // A hard link to what is not there fails the whole; nothing of it stays.
+    assert!(said.out.starts_with("125\n"), "{said:#?}");
+    assert!(!std::path::Path::new("/tmp/chariot-evil").exists());
+    assert!(!said.out.contains("dotdot") && !said.out.contains("through-link"), "{said:#?}");
+    assert!(said.out.contains("755\n755\n") || said.out.contains("755\n"), "{said:#?}");
+    assert!(!said.out.contains("inside") && said.out.contains("keep"), "{said:#?}");
+    assert!(!said.out.contains("pipe") && !said.out.contains("null"), "{said:#?}");
+    assert!(said.out.contains("removable"), "{said:#?}");
+    assert!(said.err.contains("3 left out"), "{said:#?}");
+    only(&place, &["evil.tar", "img", "odd.tar"]);
+}
+
+#[test]
+fn only_what_chariot_made_is_replaced() {
+    let place = place!();
+    let said = place.run(
+        "tar cf a.tar img; mkdir mine; touch mine/precious; $C unpack a.tar mine; echo $?; ls mine; \
+         $C unpack a.tar new && touch new/old && $C unpack a.tar new && ls new",
+    );
+    assert!(said.out.starts_with("125\nprecious\n"), "{said:#?}");
+    assert!(said.err.contains("is not an image that Chariot made"), "{said:#?}");
+    assert!(!said.out.contains("old"), "{said:#?}");
+    only(&place, &["a.tar", "img", "mine", "new"]);
+}
+
+#[test]
+fn a_damaged_archive_leaves_nothing() {
+    let place = place!();
+    let said = place.run(
+        "tar czf good.tgz img; head -c 100000 good.tgz > cut.tgz; $C unpack cut.tgz new; echo $?; \
+         head -c 5000 /dev/urandom > noise; $C unpack noise new; echo $?; : > empty; $C unpack empty new; echo $?",
+    );
+    assert_eq!(said.out, "125\n125\n125\n", "{said:#?}");
+    only(&place, &["cut.tgz", "empty", "good.tgz", "img", "noise"]);
+}
+
+#[test]
+fn a_killed_unpack_leaves_nothing() {
+    let place = place!();
+    place.run("mkfifo pipe; (tar cf - img | head -c 300000; sleep 4) > pipe & $C unpack pipe new & sleep 1; kill -9 $!; sleep 5");
+    only(&place, &["img", "pipe"]);
+    place.run("(tar cf - img | head -c 300000; sleep 4) > pipe & $C unpack pipe new & sleep 1; kill -INT $!; kill -TERM $!; sleep 5");
+    only(&place, &["img", "pipe"]);
+}

@@ -1,0 +1,123 @@
+//! Ends: exit codes, signals, and that nothing is left behind.
+
+use std::time::{Duration, Instant};
+
+use crate::{Site, site, skip, support};
+
+/// Waits until no process on this machine has `marker` in its command line.
+#[track_caller]
+fn nothing_left(marker: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let left: Vec<String> = std::fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok())
+            .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+            .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+            .filter(|line| line.starts_with("sleep") && line.contains(marker))
+            .collect();
+        if left.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "left behind: {left:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// How many mount namespaces with `image` mounted processes of this machine are in.
+fn containers_of(image: &str) -> usize {
+    let name = std::path::Path::new(image).file_name().unwrap().to_string_lossy().into_owned();
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| std::fs::read_to_string(entry.path().join("mountinfo")).ok())
+        .filter(|text| text.contains(&format!("/{name}/bin /bin ")))
+        .count()
+}
+
+#[test]
+fn exit_codes_pass_through() {
+    let site = site!();
+    for code in [0, 1, 7, 125, 200] {
+        assert_eq!(site.run(&format!("srun --ch-image=$I sh -c 'exit {code}'")).code, code);
+    }
+}
+
+#[test]
+fn signals_of_scancel_reach_the_task() {
+    let site = site!();
+    let said = site.run(
+        "srun --ch-image=$I sh -c 'trap \"echo caught; exit 9\" USR1; touch ready; \
+         while :; do sleep 0.1; done' & \
+         while [ ! -e ready ]; do sleep 0.1; done; \
+         scancel -s USR1 $(squeue -h -o %i -u $USER -n sh); wait $!",
+    );
+    assert_eq!((said.code, said.out.trim_end()), (9, "caught"), "{said:#?}");
+}
+
+fn private_copy(site: &Site, name: &str) -> String {
+    let image = site.here().join(name);
+    let copied = std::process::Command::new("cp").arg("-a").args([site.image.as_ref(), image.as_path()]).status();
+    assert!(copied.unwrap().success());
+    image.to_string_lossy().into_owned()
+}
+
+#[test]
+fn nothing_is_left_after_scancel_a_time_limit_or_a_killed_task() {
+    let site = site!();
+    let image = private_copy(&site, "left-by-cancel");
+    let step = format!("srun -N2 -n4 --ch-image={image}");
+    for (marker, script) in [
+        ("7001", format!("{step} sleep 7001 & sleep 2; scancel $(squeue -h -o %i -n sleep -u $USER); wait")),
+        ("7002", format!("{step} -t 1 sleep 7002")),
+        ("7003", format!("{step} -K sh -c '[ $SLURM_PROCID = 0 ] && kill -9 $$; sleep 7003'")),
+    ] {
+        site.run(&script);
+        nothing_left(marker);
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while containers_of(&image) > 0 {
+        assert!(Instant::now() < deadline, "a container of {image} is left");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    site.nodes_are_fine();
+}
+
+#[test]
+fn the_death_of_the_creating_task_at_any_moment_leaves_nothing_and_hangs_nobody() {
+    let site = site!();
+    if support::user().is_none() {
+        skip!("only root sees all tasks");
+    }
+    for delay in [0, 1, 2, 4, 8, 16] {
+        // Kill the launcher's parent, which is the creating task, shortly after the launcher starts.
+        let killer = format!(
+            "for i in $(seq 400); do p=$(pgrep -u $U -f 'step --socket' | head -n1); \
+             [ -n \"$p\" ] && {{ sleep 0.00{delay}; kill -9 $(ps -o ppid= -p $p) 2>/dev/null; break; }}; \
+             sleep 0.002; done"
+        );
+        let mut killer = std::process::Command::new("bash")
+            .args(["-c", &killer])
+            .env("U", support::user().unwrap())
+            .spawn()
+            .unwrap();
+        let start = Instant::now();
+        site.run("srun -N1 -n4 --ch-image=$I sleep 7004 & sleep 3; scancel -u $USER -n sleep; wait");
+        killer.wait().unwrap();
+        assert!(start.elapsed() < Duration::from_secs(40), "the step hung");
+        nothing_left("7004");
+    }
+    site.nodes_are_fine();
+}
+
+#[test]
+fn background_children_are_killed_with_the_step() {
+    let site = site!();
+    if !site.has_cgroups() {
+        // Slurm's linuxproc loses sight of a child whose parent has ended, container or not.
+        return;
+    }
+    site.run("srun --ch-image=$I sh -c 'sleep 7005 & true'");
+    nothing_left("7005");
+}

@@ -1,0 +1,200 @@
+//! Steps: what the tasks of `srun --ch-image` see.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{site, skip, support};
+
+#[test]
+fn one_container_per_node_shared_by_its_tasks() {
+    let site = site!();
+    let said = site.run(
+        "srun -N4 --ntasks-per-node=2 --ch-image=$I sh -c \
+         'echo $SLURM_NODEID $(readlink /proc/self/ns/mnt) $(readlink /proc/self/ns/user)'",
+    );
+    let mut containers: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for line in said.ok().lines() {
+        let (node, namespaces) = line.split_once(' ').unwrap();
+        containers.entry(node).or_default().insert(namespaces);
+    }
+    assert_eq!(containers.len(), 4, "{said:#?}");
+    assert!(containers.values().all(|namespaces| namespaces.len() == 1), "{said:#?}");
+    let different: BTreeSet<_> = containers.values().flatten().collect();
+    assert_eq!(different.len(), 4, "{said:#?}");
+}
+
+#[test]
+fn sixty_four_tasks_on_a_node_share_one_container() {
+    let site = site!();
+    let said = site.run("srun -N1 -n64 --ch-image=$I readlink /proc/self/ns/mnt");
+    assert_eq!(said.ok().lines().count(), 64);
+    assert_eq!(said.out.lines().collect::<BTreeSet<_>>().len(), 1);
+}
+
+#[test]
+fn per_task_variables_stay_per_task() {
+    let site = site!();
+    let said = site.run("srun -N1 -n8 --ch-image=$I sh -c 'echo $SLURM_PROCID'");
+    let ranks: BTreeSet<_> = said.ok().lines().collect();
+    assert_eq!(ranks.len(), 8, "{said:#?}");
+}
+
+#[test]
+fn repeated_options_all_count() {
+    let site = site!();
+    let said = site.run(
+        "srun --ch-image=$I --ch-bind=/etc:/a/b --ch-bind /usr:/c --ch-set-env=A=1 --ch-set-env=B=2 \
+         sh -c 'ls -d /a/b/passwd /c/bin; echo $A$B'",
+    );
+    assert_eq!(said.ok(), "/a/b/passwd\n/c/bin\n12");
+}
+
+#[test]
+fn variables_are_options_and_weaker_than_what_is_typed() {
+    let site = site!();
+    let said = site.run(
+        "export CH_IMAGE=$I CH_SET_ENV=$'A=1\\nB=2'; srun sh -c 'echo $A$B'; \
+         srun --ch-image=none sh -c 'echo ${CH_RUNNING-host}'",
+    );
+    assert_eq!(said.ok(), "12\nhost");
+}
+
+#[test]
+fn a_task_without_a_container_is_untouched() {
+    let site = site!();
+    let said = site.run("readlink /proc/self/ns/mnt; srun readlink /proc/self/ns/mnt");
+    let mounts: BTreeSet<_> = said.ok().lines().collect();
+    assert_eq!(mounts.len(), 1, "{said:#?}");
+}
+
+#[test]
+fn the_working_directory_is_the_callers_and_chdir_is_obeyed() {
+    let site = site!();
+    std::fs::create_dir(site.here().join("sub")).unwrap();
+    let here = site.here().display().to_string();
+    let said = site.run("srun --ch-image=$I pwd; srun --chdir=$PWD/sub --ch-image=$I pwd");
+    assert_eq!(said.ok(), format!("{here}\n{here}/sub"));
+}
+
+#[test]
+fn a_task_has_no_capabilities_and_gets_no_new_privileges() {
+    let site = site!();
+    let said = site.run("srun --ch-image=$I grep -E 'CapEff|NoNewPrivs' /proc/self/status");
+    assert_eq!(said.ok(), "CapEff:\t0000000000000000\nNoNewPrivs:\t1");
+    let said = site.run("srun --ch-image=$I --ch-root id -u");
+    assert_eq!(said.ok(), "0");
+}
+
+#[test]
+fn pmi2_passes_its_descriptor() {
+    let site = site!();
+    let said = site.run("srun --mpi=pmi2 -n2 --ch-image=$I sh -c 'readlink /proc/self/fd/$PMI_FD'");
+    assert_eq!(said.ok().matches("socket:").count(), 2, "{said:#?}");
+}
+
+#[test]
+fn multi_prog_het_steps_and_overlap_work() {
+    let site = site!();
+    site.script("programs", "0 echo first %t\n1 readlink /proc/self/ns/mnt\n");
+    let said = site.run("srun -n2 --multi-prog --ch-image=$I programs | sort");
+    let own = std::fs::read_link("/proc/self/ns/mnt").unwrap();
+    let mut lines = said.ok().lines();
+    assert_eq!(lines.next(), Some("first 0"));
+    assert_ne!(lines.next(), own.to_str(), "the second task is on the host");
+    let show = "sh -c 'echo $CH_RUNNING'";
+    let said = site.run(&format!("srun -n1 --ch-image=$I {show} : -n1 {show}"));
+    assert_eq!(said.ok(), format!("{0}\n{0}", site.image));
+    let said = site.run(
+        "salloc -n1 bash -c 'srun --overlap --ch-image=$I sleep 2 & \
+         srun --overlap -O -n2 --ch-image=$I echo beside; wait'",
+    );
+    assert_eq!(said.out.matches("beside").count(), 2, "{said:#?}");
+}
+
+#[test]
+fn a_task_prolog_that_is_visible_inside_runs_and_its_exports_arrive() {
+    let site = site!();
+    site.script("prolog", "#!/bin/sh\necho export FROM_PROLOG=$CH_RUNNING\n");
+    let said = site.run("srun --task-prolog=$PWD/prolog --ch-image=$I sh -c 'echo $FROM_PROLOG'");
+    assert_eq!(said.ok(), site.image);
+}
+
+#[test]
+fn supplementary_groups_still_open_what_they_opened_outside() {
+    let site = site!();
+    if support::user().is_none() {
+        skip!("only root can make a file of another group");
+    }
+    let file = site.here().join("shared");
+    std::fs::write(&file, "for the group\n").unwrap();
+    let path = file.to_str().unwrap();
+    let change = format!("chown root:chariot-test-group {path} && chmod 640 {path}");
+    assert!(std::process::Command::new("sh").args(["-c", &change]).status().unwrap().success());
+    assert_eq!(site.run("srun --ch-image=$I cat shared").ok(), "for the group");
+}
+
+#[test]
+fn root_can_run_jobs_in_containers_too() {
+    let site = site!();
+    if support::user().is_none() {
+        skip!("this is not root");
+    }
+    let conf = site.cluster.join("slurm.conf");
+    let output = std::process::Command::new("srun")
+        .args(["--ch-image", &site.image, "id", "-u"])
+        .env("SLURM_CONF", conf)
+        .current_dir("/")
+        .output();
+    assert_eq!(support::Said::from(output.unwrap()).ok(), "0");
+}
+
+#[test]
+fn a_terminal_works_inside_with_job_control() {
+    let site = site!();
+    let said = site.run(
+        "(sleep 1; echo 'stty size; set -m; sleep 60 & jobs; kill %1; tty; exit 5'; sleep 2) | \
+         script -qec 'stty rows 33 cols 99; srun --pty --ch-image=$I sh' /dev/null",
+    );
+    assert_eq!(said.code, 5, "{said:#?}");
+    for expected in ["33 99", "/dev/pts/", "Running"] {
+        assert!(said.out.contains(expected), "{expected}: {said:#?}");
+    }
+}
+
+#[test]
+fn ranks_of_a_node_read_each_others_memory_and_mpi_runs_over_pmix() {
+    let site = site!();
+    let Some(images) = support::images().filter(|images| images.join("debian/bin").exists()) else {
+        skip!("no Debian image: tests/run makes one");
+    };
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/slurm/ranks.c");
+    let program = site.here().join("ranks");
+    let built = std::process::Command::new("mpicc").arg("-o").args([program.as_path(), source.as_ref()]).output();
+    assert!(built.as_ref().unwrap().status.success(), "{built:?}");
+    // On one node Open MPI talks through shared memory. Its shared memory does not understand that our
+    // four nodes are one machine, and crashes without a container too.
+    let image = images.join("debian").display().to_string();
+    let said = site.run(&format!("srun -N1 -n2 --mpi=pmix --ch-image={image} ./ranks | sort"));
+    assert_eq!(
+        said.ok(),
+        "rank 0 of 2: sum 1, neighbour's memory 1\nrank 1 of 2: sum 1, neighbour's memory 0"
+    );
+    let said = site.run(&format!(
+        "export OMPI_MCA_btl_tcp_if_include=lo OMPI_MCA_btl=self,tcp; \
+         srun -N4 --ntasks-per-node=2 --mpi=pmix --ch-image={image} ./ranks"
+    ));
+    let mut lines: Vec<_> = said.ok().lines().collect();
+    lines.sort_unstable();
+    let expected: Vec<_> =
+        (0..8).map(|rank| format!("rank {rank} of 8: sum 28, neighbour's memory {}", rank ^ 1)).collect();
+    assert_eq!(lines, expected, "{said:#?}");
+    assert!(!said.err.to_uppercase().contains("PMIX"), "{said:#?}");
+}
+
+#[test]
+fn the_audit_line_names_user_job_and_image() {
+    let site = site!();
+    let job = site.run("salloc -n1 -w n1 bash -c 'srun --ch-image=$I true; echo $SLURM_JOB_ID'");
+    let log = std::fs::read_to_string(site.cluster.join("log/slurmd-n1.log")).unwrap();
+    let expected = format!("job={} step=0 image={}", job.ok(), site.image);
+    assert!(log.lines().any(|line| line.contains("chariot: user=") && line.contains(&expected)));
+}

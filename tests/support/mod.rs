@@ -1,0 +1,97 @@
+//! What the tests share: skipping by name, running a command as an ordinary user, images.
+
+#![allow(dead_code, reason = "each test program uses a part")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Ends a test that this machine cannot run. With `CHARIOT_MUST_WORK=1` that is a failure.
+#[macro_export]
+macro_rules! skip {
+    ($why:expr) => {{
+        assert!(
+            std::env::var_os("CHARIOT_MUST_WORK").is_none(),
+            "CHARIOT_MUST_WORK is set, and this test cannot run: {}",
+            $why
+        );
+        eprintln!("skipped: {}", $why);
+        return;
+    }};
+}
+
+/// What a command said and how it ended.
+#[derive(Debug)]
+pub(crate) struct Said {
+    /// Standard output.
+    pub(crate) out: String,
+    /// Standard error.
+    pub(crate) err: String,
+    /// The exit status; 128 and more for signals.
+    pub(crate) code: i32,
+}
+
+impl Said {
+    /// Asserts success and gives standard output without the last newline.
+    #[track_caller]
+    pub(crate) fn ok(&self) -> &str {
+        assert_eq!(self.code, 0, "{self:#?}");
+        self.out.trim_end()
+    }
+
+    /// Asserts that it ended with `code` and told `sentence` on standard error, so often, with a hint.
+    #[track_caller]
+    pub(crate) fn failed(&self, code: i32, sentence: &str, times: usize) {
+        assert_eq!(self.code, code, "{self:#?}");
+        assert_eq!(self.err.matches(sentence).count(), times, "{sentence}: {self:#?}");
+        assert!(self.err.contains("hint: "), "{self:#?}");
+    }
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Said {
+        Said {
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+            code: output.status.code().unwrap_or(255),
+        }
+    }
+}
+
+/// The ordinary user that `tests/run` made; the caller itself where nobody is root.
+pub(crate) fn user() -> Option<String> {
+    std::env::var("CHARIOT_TEST_USER").ok()
+}
+
+/// The directory in which `tests/run` prepared images.
+pub(crate) fn images() -> Option<PathBuf> {
+    std::env::var_os("CHARIOT_TEST_IMAGES").map(PathBuf::from)
+}
+
+/// The small image.
+pub(crate) fn busybox() -> Option<String> {
+    images().map(|images| images.join("busybox").to_string_lossy().into_owned())
+}
+
+/// A directory of the user's own for one test, removed at its end.
+pub(crate) fn scratch() -> tempfile::TempDir {
+    let place = tempfile::Builder::new().prefix("chariot-test.").tempdir().unwrap();
+    if let Some(user) = user() {
+        let status = Command::new("chown").arg(format!("{user}:")).arg(place.path()).status();
+        assert!(status.unwrap().success());
+    }
+    place
+}
+
+/// Runs a shell script as the ordinary user in `directory`, for at most two minutes.
+pub(crate) fn shell(script: &str, directory: &Path, variables: &[(&str, &str)]) -> Said {
+    let mut command = Command::new("timeout");
+    command.args(["-k", "5", "120"]);
+    if let Some(user) = user() {
+        command.args(["runuser", "-u", &user, "--"]);
+    }
+    command.args(["bash", "-c", script]).current_dir(directory).env_clear();
+    command.env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
+    command.env("HOME", directory).env("PWD", directory);
+    command.envs(variables.iter().copied());
+    command.stdin(std::process::Stdio::null()).output().unwrap().into()
+}
