@@ -67,9 +67,9 @@ fn usage(error: &clap::Error) -> ExitCode {
 /// Prints to standard output; a closed pipe, as in `chariot explain … | head`, is no failure.
 fn print(text: &str) -> Result<ExitCode> {
     match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::new(format!("can't write to standard output: {error}")))
-        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::new(format!(
+            "can't write to standard output: {error}"
+        ))),
         _ => Ok(ExitCode::SUCCESS),
     }
 }
@@ -157,12 +157,17 @@ pub fn command() -> Command {
 }
 
 fn flag(name: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+    Arg::new(name)
+        .long(name)
+        .action(ArgAction::SetTrue)
+        .help(help)
 }
 
 /// Adds the table's options. The image is a positional argument here, since nothing runs without.
 fn with_options(command: Command) -> Command {
-    let rows = table::TABLE.iter().filter(|row| row.name != "image" && !row.slurm_only);
+    let rows = table::TABLE
+        .iter()
+        .filter(|row| row.name != "image" && !row.slurm_only);
     command.args(rows.map(argument))
 }
 
@@ -182,7 +187,10 @@ fn argument(row: &'static OptionRow) -> Arg {
         long => argument.long_help(format!("{}\n\n{long}", row.short)),
     };
     match row.value_is_optional() {
-        true => argument.num_args(0..=1).require_equals(true).default_missing_value("yes"),
+        true => argument
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("yes"),
         false => argument,
     }
 }
@@ -208,16 +216,26 @@ impl Asked {
         let options = Options::resolve(givens, dialect)?;
         start_log(&options, &config);
         refuse_disabled(&config)?;
-        Ok(Asked { options, config, host: Host::look(environment, directory) })
+        Ok(Asked {
+            options,
+            config,
+            host: Host::look(environment, directory),
+        })
     }
 }
 
 fn config_path(matches: &ArgMatches) -> &Path {
-    matches.get_one::<PathBuf>("config").map_or(Path::new(config::PATH), PathBuf::as_path)
+    matches
+        .get_one::<PathBuf>("config")
+        .map_or(Path::new(config::PATH), PathBuf::as_path)
 }
 
 fn start_log(options: &Options, config: &Config) {
-    let level = if options.verbose { tracing::Level::DEBUG } else { log::level(&config.log_level) };
+    let level = if options.verbose {
+        tracing::Level::DEBUG
+    } else {
+        log::level(&config.log_level)
+    };
     log::start(Reader::Person, level);
 }
 
@@ -226,20 +244,34 @@ fn refuse_disabled(config: &Config) -> Result<()> {
     if config.enabled {
         return Ok(());
     }
-    Err(Error::new("this site has turned Chariot off (enabled = false in the site's file)")
-        .hint("ask the administrators why, and until when"))
+    Err(
+        Error::new("this site has turned Chariot off (enabled = false in the site's file)")
+            .hint("ask the administrators why, and until when"),
+    )
 }
 
 /// The uses of options in the order in which they were typed.
 fn typed(matches: &ArgMatches, directory: &Path) -> Result<Vec<Given>> {
     let mut givens = Vec::new();
     let use_of = |row, value: &str| {
-        Given::new(row, Some(value), Source::Typed, directory, Dialect::Launcher)
+        Given::new(
+            row,
+            Some(value),
+            Source::Typed,
+            directory,
+            Dialect::Launcher,
+        )
     };
     for row in table::TABLE {
-        let name = if row.name == "image" { "image-word" } else { row.name };
+        let name = if row.name == "image" {
+            "image-word"
+        } else {
+            row.name
+        };
         // An option that this subcommand does not have was not typed.
-        let Ok(Some(values)) = matches.try_get_many::<String>(name) else { continue };
+        let Ok(Some(values)) = matches.try_get_many::<String>(name) else {
+            continue;
+        };
         for value in values {
             givens.push(use_of(row, value)?);
         }
@@ -248,7 +280,12 @@ fn typed(matches: &ArgMatches, directory: &Path) -> Result<Vec<Given>> {
 }
 
 fn words(matches: &ArgMatches) -> Vec<OsString> {
-    matches.get_many("command").into_iter().flatten().cloned().collect()
+    matches
+        .get_many("command")
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect()
 }
 
 fn completions(matches: &ArgMatches) -> Result<ExitCode> {
@@ -262,8 +299,13 @@ fn completions(matches: &ArgMatches) -> Result<ExitCode> {
 fn man() -> Result<ExitCode> {
     let mut text = Vec::new();
     let failed = |error: io::Error| Error::new(format!("can't write the manual page: {error}"));
-    clap_mangen::Man::new(command()).render(&mut text).map_err(failed)?;
-    for subcommand in command().get_subcommands().filter(|command| !command.is_hide_set()) {
+    clap_mangen::Man::new(command())
+        .render(&mut text)
+        .map_err(failed)?;
+    for subcommand in command()
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set())
+    {
         let name = format!("chariot {}", subcommand.get_name());
         let subcommand = subcommand.clone().name(name);
         let page = clap_mangen::Man::new(subcommand);
@@ -284,7 +326,10 @@ mod tests {
         let mut command = command();
         let run = command.find_subcommand_mut("run").unwrap();
         let help = run.render_long_help().to_string();
-        for row in table::TABLE.iter().filter(|row| row.name != "image" && !row.slurm_only) {
+        for row in table::TABLE
+            .iter()
+            .filter(|row| row.name != "image" && !row.slurm_only)
+        {
             assert!(help.contains(&format!("--{}", row.name)), "{}", row.name);
             assert!(help.contains(row.short), "{}", row.name);
         }
@@ -292,13 +337,28 @@ mod tests {
 
     #[test]
     fn options_may_stand_before_and_after_the_image_but_not_in_the_command() {
-        let words = ["chariot", "run", "--home", "--root=no", "./i", "--bind", "/a", "ls", "--home"];
+        let words = [
+            "chariot",
+            "run",
+            "--home",
+            "--root=no",
+            "./i",
+            "--bind",
+            "/a",
+            "ls",
+            "--home",
+        ];
         let matches = command().try_get_matches_from(words).unwrap();
         let (_, run) = matches.subcommand().unwrap();
         let givens = typed(run, Path::new("/here")).unwrap();
-        let shown: Vec<_> =
-            givens.iter().map(|given| format!("{}={}", given.row.name, given.value)).collect();
-        assert_eq!(shown, ["image=/here/./i", "bind=/a:/a", "home=yes", "root=no"]);
+        let shown: Vec<_> = givens
+            .iter()
+            .map(|given| format!("{}={}", given.row.name, given.value))
+            .collect();
+        assert_eq!(
+            shown,
+            ["image=/here/./i", "bind=/a:/a", "home=yes", "root=no"]
+        );
         let command: Vec<_> = run.get_many::<OsString>("command").unwrap().collect();
         assert_eq!(command, ["ls", "--home"]);
     }

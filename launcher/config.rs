@@ -92,7 +92,10 @@ impl Config {
     pub fn parse(text: &str) -> Result<Config> {
         let table = DeTable::parse(text).map_err(|error| {
             let line = line_of(text, error.span().map_or(0, |span| span.start));
-            Error::new(format!("line {line}: {}", error.message().replace('\n', ", ")))
+            Error::new(format!(
+                "line {line}: {}",
+                error.message().replace('\n', ", ")
+            ))
         })?;
         let mut config = Config::default();
         for (key, value) in table.get_ref() {
@@ -106,10 +109,16 @@ impl Config {
         let value = value.get_ref();
         match at.name() {
             "enabled" => self.enabled = at.boolean(value)?,
-            "log_level" => self.log_level = at.one_of(value, &["error", "warn", "info", "debug"])?,
+            "log_level" => {
+                self.log_level = at.one_of(value, &["error", "warn", "info", "debug"])?
+            }
             "image_dirs" => {
                 self.image_dirs = at.strings(value)?.into_iter().map(PathBuf::from).collect();
-                if self.image_dirs.iter().any(|directory| !directory.is_absolute()) {
+                if self
+                    .image_dirs
+                    .iter()
+                    .any(|directory| !directory.is_absolute())
+                {
                     return Err(at.wrong("a list of absolute directories"));
                 }
             }
@@ -160,8 +169,13 @@ fn default(at: &Place<'_>, value: &DeValue<'_>, defaults: &mut Vec<Given>) -> Re
         _ => vec![at.string(value)?],
     };
     for value in values {
-        let given =
-            Given::new(row, Some(&value), Source::Site, Path::new("/"), Dialect::Launcher);
+        let given = Given::new(
+            row,
+            Some(&value),
+            Source::Site,
+            Path::new("/"),
+            Dialect::Launcher,
+        );
         defaults.push(given.map_err(|error| at.error(&error.to_string()))?);
     }
     Ok(())
@@ -179,7 +193,10 @@ impl Place<'_> {
     }
 
     fn error(&self, reason: &str) -> Error {
-        Error::new(format!("line {}: {reason}", line_of(self.text, self.key.span().start)))
+        Error::new(format!(
+            "line {}: {reason}",
+            line_of(self.text, self.key.span().start)
+        ))
     }
 
     fn wrong(&self, expected: &str) -> Error {
@@ -189,7 +206,11 @@ impl Place<'_> {
     fn unknown(&self, known: &[&str]) -> Error {
         let error = self.error(&format!("unknown key \"{}\"", self.name()));
         let near = |name: &&str| strsim::jaro_winkler(name, self.name());
-        match known.iter().copied().max_by(|a, b| near(a).total_cmp(&near(b))) {
+        match known
+            .iter()
+            .copied()
+            .max_by(|a, b| near(a).total_cmp(&near(b)))
+        {
             Some(best) if near(&best) > 0.7 => error.hint(format!("did you mean {best}?")),
             _ => error.hint(format!("the keys here are {}", known.join(", "))),
         }
@@ -200,11 +221,16 @@ impl Place<'_> {
     }
 
     fn string(&self, value: &DeValue<'_>) -> Result<String> {
-        value.as_str().map(str::to_owned).ok_or_else(|| self.wrong("a string"))
+        value
+            .as_str()
+            .map(str::to_owned)
+            .ok_or_else(|| self.wrong("a string"))
     }
 
     fn strings(&self, value: &DeValue<'_>) -> Result<Vec<String>> {
-        let items = value.as_array().ok_or_else(|| self.wrong("a list of strings"))?;
+        let items = value
+            .as_array()
+            .ok_or_else(|| self.wrong("a list of strings"))?;
         items
             .iter()
             .map(|item| item.get_ref().as_str().map(str::to_owned))
@@ -238,14 +264,24 @@ impl Place<'_> {
     ) -> Result<()> {
         let table = value.as_table().ok_or_else(|| self.wrong("a table"))?;
         for (key, value) in table {
-            apply(&Place { text: self.text, key }, value.get_ref())?;
+            apply(
+                &Place {
+                    text: self.text,
+                    key,
+                },
+                value.get_ref(),
+            )?;
         }
         Ok(())
     }
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
-    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+    1 + text
+        .bytes()
+        .take(offset)
+        .filter(|byte| *byte == b'\n')
+        .count()
 }
 
 /// Root takes orders from a file only if nobody else could have written them.
@@ -255,8 +291,10 @@ fn refuse_foreign(file: &File, path: &Path) -> Result<()> {
     if data.uid() == 0 && data.mode() & 0o022 == 0 {
         return Ok(());
     }
-    Err(Error::new(format!("{}: others than root can write it", what()))
-        .hint(format!("chown root {0}; chmod go-w {0}", path.display())))
+    Err(
+        Error::new(format!("{}: others than root can write it", what()))
+            .hint(format!("chown root {0}; chmod go-w {0}", path.display())),
+    )
 }
 
 #[cfg(test)]
@@ -268,7 +306,11 @@ mod tests {
         let shipped = include_str!("../etc/chariot.toml");
         assert_eq!(Config::parse(shipped).unwrap(), Config::default());
         for row in table::TABLE {
-            assert!(shipped.contains(&format!("# {} = ", row.key())), "{}", row.key());
+            assert!(
+                shipped.contains(&format!("# {} = ", row.key())),
+                "{}",
+                row.key()
+            );
         }
     }
 
@@ -285,11 +327,26 @@ mod tests {
     fn values_of_the_wrong_kind_are_refused_with_their_line() {
         for (text, expected) in [
             ("enabled = 1", "line 1: enabled is not true or false"),
-            ("\nlog_level = \"loud\"", "line 2: log_level is not one of error, warn"),
-            ("image_dirs = [\"rel\"]", "line 1: image_dirs is not a list of absolute"),
-            ("[waits]\ncontainer = 0", "line 2: container is not a number of seconds"),
-            ("[defaults]\nhome = \"yes\"", "line 2: home is not true or false"),
-            ("[defaults]\nbind = [\"/a:b\"]", "line 2: bind in the site's file=/a:b"),
+            (
+                "\nlog_level = \"loud\"",
+                "line 2: log_level is not one of error, warn",
+            ),
+            (
+                "image_dirs = [\"rel\"]",
+                "line 1: image_dirs is not a list of absolute",
+            ),
+            (
+                "[waits]\ncontainer = 0",
+                "line 2: container is not a number of seconds",
+            ),
+            (
+                "[defaults]\nhome = \"yes\"",
+                "line 2: home is not true or false",
+            ),
+            (
+                "[defaults]\nbind = [\"/a:b\"]",
+                "line 2: bind in the site's file=/a:b",
+            ),
             ("enabled = ", "line 1: "),
             ("enabled = true\nenabled = true", "line 2: "),
         ] {
@@ -302,16 +359,28 @@ mod tests {
     fn defaults_become_the_weakest_uses_of_options() {
         let text = "[defaults]\nimage = \"debian\"\nbind = [\"/a\", \"/b\"]\nwritable = true\n";
         let config = Config::parse(text).unwrap();
-        let values: Vec<_> = config.defaults.iter().map(|given| given.value.as_str()).collect();
+        let values: Vec<_> = config
+            .defaults
+            .iter()
+            .map(|given| given.value.as_str())
+            .collect();
         assert_eq!(values.len(), 4);
         for value in ["debian", "/a:/a", "/b:/b", "yes"] {
             assert!(values.contains(&value), "{value}");
         }
-        assert!(config.defaults.iter().all(|given| given.source == Source::Site));
+        assert!(
+            config
+                .defaults
+                .iter()
+                .all(|given| given.source == Source::Site)
+        );
     }
 
     #[test]
     fn a_missing_file_says_nothing() {
-        assert_eq!(Config::load(Path::new("/nonexistent/chariot.toml")), Ok(Config::default()));
+        assert_eq!(
+            Config::load(Path::new("/nonexistent/chariot.toml")),
+            Ok(Config::default())
+        );
     }
 }

@@ -12,8 +12,8 @@ use std::time::Instant;
 use crate::error::{Explain, Result};
 use crate::plan::Plan;
 use crate::plan::environment::Edit;
-use crate::sys::namespaces::{self, Namespaces};
 use crate::sys::mounts;
+use crate::sys::namespaces::{self, Namespaces};
 use root::NewRoot;
 
 /// A container that this process is in, and what was found there.
@@ -94,7 +94,9 @@ pub struct Clock {
 impl Clock {
     /// Starts now.
     pub fn start() -> Clock {
-        Clock { last: Instant::now() }
+        Clock {
+            last: Instant::now(),
+        }
     }
 
     /// Tells the time since the last call.

@@ -42,7 +42,11 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// A failure told by `sentence`: lower case, no full stop, paths as the user typed them.
     pub fn new(sentence: impl Into<String>) -> Self {
-        Error { sentence: sentence.into(), hint: None, exit: Exit::Container }
+        Error {
+            sentence: sentence.into(),
+            hint: None,
+            exit: Exit::Container,
+        }
     }
 
     /// The same with what the user can do. An earlier hint is kept: it was nearer to the cause.
@@ -80,7 +84,10 @@ pub struct CallError {
 impl CallError {
     /// `call` is the call with its arguments, as strace(1) would print it.
     pub fn new(call: impl Into<String>, errno: Errno) -> Self {
-        CallError { call: call.into(), errno }
+        CallError {
+            call: call.into(),
+            errno,
+        }
     }
 
     /// What the kernel answered.
@@ -156,7 +163,9 @@ mod tests {
     #[test]
     fn a_failed_call_reads_as_sentence_call_and_reason() {
         let call = CallError::new("mount(\"/scratch\", \"/mnt\", MS_BIND)", Errno::ENOENT);
-        let error = Err::<(), _>(call).explain(|| "can't bind /scratch to /mnt".into()).unwrap_err();
+        let error = Err::<(), _>(call)
+            .explain(|| "can't bind /scratch to /mnt".into())
+            .unwrap_err();
         assert_eq!(
             error.to_string(),
             "can't bind /scratch to /mnt: mount(\"/scratch\", \"/mnt\", MS_BIND): \
@@ -168,7 +177,9 @@ mod tests {
     #[test]
     fn user_namespaces_used_up_are_named_as_such() {
         let call = CallError::new("unshare(CLONE_NEWUSER)", Errno::ENOSPC);
-        let error = Err::<(), _>(call).explain(|| "can't make a container".into()).unwrap_err();
+        let error = Err::<(), _>(call)
+            .explain(|| "can't make a container".into())
+            .unwrap_err();
         assert!(error.advice().unwrap().contains("user.max_user_namespaces"));
     }
 

@@ -117,7 +117,9 @@ fn field(bytes: &mut Vec<u8>, letter: u8, text: &OsStr) {
 }
 
 fn fields(bytes: &[u8]) -> Option<Vec<(u8, OsString)>> {
-    let Some((0, rest)) = bytes.split_last() else { return None };
+    let Some((0, rest)) = bytes.split_last() else {
+        return None;
+    };
     rest.split(|byte| *byte == 0)
         .map(|field| {
             let (letter, text) = field.split_first()?;
@@ -137,7 +139,10 @@ fn pair(name: &OsStr, value: &OsStr) -> OsString {
 pub fn split(text: &OsStr) -> Option<(OsString, OsString)> {
     let bytes = text.as_bytes();
     let at = bytes.iter().position(|byte| *byte == b'=')?;
-    Some((OsStr::from_bytes(&bytes[..at]).into(), OsStr::from_bytes(&bytes[at + 1..]).into()))
+    Some((
+        OsStr::from_bytes(&bytes[..at]).into(),
+        OsStr::from_bytes(&bytes[at + 1..]).into(),
+    ))
 }
 
 #[cfg(test)]
@@ -150,7 +155,11 @@ mod tests {
             options: "timage=/i\n".into(),
             config: "/etc/c".into(),
             script: Some("/spool/script".into()),
-            command: vec!["sh".into(), "".into(), OsString::from_vec(vec![0xff, b'\n'])],
+            command: vec![
+                "sh".into(),
+                "".into(),
+                OsString::from_vec(vec![0xff, b'\n']),
+            ],
             environment: vec![("A".into(), "x=y\n".into()), ("B".into(), "".into())],
         };
         assert_eq!(Request::decode(&request.encode()), Some(request));
@@ -169,7 +178,14 @@ mod tests {
 
     #[test]
     fn bytes_that_are_cut_off_or_foreign_are_not_taken() {
-        for bytes in [&b""[..], b"w/w", b"w/w\0\0", b"z\0", b"wrelative\0", b"w/w\0+noequals\0"] {
+        for bytes in [
+            &b""[..],
+            b"w/w",
+            b"w/w\0\0",
+            b"z\0",
+            b"wrelative\0",
+            b"w/w\0+noequals\0",
+        ] {
             assert_eq!(Record::decode(bytes), None, "{bytes:?}");
         }
     }

@@ -55,7 +55,14 @@ impl Host {
             shell: "/bin/sh".into(),
         });
         let group = group(gid).unwrap_or_else(|| format!("group{gid}"));
-        Host { uid, gid, user, group, directory, environment }
+        Host {
+            uid,
+            gid,
+            user,
+            group,
+            directory,
+            environment,
+        }
     }
 
     /// A variable of the caller's environment.
@@ -66,10 +73,17 @@ impl Host {
     /// Replaces `$HOME`, `$USER`, `$XDG_DATA_HOME` and `$XDG_CACHE_HOME` in a directory of the site's
     /// file; the XDG variables fall back on what the XDG Base Directory Specification says.
     pub fn expand(&self, text: &str) -> PathBuf {
-        let home = self.variable("HOME").map_or_else(|| self.user.home.clone(), PathBuf::from);
+        let home = self
+            .variable("HOME")
+            .map_or_else(|| self.user.home.clone(), PathBuf::from);
         let xdg = |name: &str, fallback: &str| {
-            let set = self.variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
-            set.unwrap_or_else(|| home.join(fallback)).to_string_lossy().into_owned()
+            let set = self
+                .variable(name)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute());
+            set.unwrap_or_else(|| home.join(fallback))
+                .to_string_lossy()
+                .into_owned()
         };
         let text = text
             .replace("$XDG_DATA_HOME", &xdg("XDG_DATA_HOME", ".local/share"))
@@ -82,7 +96,10 @@ impl Host {
 
 /// A variable in a list of variables.
 pub fn find<'a>(environment: &'a Environment, name: &str) -> Option<&'a OsStr> {
-    environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_os_str())
+    environment
+        .iter()
+        .find(|(known, _)| known == name)
+        .map(|(_, value)| value.as_os_str())
 }
 
 /// Refuses a kernel that lacks calls that Chariot makes.
@@ -98,12 +115,16 @@ pub fn refuse_old_kernel() -> Result<()> {
         return Ok(());
     }
     let (major, minor) = OLDEST_KERNEL;
-    Err(Error::new(format!("Linux {release} is too old for Chariot"))
-        .hint(format!("Chariot needs Linux {major}.{minor} or newer")))
+    Err(
+        Error::new(format!("Linux {release} is too old for Chariot"))
+            .hint(format!("Chariot needs Linux {major}.{minor} or newer")),
+    )
 }
 
 fn is_new_enough(release: &str) -> bool {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(str::parse::<u32>);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= OLDEST_KERNEL,
         // A release that is no number is somebody's own kernel; its calls will tell.
@@ -124,7 +145,9 @@ fn user(uid: u32) -> Option<User> {
 
 #[cfg(not(target_feature = "crt-static"))]
 fn group(gid: u32) -> Option<String> {
-    nix::unistd::Group::from_gid(gid.into()).ok()?.map(|group| group.name)
+    nix::unistd::Group::from_gid(gid.into())
+        .ok()?
+        .map(|group| group.name)
 }
 
 // A static binary has no NSS: glibc's own getent(1) asks LDAP and SSSD in its place.
@@ -150,8 +173,15 @@ fn group(gid: u32) -> Option<String> {
 #[cfg(target_feature = "crt-static")]
 fn getent(database: &str, id: u32) -> Option<String> {
     let mut command = std::process::Command::new("/usr/bin/getent");
-    let output = command.arg(database).arg(id.to_string()).env_clear().output().ok()?;
-    String::from_utf8(output.stdout).ok().filter(|line| !line.is_empty())
+    let output = command
+        .arg(database)
+        .arg(id.to_string())
+        .env_clear()
+        .output()
+        .ok()?;
+    String::from_utf8(output.stdout)
+        .ok()
+        .filter(|line| !line.is_empty())
 }
 
 #[cfg(test)]
@@ -176,9 +206,16 @@ mod tests {
     fn directories_of_the_site_file_know_the_user() {
         let mut host = Host::look(vec![("HOME".into(), "/h".into())], None);
         host.user.name = "u".into();
-        assert_eq!(host.expand("$XDG_DATA_HOME/chariot"), PathBuf::from("/h/.local/share/chariot"));
-        assert_eq!(host.expand("/lustre/$USER/img"), PathBuf::from("/lustre/u/img"));
-        host.environment.push(("XDG_CACHE_HOME".into(), "/c".into()));
+        assert_eq!(
+            host.expand("$XDG_DATA_HOME/chariot"),
+            PathBuf::from("/h/.local/share/chariot")
+        );
+        assert_eq!(
+            host.expand("/lustre/$USER/img"),
+            PathBuf::from("/lustre/u/img")
+        );
+        host.environment
+            .push(("XDG_CACHE_HOME".into(), "/c".into()));
         assert_eq!(host.expand("$XDG_CACHE_HOME/x"), PathBuf::from("/c/x"));
     }
 }

@@ -48,12 +48,22 @@ impl Image {
     /// The word names nothing, nothing readable, or no image.
     pub fn locate(word: &str, config: &Config, host: &Host) -> Result<Image> {
         refuse_scheme(word)?;
-        let path = if is_path(word) { PathBuf::from(word) } else { by_name(word, config, host)? };
+        let path = if is_path(word) {
+            PathBuf::from(word)
+        } else {
+            by_name(word, config, host)?
+        };
         let what = || format!("can't use the image {word}");
-        let data = path.metadata().map_err(|error| missing(word, &path, &error))?;
+        let data = path
+            .metadata()
+            .map_err(|error| missing(word, &path, &error))?;
         if !data.is_dir() {
             let fifo = data.file_type().is_fifo() || data.file_type().is_socket();
-            return Err(if fifo { not_an_image(word) } else { refuse_file(word, &path)? });
+            return Err(if fifo {
+                not_an_image(word)
+            } else {
+                refuse_file(word, &path)?
+            });
         }
         refuse_outside(word, &path, config)?;
         let tree = sys::open(&path, OFlags::PATH | OFlags::DIRECTORY).explain(what)?;
@@ -61,8 +71,12 @@ impl Image {
         path.join(".").metadata().explain(what).map_err(|error| {
             error.hint(format!("you need permission to search {}", path.display()))
         })?;
-        let mut image =
-            Image { word: word.to_owned(), path, tree, metadata: Metadata::default() };
+        let mut image = Image {
+            word: word.to_owned(),
+            path,
+            tree,
+            metadata: Metadata::default(),
+        };
         refuse_empty(&image)?;
         image.metadata = Metadata::read(&image)?;
         Ok(image)
@@ -76,7 +90,12 @@ impl Image {
         let path = PathBuf::from("/");
         let tree = sys::open(&path, OFlags::PATH | OFlags::DIRECTORY)
             .explain(|| "can't look around in the container".into())?;
-        let mut image = Image { word: word.to_owned(), path, tree, metadata: Metadata::default() };
+        let mut image = Image {
+            word: word.to_owned(),
+            path,
+            tree,
+            metadata: Metadata::default(),
+        };
         image.metadata = Metadata::read(&image)?;
         Ok(image)
     }
@@ -110,16 +129,23 @@ impl Image {
     pub fn read(&self, path: &Path) -> Result<Option<Vec<u8>>> {
         // O_NONBLOCK: an image could have a FIFO there, and wait for ever.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let Ok(file) = sys::open_in_root(&self.tree, path, flags) else { return Ok(None) };
+        let Ok(file) = sys::open_in_root(&self.tree, path, flags) else {
+            return Ok(None);
+        };
         let file = File::from(file);
         if !file.metadata().is_ok_and(|data| data.is_file()) {
             return Ok(None);
         }
         let mut contents = Vec::new();
         let what = || format!("can't read {} in the image {}", path.display(), self.word);
-        file.take(LARGEST + 1).read_to_end(&mut contents).explain(what)?;
+        file.take(LARGEST + 1)
+            .read_to_end(&mut contents)
+            .explain(what)?;
         if contents.len() as u64 > LARGEST {
-            return Err(Error::new(format!("{}: it is larger than {LARGEST} bytes", what())));
+            return Err(Error::new(format!(
+                "{}: it is larger than {LARGEST} bytes",
+                what()
+            )));
         }
         Ok(Some(contents))
     }
@@ -139,14 +165,28 @@ fn refuse_scheme(word: &str) -> Result<()> {
 
 fn by_name(word: &str, config: &Config, host: &Host) -> Result<PathBuf> {
     let store = host.expand(&config.store);
-    let places: Vec<PathBuf> =
-        std::iter::once(store).chain(config.image_dirs.iter().cloned()).collect();
-    let found = places.iter().map(|place| place.join(word)).find(|path| path.exists());
-    found.filter(|_| !matches!(word, "." | "..")).ok_or_else(|| {
-        let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
-        Error::new(format!("can't find an image named {word} in {}", places.join(" or ")))
-            .hint(format!("an image given by path has a slash in it: ./{word}"))
-    })
+    let places: Vec<PathBuf> = std::iter::once(store)
+        .chain(config.image_dirs.iter().cloned())
+        .collect();
+    let found = places
+        .iter()
+        .map(|place| place.join(word))
+        .find(|path| path.exists());
+    found
+        .filter(|_| !matches!(word, "." | ".."))
+        .ok_or_else(|| {
+            let places: Vec<_> = places
+                .iter()
+                .map(|place| place.display().to_string())
+                .collect();
+            Error::new(format!(
+                "can't find an image named {word} in {}",
+                places.join(" or ")
+            ))
+            .hint(format!(
+                "an image given by path has a slash in it: ./{word}"
+            ))
+        })
 }
 
 fn missing(word: &str, path: &Path, error: &std::io::Error) -> Error {
@@ -200,27 +240,37 @@ fn is_archive(start: &[u8]) -> bool {
 }
 
 fn not_an_image(word: &str) -> Error {
-    Error::new(format!("can't use the image {word}: it is neither a directory nor a known file"))
-        .hint(WHAT_AN_IMAGE_IS)
+    Error::new(format!(
+        "can't use the image {word}: it is neither a directory nor a known file"
+    ))
+    .hint(WHAT_AN_IMAGE_IS)
 }
 
 fn refuse_outside(word: &str, path: &Path, config: &Config) -> Result<()> {
     if !config.only_image_dirs {
         return Ok(());
     }
-    let real = path.canonicalize().explain(|| format!("can't use the image {word}"))?;
+    let real = path
+        .canonicalize()
+        .explain(|| format!("can't use the image {word}"))?;
     // Path::starts_with compares whole components: /images2 does not lie in /images.
-    let allowed = config
-        .image_dirs
-        .iter()
-        .any(|directory| directory.canonicalize().is_ok_and(|place| real.starts_with(place)));
+    let allowed = config.image_dirs.iter().any(|directory| {
+        directory
+            .canonicalize()
+            .is_ok_and(|place| real.starts_with(place))
+    });
     if allowed {
         return Ok(());
     }
-    let places: Vec<_> =
-        config.image_dirs.iter().map(|directory| directory.display().to_string()).collect();
-    Err(Error::new(format!("can't use the image {word}: the site runs only its own images"))
-        .hint(format!("these lie in {}", places.join(" and "))))
+    let places: Vec<_> = config
+        .image_dirs
+        .iter()
+        .map(|directory| directory.display().to_string())
+        .collect();
+    Err(Error::new(format!(
+        "can't use the image {word}: the site runs only its own images"
+    ))
+    .hint(format!("these lie in {}", places.join(" and "))))
 }
 
 fn refuse_empty(image: &Image) -> Result<()> {
@@ -230,11 +280,18 @@ fn refuse_empty(image: &Image) -> Result<()> {
     if !listed.is_ok_and(is_empty) {
         return Ok(());
     }
-    Err(Error::new(format!("can't use the image {}: the directory is empty", image.word))
-        .hint(WHAT_AN_IMAGE_IS))
+    Err(Error::new(format!(
+        "can't use the image {}: the directory is empty",
+        image.word
+    ))
+    .hint(WHAT_AN_IMAGE_IS))
 }
 
 fn is_empty(directory: OwnedFd) -> bool {
-    let Ok(entries) = rustix::fs::Dir::new(directory) else { return false };
-    entries.flatten().all(|entry| matches!(entry.file_name().to_bytes(), b"." | b".."))
+    let Ok(entries) = rustix::fs::Dir::new(directory) else {
+        return false;
+    };
+    entries
+        .flatten()
+        .all(|entry| matches!(entry.file_name().to_bytes(), b"." | b".."))
 }

@@ -86,7 +86,9 @@ impl Options {
         givens.sort_by_key(|given| given.source);
         let mut options = Options::default();
         for given in &givens {
-            options.apply(given, dialect).map_err(|reason| given.refuse(dialect, &reason))?;
+            options
+                .apply(given, dialect)
+                .map_err(|reason| given.refuse(dialect, &reason))?;
         }
         options.refuse_impossible(dialect)?;
         Ok(options)
@@ -115,14 +117,34 @@ impl Options {
                     self.keep_env.push(variable_name(name)?);
                 }
             }
-            "home" => self.home = Some(Sourced { value: yes_or_no(value)?, origin }),
-            "private-tmp" => self.private_tmp = Some(Sourced { value: yes_or_no(value)?, origin }),
-            "writable" => self.writable = Some(Sourced { value: writable(value)?, origin }),
+            "home" => {
+                self.home = Some(Sourced {
+                    value: yes_or_no(value)?,
+                    origin,
+                })
+            }
+            "private-tmp" => {
+                self.private_tmp = Some(Sourced {
+                    value: yes_or_no(value)?,
+                    origin,
+                })
+            }
+            "writable" => {
+                self.writable = Some(Sourced {
+                    value: writable(value)?,
+                    origin,
+                })
+            }
             "overlay" => {
                 let value = absolute(value)?;
                 self.overlay = Some(Sourced { value, origin });
             }
-            "root" => self.root = Some(Sourced { value: yes_or_no(value)?, origin }),
+            "root" => {
+                self.root = Some(Sourced {
+                    value: yes_or_no(value)?,
+                    origin,
+                })
+            }
             "batch" => self.batch = batch(value)?,
             "verbose" => self.verbose = yes_or_no(value)?,
             // A row that nothing here reads is a mistake of ours; refusing is what fails closed.
@@ -132,7 +154,10 @@ impl Options {
     }
 
     fn refuse_impossible(&self, dialect: Dialect) -> Result<()> {
-        let writable = self.writable.as_ref().is_some_and(|writable| writable.value.is_some());
+        let writable = self
+            .writable
+            .as_ref()
+            .is_some_and(|writable| writable.value.is_some());
         if let (true, Some(overlay)) = (writable, &self.overlay) {
             let writable = dialect.option("writable");
             return Err(Error::new(format!(
@@ -153,7 +178,10 @@ impl Options {
 /// Keeps the last of equal values, so that Slurm may hand us an option twice.
 fn push_once<T: PartialEq>(list: &mut Vec<Sourced<T>>, value: T, origin: &str) {
     list.retain(|earlier| earlier.value != value);
-    list.push(Sourced { value, origin: origin.to_owned() });
+    list.push(Sourced {
+        value,
+        origin: origin.to_owned(),
+    });
 }
 
 fn image(value: &str) -> std::result::Result<Option<String>, String> {
@@ -184,7 +212,9 @@ fn writable(value: &str) -> std::result::Result<Option<u64>, String> {
     match value {
         "yes" => Ok(Some(WRITABLE_SIZE)),
         "no" => Ok(None),
-        text => size::parse(text).map(Some).map_err(|reason| format!("{reason}, yes or no")),
+        text => size::parse(text)
+            .map(Some)
+            .map_err(|reason| format!("{reason}, yes or no")),
     }
 }
 
@@ -227,11 +257,17 @@ mod tests {
     use super::*;
 
     fn given(source: Source, name: &str, value: &str) -> Given {
-        Given { row: table::find(name).unwrap(), value: value.into(), source }
+        Given {
+            row: table::find(name).unwrap(),
+            value: value.into(),
+            source,
+        }
     }
 
     fn resolve(givens: &[(Source, &str, &str)]) -> Result<Options> {
-        let givens = givens.iter().map(|(source, name, value)| given(*source, name, value));
+        let givens = givens
+            .iter()
+            .map(|(source, name, value)| given(*source, name, value));
         Options::resolve(givens.collect(), Dialect::Launcher)
     }
 
@@ -262,8 +298,10 @@ mod tests {
 
     #[test]
     fn none_turns_an_inherited_image_off() {
-        let options =
-            resolve(&[(Source::Inherited, "image", "/a"), (Source::Typed, "image", "none")]);
+        let options = resolve(&[
+            (Source::Inherited, "image", "/a"),
+            (Source::Typed, "image", "none"),
+        ]);
         assert_eq!(options.unwrap().image, None);
     }
 
@@ -275,18 +313,28 @@ mod tests {
             (Source::Typed, "set-env", "B=two"),
         ])
         .unwrap();
-        let names: Vec<_> = options.set_env.iter().map(|given| given.value.clone()).collect();
+        let names: Vec<_> = options
+            .set_env
+            .iter()
+            .map(|given| given.value.clone())
+            .collect();
         let variable = |name: &str, value: &str| Assignment::Variable(name.into(), value.into());
         assert_eq!(
             names,
-            [variable("A", "site"), variable("A", "typed"), variable("B", "two")]
+            [
+                variable("A", "site"),
+                variable("A", "typed"),
+                variable("B", "two")
+            ]
         );
     }
 
     #[test]
     fn an_option_that_slurm_hands_over_twice_counts_once() {
-        let options =
-            resolve(&[(Source::Typed, "bind", "/a:/b"), (Source::Typed, "bind", "/a:/b")]);
+        let options = resolve(&[
+            (Source::Typed, "bind", "/a:/b"),
+            (Source::Typed, "bind", "/a:/b"),
+        ]);
         assert_eq!(options.unwrap().binds.len(), 1);
     }
 
@@ -299,7 +347,11 @@ mod tests {
     #[test]
     fn malformed_values_are_refused_with_option_text_and_reason() {
         for (name, value, expected) in [
-            ("workdir", "tmp", "--workdir=tmp: the directory must be absolute"),
+            (
+                "workdir",
+                "tmp",
+                "--workdir=tmp: the directory must be absolute",
+            ),
             ("home", "maybe", "--home=maybe: neither yes nor no"),
             ("bind", ":/x", "--bind=:/x: no source in \":/x\""),
             ("set-env", "=x", "--set-env==x: a variable without a name"),
@@ -307,18 +359,30 @@ mod tests {
             ("batch", "node", "--batch=node: neither container nor host"),
             ("unset-env", "[", "--unset-env=[: not a pattern"),
             ("writable", "big", "--writable=big: \"big\" is not a size"),
-            ("keep-env", "A,,B", "--keep-env=A,,B: a variable without a name"),
+            (
+                "keep-env",
+                "A,,B",
+                "--keep-env=A,,B: a variable without a name",
+            ),
         ] {
-            let error = resolve(&[(Source::Typed, name, value)]).unwrap_err().to_string();
+            let error = resolve(&[(Source::Typed, name, value)])
+                .unwrap_err()
+                .to_string();
             assert!(error.starts_with(expected), "{error}");
         }
     }
 
     #[test]
     fn writable_and_overlay_exclude_each_other_unless_one_is_off() {
-        let both = [(Source::Typed, "writable", "yes"), (Source::Typed, "overlay", "/o")];
+        let both = [
+            (Source::Typed, "writable", "yes"),
+            (Source::Typed, "overlay", "/o"),
+        ];
         assert!(resolve(&both).is_err());
-        let off = [(Source::Typed, "writable", "no"), (Source::Typed, "overlay", "/o")];
+        let off = [
+            (Source::Typed, "writable", "no"),
+            (Source::Typed, "overlay", "/o"),
+        ];
         assert!(resolve(&off).is_ok());
     }
 }

@@ -97,15 +97,31 @@ impl Plan {
             image: image.metadata.working_directory.clone(),
         };
         let before = host.environment.clone();
-        Ok(Plan { image, root, identity, mounts, before, environment, workdir, task, warnings })
+        Ok(Plan {
+            image,
+            root,
+            identity,
+            mounts,
+            before,
+            environment,
+            workdir,
+            task,
+            warnings,
+        })
     }
 }
 
 fn root(options: &Options) -> Result<Root> {
-    if let Some(bytes) = options.writable.as_ref().and_then(|writable| writable.value) {
+    if let Some(bytes) = options
+        .writable
+        .as_ref()
+        .and_then(|writable| writable.value)
+    {
         return Ok(Root::Throwaway(bytes));
     }
-    let Some(overlay) = &options.overlay else { return Ok(Root::ReadOnly) };
+    let Some(overlay) = &options.overlay else {
+        return Ok(Root::ReadOnly);
+    };
     let directory = &overlay.value;
     let what = format!("can't keep changes in {}", directory.display());
     match directory.metadata() {
@@ -113,8 +129,11 @@ fn root(options: &Options) -> Result<Root> {
         Ok(_) => Err(Error::new(format!("{what}: it is not a directory"))),
         Err(error) => {
             let reason = crate::error::io_reason(&error);
-            Err(Error::new(format!("{what}: stat(\"{}\"): {reason}", directory.display()))
-                .hint(format!("mkdir {}", directory.display())))
+            Err(Error::new(format!(
+                "{what}: stat(\"{}\"): {reason}",
+                directory.display()
+            ))
+            .hint(format!("mkdir {}", directory.display())))
         }
     }
 }
@@ -132,7 +151,11 @@ fn warnings(root: &Root, host: &Host, image: &Image, task: &Task) -> Vec<Error> 
             .hint("the files of a SquashFS image, or of a tree that you unpacked yourself, are yours"),
         );
     }
-    warnings.extend(task.script.as_ref().and_then(|script| srun_inside(script, image)));
+    warnings.extend(
+        task.script
+            .as_ref()
+            .and_then(|script| srun_inside(script, image)),
+    );
     warnings
 }
 
@@ -146,7 +169,9 @@ fn srun_inside(script: &std::path::Path, image: &Image) -> Option<Error> {
         .flat_map(|line| line.split([';', '|', '&', '(', '`']))
         .any(|command| command.split_whitespace().next() == Some("srun"));
     let directories = ["/usr/local/bin", "/usr/bin", "/bin", "/opt/slurm/bin"];
-    let has = directories.iter().any(|directory| image.has(&PathBuf::from(directory).join("srun")));
+    let has = directories
+        .iter()
+        .any(|directory| image.has(&PathBuf::from(directory).join("srun")));
     (calls && !has).then(|| {
         Error::new(format!(
             "the batch script calls srun, and the image {} has none: srun: not found",

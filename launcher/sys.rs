@@ -47,12 +47,21 @@ pub fn open_in_root(root: impl AsFd, path: &Path, flags: rustix::fs::OFlags) -> 
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     // EAGAIN means that a rename or mount happened meanwhile; openat2(2) asks to try again.
     for _ in 0..32 {
-        match openat2(root.as_fd(), path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+        match openat2(
+            root.as_fd(),
+            path,
+            flags | OFlags::CLOEXEC,
+            Mode::empty(),
+            resolve,
+        ) {
             Err(rustix::io::Errno::AGAIN) => continue,
             result => return rustix_called(result, || format!("openat2({})", quoted(path))),
         }
     }
-    Err(CallError::new(format!("openat2({})", quoted(path)), Errno::EAGAIN))
+    Err(CallError::new(
+        format!("openat2({})", quoted(path)),
+        Errno::EAGAIN,
+    ))
 }
 
 /// `open(path, flags | O_CLOEXEC)`, open(2).
@@ -81,5 +90,7 @@ pub fn mount_of(file: impl AsFd) -> Call<u64> {
 /// The kernel's answer.
 pub fn memory_file(name: &std::ffi::CStr) -> Call<OwnedFd> {
     use nix::sys::memfd::{MFdFlags, memfd_create};
-    called(memfd_create(name, MFdFlags::MFD_CLOEXEC), || format!("memfd_create({name:?})"))
+    called(memfd_create(name, MFdFlags::MFD_CLOEXEC), || {
+        format!("memfd_create({name:?})")
+    })
 }

@@ -4,7 +4,10 @@
 //! that it cannot run outside the container that was asked for.
 
 #![allow(unsafe_code, reason = "this is the module that makes SPANK calls")]
-#![allow(non_upper_case_globals, reason = "Slurm chose the names of its symbols")]
+#![allow(
+    non_upper_case_globals,
+    reason = "Slurm chose the names of its symbols"
+)]
 
 use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
@@ -122,7 +125,10 @@ impl Slurm<'_> {
     /// All variables of the job's environment.
     pub(crate) fn environment(&self) -> Environment {
         let lines = self.handle.job_env_os().unwrap_or_default();
-        lines.into_iter().filter_map(chariot::handover::split).collect()
+        lines
+            .into_iter()
+            .filter_map(chariot::handover::split)
+            .collect()
     }
 
     /// The command of the step, which for --multi-prog is its file of commands.
@@ -139,14 +145,22 @@ impl Slurm<'_> {
             None => self.handle.unsetenv(name).or(Ok(())),
         };
         result.map_err(|_| {
-            Error::new(format!("Slurm does not let Chariot change {}", name.to_string_lossy()))
+            Error::new(format!(
+                "Slurm does not let Chariot change {}",
+                name.to_string_lossy()
+            ))
         })
     }
 }
 
 /// Registers an option with Slurm, under its number in the table.
 fn register(spank: sys::spank_t, number: usize, row: &OptionRow) -> Result<(), Error> {
-    let failed = || Error::new(format!("Slurm does not take the option --{}", row.slurm_name()));
+    let failed = || {
+        Error::new(format!(
+            "Slurm does not take the option --{}",
+            row.slurm_name()
+        ))
+    };
     let text = |text: &str| CString::new(text).map_err(|_| failed());
     let (name, value, usage) = (text(&row.slurm_name())?, text(row.value)?, text(row.short)?);
     let mut option = sys::spank_option {
@@ -170,11 +184,19 @@ extern "C" fn option_given(number: c_int, value: *const c_char, remote: c_int) -
     let value = match value.is_null() {
         true => None,
         // SAFETY: Slurm passes a NUL-terminated string that lives until we return.
-        false => Some(unsafe { CStr::from_ptr(value) }.to_string_lossy().into_owned()),
+        false => Some(
+            unsafe { CStr::from_ptr(value) }
+                .to_string_lossy()
+                .into_owned(),
+        ),
     };
-    let row = usize::try_from(number).ok().and_then(|number| TABLE.get(number));
+    let row = usize::try_from(number)
+        .ok()
+        .and_then(|number| TABLE.get(number));
     guarded(|| match (row, remote) {
-        (None, _) => Err(Error::new("Slurm passed an option that Chariot does not have")),
+        (None, _) => Err(Error::new(
+            "Slurm passed an option that Chariot does not have",
+        )),
         (Some(row), 0) => submit::option(row, value.as_deref()),
         (Some(row), _) => {
             task::option(row, value.as_deref());
@@ -216,7 +238,9 @@ extern "C" fn slurm_spank_init(
     words: *const *const c_char,
 ) -> c_int {
     panic::set_hook(Box::new(|panic| {
-        error(&format!("{NAME}: this is a mistake in Chariot, please report it: {panic}"));
+        error(&format!(
+            "{NAME}: this is a mistake in Chariot, please report it: {panic}"
+        ));
     }));
     callback(spank, count, words, |slurm, context| {
         if context == Context::Other {

@@ -67,7 +67,10 @@ pub(crate) fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
     work(guard.get_or_insert_with(|| State {
         givens: Vec::new(),
         raw: Vec::new(),
-        paths: Paths { launcher: "/usr/bin/chariot".into(), config: chariot::config::PATH.into() },
+        paths: Paths {
+            launcher: "/usr/bin/chariot".into(),
+            config: chariot::config::PATH.into(),
+        },
         meeting: None,
         patience: Duration::from_secs(60),
         problem: None,

@@ -20,7 +20,10 @@ pub(crate) const MULTI_PROG: &str = "SLURM_CHARIOT_MULTI_PROG";
 pub(crate) fn init(slurm: &Slurm<'_>, context: Context) -> Result<(), Error> {
     Paths::read(&slurm.arguments())?;
     let inherited = env::var(CARRIER).ok();
-    let own = [format!("_SLURM_SPANK_OPTION_{NAME}_"), format!("SLURM_SPANK__SLURM_SPANK_OPTION_{NAME}_")];
+    let own = [
+        format!("_SLURM_SPANK_OPTION_{NAME}_"),
+        format!("SLURM_SPANK__SLURM_SPANK_OPTION_{NAME}_"),
+    ];
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
         if text == CARRIER || own.iter().any(|prefix| text.starts_with(prefix)) {
@@ -31,7 +34,9 @@ pub(crate) fn init(slurm: &Slurm<'_>, context: Context) -> Result<(), Error> {
     // sbatch and salloc make a new job, which inherits nothing from the one that they are called in.
     if let (Context::Step, Some(text)) = (context, inherited) {
         let mut givens = given::decode(&text)?;
-        givens.iter_mut().for_each(|given| given.source = Source::Inherited);
+        givens
+            .iter_mut()
+            .for_each(|given| given.source = Source::Inherited);
         state::with(|state| state.givens = givens);
     }
     Ok(())
@@ -59,8 +64,7 @@ pub(crate) fn option(row: &'static OptionRow, value: Option<&str>) -> Result<(),
 /// All options are known: the last look at them together, and off they go.
 pub(crate) fn options_complete(context: Context) -> Result<(), Error> {
     let directory = given::working_directory().unwrap_or_else(|| PathBuf::from("/"));
-    let variables =
-        given::from_variables(|name| env::var_os(name), &directory, Dialect::Slurm)?;
+    let variables = given::from_variables(|name| env::var_os(name), &directory, Dialect::Slurm)?;
     // They travel with the rest. Left in the environment, they would be stronger in the job's steps
     // than what was typed for the job.
     for row in TABLE {
@@ -83,9 +87,9 @@ pub(crate) fn options_complete(context: Context) -> Result<(), Error> {
 /// only what an image was explicitly taken from is refused.
 fn refuse_useless(givens: &[Given]) -> Result<(), Error> {
     let off = givens.iter().any(|given| given.row.name == "image");
-    let useless = givens
-        .iter()
-        .find(|given| given.source == Source::Typed && !matches!(given.row.name, "image" | "batch"));
+    let useless = givens.iter().find(|given| {
+        given.source == Source::Typed && !matches!(given.row.name, "image" | "batch")
+    });
     match useless {
         Some(given) if off => Err(Error::new(format!(
             "--ch-{} has nothing to apply to, since --ch-image=none turns the container off",

@@ -59,7 +59,10 @@ pub(crate) fn options_complete(slurm: &Slurm<'_>) {
             || !state.raw.is_empty();
         // The site's file is root's own. If it is broken, only who named an image hears of it.
         let config = Config::load(&state.paths.config).unwrap_or_default();
-        let by_default = config.defaults.iter().any(|given| given.row.name == "image");
+        let by_default = config
+            .defaults
+            .iter()
+            .any(|given| given.row.name == "image");
         state.patience = config.wait_container;
         state.givens = config.defaults;
         if !(named || by_default) {
@@ -106,7 +109,10 @@ fn enter_or_fail(slurm: &Slurm<'_>, state: &State) -> Result<(), Error> {
     let (namespaces, record) = meeting.look().explain(what)?;
     let record = read_record(record)?;
     enter::join(&namespaces, &record.workdir)?;
-    record.edits.iter().try_for_each(|edit| slurm.edit(&edit.name, edit.value.as_deref()))
+    record
+        .edits
+        .iter()
+        .try_for_each(|edit| slurm.edit(&edit.name, edit.value.as_deref()))
 }
 
 /// The script of a batch job, or salloc's shell, that was to stay outside.
@@ -124,8 +130,16 @@ fn givens(slurm: &Slurm<'_>, state: &State) -> Result<Vec<Given>, Error> {
     let root = PathBuf::from("/");
     let mut givens = given::from_variables(|name| slurm.variable(name), &root, Dialect::Slurm)?;
     for (row, value) in &state.raw {
-        let value = value.as_deref().filter(|value| !matches!(*value, "" | "(null)"));
-        givens.push(Given::new(row, value, Source::Typed, &root, Dialect::Slurm)?);
+        let value = value
+            .as_deref()
+            .filter(|value| !matches!(*value, "" | "(null)"));
+        givens.push(Given::new(
+            row,
+            value,
+            Source::Typed,
+            &root,
+            Dialect::Slurm,
+        )?);
     }
     Ok(givens)
 }
@@ -177,7 +191,9 @@ fn make(
     let launcher = &state.paths.launcher;
     let what = || format!("can't make a container: can't run {}", launcher.display());
     let mut input = File::from(sys::memory_file(c"request").explain(what)?);
-    input.write_all(&request(slurm, state, givens).encode()).explain(what)?;
+    input
+        .write_all(&request(slurm, state, givens).encode())
+        .explain(what)?;
     input.rewind().explain(what)?;
     let socket = meeting.sender();
     let mut command = Command::new(launcher);
@@ -254,7 +270,10 @@ fn read_record(record: OwnedFd) -> Result<Record, Error> {
 
 /// The line by which an administrator sees later what ran.
 fn audit(slurm: &Slurm<'_>, meeting: &MeetingPlace, time: Duration) {
-    let record = meeting.look().ok().and_then(|(_, record)| read_record(record).ok());
+    let record = meeting
+        .look()
+        .ok()
+        .and_then(|(_, record)| read_record(record).ok());
     let Some(record) = record else { return };
     let number = |number: Option<u32>| number.map_or("-".into(), |number| number.to_string());
     spank::log(&format!(

@@ -29,11 +29,23 @@ struct Finding {
 
 impl Finding {
     fn good(what: &'static str, found: impl Into<String>) -> Finding {
-        Finding { what, ok: true, needed: true, found: found.into(), advice: None }
+        Finding {
+            what,
+            ok: true,
+            needed: true,
+            found: found.into(),
+            advice: None,
+        }
     }
 
     fn bad(what: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Finding {
-        Finding { what, ok: false, needed: true, found: found.into(), advice: Some(advice.into()) }
+        Finding {
+            what,
+            ok: false,
+            needed: true,
+            found: found.into(),
+            advice: Some(advice.into()),
+        }
     }
 
     fn optional(mut self) -> Finding {
@@ -83,9 +95,11 @@ fn kernel() -> Finding {
 fn mount_interface() -> Finding {
     // Cloning a tree needs privilege; a kernel without the call says ENOSYS instead of EPERM.
     match mounts::clone_tree(Path::new("/")) {
-        Err(error) if error.errno() == nix::errno::Errno::ENOSYS => {
-            Finding::bad("mount interface", error.to_string(), "install Linux 5.14 or newer")
-        }
+        Err(error) if error.errno() == nix::errno::Errno::ENOSYS => Finding::bad(
+            "mount interface",
+            error.to_string(),
+            "install Linux 5.14 or newer",
+        ),
         _ => Finding::good("mount interface", "open_tree, move_mount, mount_setattr"),
     }
 }
@@ -99,9 +113,12 @@ fn openat2() -> Finding {
     }
 }
 
+/// Whether a setting of this value lets users make user namespaces.
+type Allows = fn(u64) -> bool;
+
 /// Settings by which sites turn user namespaces off. A setting that does not exist forbids nothing.
 fn sysctls() -> Vec<Finding> {
-    let rows: [(&'static str, fn(u64) -> bool, &str); 3] = [
+    let rows: [(&str, Allows, &str); 3] = [
         (
             "user.max_user_namespaces",
             |value| value > 0,
@@ -122,8 +139,12 @@ fn sysctls() -> Vec<Finding> {
     let mut findings = Vec::new();
     for (name, allows, advice) in rows {
         let path = PathBuf::from("/proc/sys").join(name.replace('.', "/"));
-        let Ok(text) = fs::read_to_string(path) else { continue };
-        let Ok(value) = text.trim().parse() else { continue };
+        let Ok(text) = fs::read_to_string(path) else {
+            continue;
+        };
+        let Ok(value) = text.trim().parse() else {
+            continue;
+        };
         findings.push(match allows(value) {
             true => Finding::good("sysctl", format!("{name} = {value}")),
             false => Finding::bad("sysctl", format!("{name} = {value}"), advice),
@@ -137,9 +158,7 @@ fn container() -> Finding {
     let what = "user namespaces";
     match try_inside(|| Ok(())) {
         Ok(()) => Finding::good(what, "can be made, and mounts in them"),
-        Err(error) => {
-            Finding::bad(what, error, "see the settings above; ask the administrator")
-        }
+        Err(error) => Finding::bad(what, error, "see the settings above; ask the administrator"),
     }
 }
 
@@ -166,13 +185,19 @@ fn overlay() -> Finding {
 
 /// Runs `attempt` in a container that goes away at once. Only the errno comes back from the child.
 fn try_inside(attempt: impl FnOnce() -> Call<()>) -> std::result::Result<(), String> {
-    let (user, group) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let (user, group) = (
+        nix::unistd::geteuid().as_raw(),
+        nix::unistd::getegid().as_raw(),
+    );
     let work = || {
         let result = namespaces::unshare_user_and_mounts()
             .and_then(|()| namespaces::write_id_maps((user, user), (group, group)))
             .and_then(|()| mounts::receive_only())
             .and_then(|()| attempt());
-        result.map_or_else(|error| u8::try_from(error.errno() as i32).unwrap_or(255), |()| 0)
+        result.map_or_else(
+            |error| u8::try_from(error.errno() as i32).unwrap_or(255),
+            |()| 0,
+        )
     };
     match process::fork(work).and_then(|child| child.wait()) {
         Ok(0) => Ok(()),
@@ -182,7 +207,11 @@ fn try_inside(attempt: impl FnOnce() -> Call<()>) -> std::result::Result<(), Str
 }
 
 fn fuse() -> Finding {
-    match fs::OpenOptions::new().read(true).write(true).open("/dev/fuse") {
+    match fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+    {
         Ok(_) => Finding::good("FUSE", "/dev/fuse can be opened"),
         Err(error) => Finding::bad(
             "FUSE",
@@ -208,9 +237,10 @@ fn user() -> Finding {
 
 fn site_file(path: &Path) -> Finding {
     match Config::load(path) {
-        Ok(_) if !path.exists() => {
-            Finding::good("site file", format!("{} is not there; defaults hold", path.display()))
-        }
+        Ok(_) if !path.exists() => Finding::good(
+            "site file",
+            format!("{} is not there; defaults hold", path.display()),
+        ),
         Ok(config) if !config.enabled => Finding::bad(
             "site file",
             format!("{} turns Chariot off", path.display()),
@@ -231,11 +261,17 @@ fn plugstack() -> Finding {
         .map_or_else(|| PathBuf::from("/etc/slurm/slurm.conf"), PathBuf::from);
     let directory = conf.parent().unwrap_or(Path::new("/etc/slurm")).to_owned();
     let Some((file, line)) = plugstack_line(&directory) else {
-        let found = format!("no line with chariot.so in {}/plugstack.conf", directory.display());
+        let found = format!(
+            "no line with chariot.so in {}/plugstack.conf",
+            directory.display()
+        );
         return Finding::bad(what, found, "only for Slurm: see README, \"Installing\"").optional();
     };
     let mut words = line.split_whitespace();
-    let (flag, plugin) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let (flag, plugin) = (
+        words.next().unwrap_or_default(),
+        words.next().unwrap_or_default(),
+    );
     if flag != "required" {
         let found = format!("{}: \"{flag}\" lets tasks run on the host", file.display());
         return Finding::bad(what, found, "write `required chariot.so`").optional();

@@ -20,7 +20,11 @@ use crate::sys::namespaces::Namespaces;
 /// Joins and becomes the command. The environment is the caller's with what the image wants, and not
 /// that of the process: that may have changed its own in any way.
 pub(super) fn exec(matches: &ArgMatches) -> Result<ExitCode> {
-    let pid = matches.get_one::<u32>("pid").copied().unwrap_or_default().to_string();
+    let pid = matches
+        .get_one::<u32>("pid")
+        .copied()
+        .unwrap_or_default()
+        .to_string();
     let asked = Asked::read(matches)?;
     let what = || format!("can't enter the container of process {pid}");
     let namespaces = Namespaces::of(&pid).map_err(|error| {
@@ -55,7 +59,10 @@ pub(super) fn exec(matches: &ArgMatches) -> Result<ExitCode> {
     edits.extend(environment::settle(&edits, before, false, is_directory));
     let now = environment::apply(before, &edits);
     let words: Vec<OsString> = words(matches);
-    let program = words.first().map(|word| find_program(word, &now, &image.word)).transpose()?;
+    let program = words
+        .first()
+        .map(|word| find_program(word, &now, &image.word))
+        .transpose()?;
     become_command(&program.unwrap_or_default(), &words, now)
 }
 
@@ -70,5 +77,7 @@ fn is_own(namespaces: Namespaces, what: &impl Fn() -> String) -> Result<bool> {
 
 fn working_directory_of(pid: &str) -> PathBuf {
     let link = Path::new("/proc").join(pid).join("cwd").read_link();
-    link.ok().filter(|path| path.is_absolute()).unwrap_or_else(|| PathBuf::from("/"))
+    link.ok()
+        .filter(|path| path.is_absolute())
+        .unwrap_or_else(|| PathBuf::from("/"))
 }

@@ -36,10 +36,15 @@ fn plan(matches: &ArgMatches, command: Vec<OsString>) -> Result<Plan> {
     let asked = Asked::read(matches)?;
     refuse_old_kernel()?;
     let Some(image) = &asked.options.image else {
-        return Err(Error::new("the image is \"none\": there is nothing to run in"));
+        return Err(Error::new(
+            "the image is \"none\": there is nothing to run in",
+        ));
     };
     let image = Image::locate(&image.value, &asked.config, &asked.host)?;
-    let task = Task { command, script: None };
+    let task = Task {
+        command,
+        script: None,
+    };
     Plan::resolve(&asked.options, &asked.config, &asked.host, image, task)
 }
 
@@ -66,7 +71,12 @@ pub(super) fn become_command(
         return Err(Error::new("there is no command to run"));
     };
     let mut command = Command::new(program);
-    let error = command.arg0(name).args(arguments).env_clear().envs(environment).exec();
+    let error = command
+        .arg0(name)
+        .args(arguments)
+        .env_clear()
+        .envs(environment)
+        .exec();
     Err(Error::new(format!(
         "can't run {}: execve(\"{}\"): {}",
         name.to_string_lossy(),

@@ -35,13 +35,16 @@ use crate::plan::{Plan, Task};
 use crate::sys::{self, process, sharing};
 
 pub(super) fn command() -> Command {
-    Command::new("step").hide(true).about("Make the container of a Slurm step").arg(
-        Arg::new("socket")
-            .long("socket")
-            .required(true)
-            .value_parser(value_parser!(i32).range(3..))
-            .help("the descriptor to send the namespaces to"),
-    )
+    Command::new("step")
+        .hide(true)
+        .about("Make the container of a Slurm step")
+        .arg(
+            Arg::new("socket")
+                .long("socket")
+                .required(true)
+                .value_parser(value_parser!(i32).range(3..))
+                .help("the descriptor to send the namespaces to"),
+        )
 }
 
 /// Makes the container and sends its namespaces, or says why not.
@@ -76,8 +79,11 @@ fn make(socket: i32) -> Result<()> {
     let mut givens = config.defaults.clone();
     givens.extend(given::decode(&request.options)?);
     let options = Options::resolve(givens, Dialect::Slurm)?;
-    let level =
-        if options.verbose { tracing::Level::DEBUG } else { log::level(&config.log_level) };
+    let level = if options.verbose {
+        tracing::Level::DEBUG
+    } else {
+        log::level(&config.log_level)
+    };
     log::start(Reader::Task, level);
     let mut clock = Clock::start();
     refuse_disabled(&config)?;
@@ -112,7 +118,10 @@ fn plan(request: Request, options: &Options, config: &Config) -> Result<Plan> {
     let directory = directory(&request);
     let host = Host::look(request.environment, directory);
     let image = Image::locate(&image.value, config, &host)?;
-    let task = Task { command: request.command, script: request.script };
+    let task = Task {
+        command: request.command,
+        script: request.script,
+    };
     Plan::resolve(options, config, &host, image, task)
 }
 
@@ -133,6 +142,10 @@ fn hand_over(plan: &Plan, entered: &Entered, socket: &OwnedFd) -> Result<()> {
     let mut file = File::from(sys::memory_file(c"chariot").explain(what)?);
     file.write_all(&record.encode()).explain(what)?;
     let namespaces = &entered.namespaces;
-    let files = [namespaces.user.as_fd(), namespaces.mount.as_fd(), file.as_fd()];
+    let files = [
+        namespaces.user.as_fd(),
+        namespaces.mount.as_fd(),
+        file.as_fd(),
+    ];
     sharing::send(socket.as_fd(), &files).explain(what)
 }

@@ -24,7 +24,9 @@ use crate::sys::{self, process};
 
 pub(super) fn command() -> Command {
     let path = |name: &'static str| {
-        Arg::new(name).required(true).value_parser(value_parser!(PathBuf))
+        Arg::new(name)
+            .required(true)
+            .value_parser(value_parser!(PathBuf))
     };
     Command::new("unpack")
         .about("Unpack an archive of a file system into an image directory")
@@ -35,7 +37,11 @@ pub(super) fn command() -> Command {
              anything else that is there stays, and is an error.",
         )
         .arg(path("archive").value_name("ARCHIVE").help("the tar file"))
-        .arg(path("directory").value_name("DIR").help("the directory to make"))
+        .arg(
+            path("directory")
+                .value_name("DIR")
+                .help("the directory to make"),
+        )
         .arg(flag("quiet", "print nothing but errors"))
 }
 
@@ -43,7 +49,12 @@ pub(super) fn unpack(matches: &ArgMatches) -> Result<ExitCode> {
     let config = Config::load(config_path(matches))?;
     log::start(Reader::Person, log::level(&config.log_level));
     refuse_disabled(&config)?;
-    let path = |name: &str| matches.get_one::<PathBuf>(name).cloned().unwrap_or_default();
+    let path = |name: &str| {
+        matches
+            .get_one::<PathBuf>(name)
+            .cloned()
+            .unwrap_or_default()
+    };
     let (archive, directory) = (path("archive"), path("directory"));
     let job = Job::prepare(&archive, &directory)?;
     let quiet = matches.get_flag("quiet");
@@ -93,11 +104,17 @@ impl Job {
         let opened = File::open(archive).explain(|| format!("can't unpack {archive_name}"))?;
         let what = || format!("can't unpack to {}", directory.display());
         if opened.metadata().explain(what)?.is_dir() {
-            return Err(Error::new(format!("can't unpack {archive_name}: it is a directory"))
-                .hint("a directory needs no unpacking: run in it as it is"));
+            return Err(
+                Error::new(format!("can't unpack {archive_name}: it is a directory"))
+                    .hint("a directory needs no unpacking: run in it as it is"),
+            );
         }
         let no_name = || Error::new(format!("{}: it has no name of its own", what()));
-        let name = directory.file_name().ok_or_else(no_name)?.to_string_lossy().into_owned();
+        let name = directory
+            .file_name()
+            .ok_or_else(no_name)?
+            .to_string_lossy()
+            .into_owned();
         let parent = match directory.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
@@ -151,7 +168,10 @@ impl Job {
             .and_then(|()| unpack::confine(&self.temporary))
             .explain(|| format!("can't unpack {}", self.archive_name))
             .and_then(|()| {
-                let archive = self.archive.try_clone().explain(|| "can't read the archive".into())?;
+                let archive = self
+                    .archive
+                    .try_clone()
+                    .explain(|| "can't read the archive".into())?;
                 unpack::unpack_here(archive, &self.archive_name, is_wanted)
             });
         if !is_wanted() {
@@ -160,7 +180,10 @@ impl Job {
         }
         let (status, text) = match &result {
             Ok(summary) => (0, format!("{} {}", summary.members, summary.left_out)),
-            Err(error) => (125, format!("{error}\n{}", error.advice().unwrap_or_default())),
+            Err(error) => (
+                125,
+                format!("{error}\n{}", error.advice().unwrap_or_default()),
+            ),
         };
         let mut answer = answer;
         // If it cannot be written, the status alone says that something went wrong.
@@ -177,7 +200,11 @@ impl Job {
                 false => fs::remove_file(entry.path()),
             };
         }
-        let name = self.temporary.file_name().map(PathBuf::from).unwrap_or_default();
+        let name = self
+            .temporary
+            .file_name()
+            .map(PathBuf::from)
+            .unwrap_or_default();
         let flags = rustix::fs::AtFlags::REMOVEDIR;
         let _ = rustix::fs::unlinkat(self.parent.as_fd(), name, flags);
     }
@@ -197,7 +224,11 @@ impl Job {
             .explain(|| format!("{}: rename(\"{}\")", what(), from.display()))?;
         if flags == RenameFlags::EXCHANGE {
             unpack::remove_tree(from).explain(|| {
-                format!("can't remove what was {} before, now {}", to.display(), from.display())
+                format!(
+                    "can't remove what was {} before, now {}",
+                    to.display(),
+                    from.display()
+                )
             })?;
         }
         Ok(())
@@ -207,13 +238,24 @@ impl Job {
 fn read_answer(status: u8, text: &str) -> Result<Summary> {
     if status != 0 {
         let (sentence, advice) = text.split_once('\n').unwrap_or((text, ""));
-        let sentence = if sentence.is_empty() { "the unpacking process failed" } else { sentence };
+        let sentence = if sentence.is_empty() {
+            "the unpacking process failed"
+        } else {
+            sentence
+        };
         let error = Error::new(sentence);
-        return Err(if advice.is_empty() { error } else { error.hint(advice) });
+        return Err(if advice.is_empty() {
+            error
+        } else {
+            error.hint(advice)
+        });
     }
     let mut numbers = text.split(' ').map(|number| number.parse().unwrap_or(0));
     let mut next = || numbers.next().unwrap_or(0);
-    Ok(Summary { members: next(), left_out: next() })
+    Ok(Summary {
+        members: next(),
+        left_out: next(),
+    })
 }
 
 /// Only an image that Chariot made is replaced.
@@ -237,7 +279,9 @@ fn refuse_foreign(directory: &Path) -> Result<()> {
 fn remove_stale(parent: &Path, prefix: &str) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let is_ours = entry.file_name().to_string_lossy().starts_with(prefix);
-        let Some(file) = File::open(entry.path()).ok().filter(|_| is_ours) else { continue };
+        let Some(file) = File::open(entry.path()).ok().filter(|_| is_ours) else {
+            continue;
+        };
         // Whoever is still at work on it holds the lock.
         if Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok() {
             let _ = unpack::remove_tree(&entry.path());
@@ -264,11 +308,17 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        Ok(Progress { archive: archive.try_clone().explain(what)?, bar })
+        Ok(Progress {
+            archive: archive.try_clone().explain(what)?,
+            bar,
+        })
     }
 
     fn show(&self) {
-        let position = self.archive.try_clone().map(|mut archive| unpack::position(&mut archive));
+        let position = self
+            .archive
+            .try_clone()
+            .map(|mut archive| unpack::position(&mut archive));
         self.bar.set_position(position.unwrap_or(0));
     }
 

@@ -37,7 +37,13 @@ pub(super) struct Points {
 impl Points {
     pub(super) fn new(root: OwnedFd, writable: bool) -> Call<Points> {
         let own = HashSet::from([sys::mount_of(&root)?]);
-        Ok(Points { root, own, memory: HashSet::new(), covers: Vec::new(), writable })
+        Ok(Points {
+            root,
+            own,
+            memory: HashSet::new(),
+            covers: Vec::new(),
+            writable,
+        })
     }
 
     pub(super) fn root(&self) -> BorrowedFd<'_> {
@@ -60,7 +66,11 @@ impl Points {
         follow: bool,
         what: &dyn Fn() -> String,
     ) -> Result<OwnedFd> {
-        let flags = if follow { OFlags::PATH } else { OFlags::PATH | OFlags::NOFOLLOW };
+        let flags = if follow {
+            OFlags::PATH
+        } else {
+            OFlags::PATH | OFlags::NOFOLLOW
+        };
         match sys::open_in_root(&self.root, path, flags) {
             Ok(point) => match kind_of(&point).explain(what)? {
                 FileType::Symlink => self.make(path, is_directory, what),
@@ -152,7 +162,10 @@ impl Points {
         what: &dyn Fn() -> String,
     ) -> Result<OwnedFd> {
         let entries = list(directory).explain(what).map_err(|error| {
-            error.hint(format!("you need permission to list {} of the image", path.display()))
+            error.hint(format!(
+                "you need permission to list {} of the image",
+                path.display()
+            ))
         })?;
         if entries.len() > MOST_ENTRIES {
             return Err(Error::new(format!(
@@ -170,9 +183,8 @@ impl Points {
             self.root = cover.try_clone().explain(what)?;
         }
         for name in entries.iter().filter(|name| name.as_path() != without) {
-            self.show(directory, &cover, name).explain(|| {
-                format!("{}: can't keep {}", what(), path.join(name).display())
-            })?;
+            self.show(directory, &cover, name)
+                .explain(|| format!("{}: can't keep {}", what(), path.join(name).display()))?;
         }
         self.covers.push(cover.try_clone().explain(what)?);
         Ok(cover)
@@ -180,8 +192,9 @@ impl Points {
 
     fn is_root(&self, directory: &OwnedFd) -> Call<bool> {
         let identity = |file: &OwnedFd| -> Call<_> {
-            let data = rustix::fs::fstat(file)
-                .map_err(|errno| CallError::new("fstat()", Errno::from_raw(errno.raw_os_error())))?;
+            let data = rustix::fs::fstat(file).map_err(|errno| {
+                CallError::new("fstat()", Errno::from_raw(errno.raw_os_error()))
+            })?;
             Ok((sys::mount_of(file)?, data.st_dev, data.st_ino))
         };
         Ok(identity(directory)? == identity(&self.root)?)
@@ -229,13 +242,25 @@ fn kind_of(file: &OwnedFd) -> Call<FileType> {
 }
 
 fn wrong_kind(kind: FileType, path: &Path, what: &dyn Fn() -> String) -> Error {
-    let has = if kind.is_dir() { "a directory" } else { "no directory" };
-    Error::new(format!("{}: {} is {has} in the image", what(), path.display()))
-        .hint("a file can be bound only to a file, and a directory to a directory")
+    let has = if kind.is_dir() {
+        "a directory"
+    } else {
+        "no directory"
+    };
+    Error::new(format!(
+        "{}: {} is {has} in the image",
+        what(),
+        path.display()
+    ))
+    .hint("a file can be bound only to a file, and a directory to a directory")
 }
 
 fn list(directory: &OwnedFd) -> Call<Vec<PathBuf>> {
-    let readable = sys::open_in_root(directory, Path::new("."), OFlags::RDONLY | OFlags::DIRECTORY)?;
+    let readable = sys::open_in_root(
+        directory,
+        Path::new("."),
+        OFlags::RDONLY | OFlags::DIRECTORY,
+    )?;
     let wrong = |errno: rustix::io::Errno| {
         CallError::new("getdents64()", Errno::from_raw(errno.raw_os_error()))
     };

@@ -36,7 +36,9 @@ impl NewRoot {
         let tree = match &plan.root {
             Root::ReadOnly => mounts::clone_tree(image).explain(what)?,
             Root::Throwaway(bytes) => throwaway(image, *bytes).explain(what).map_err(|error| {
-                error.hint("can this kernel mount overlayfs in a user namespace? see `chariot check`")
+                error.hint(
+                    "can this kernel mount overlayfs in a user namespace? see `chariot check`",
+                )
             })?,
             Root::Kept(directory) => kept(image, directory)?,
         };
@@ -62,7 +64,9 @@ impl NewRoot {
         let what = || format!("can't bind {source} to {}", destination.display());
         let (tree, is_directory) = self.source(mount).explain(what)?;
         mounts::restrict(&tree, mount.restrictions).explain(what)?;
-        let point = self.points.prepare(destination, is_directory, mount.follow, &what)?;
+        let point = self
+            .points
+            .prepare(destination, is_directory, mount.follow, &what)?;
         mounts::attach(&tree, &point, destination).explain(what)?;
         if matches!(mount.source, MountSource::Tmpfs(_)) {
             self.points.own(&tree).explain(what)?;
@@ -80,7 +84,10 @@ impl NewRoot {
             }
             MountSource::Tmpfs(size) => {
                 let is_tmp = mount.destination == Path::new("/tmp");
-                Ok((mounts::tmpfs(*size, if is_tmp { "1777" } else { "755" })?, true))
+                Ok((
+                    mounts::tmpfs(*size, if is_tmp { "1777" } else { "755" })?,
+                    true,
+                ))
             }
             MountSource::Text(text) => Ok((self.text(&mount.destination, text)?, false)),
         }
@@ -90,12 +97,17 @@ impl NewRoot {
     fn text(&self, destination: &Path, text: &str) -> Call<OwnedFd> {
         let name = PathBuf::from(destination.to_string_lossy().replace('/', "_"));
         let file = mounts::make_file(&self.texts, &name)?;
-        File::from(file).write_all(text.as_bytes()).map_err(|error| {
-            let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-            CallError::new(format!("write(\"{}\")", destination.display()), errno)
-        })?;
+        File::from(file)
+            .write_all(text.as_bytes())
+            .map_err(|error| {
+                let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+                CallError::new(format!("write(\"{}\")", destination.display()), errno)
+            })?;
         let tree = mounts::clone_entry(&self.texts, &name)?;
-        let read_only = Restrictions { read_only: true, ..Restrictions::default() };
+        let read_only = Restrictions {
+            read_only: true,
+            ..Restrictions::default()
+        };
         mounts::restrict(&tree, read_only)?;
         Ok(tree)
     }

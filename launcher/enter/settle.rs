@@ -32,7 +32,12 @@ pub(super) fn look_around(plan: &Plan, namespaces: Namespaces) -> Result<Entered
         }
         None => None,
     };
-    Ok(Entered { namespaces, workdir, environment, program })
+    Ok(Entered {
+        namespaces,
+        workdir,
+        environment,
+        program,
+    })
 }
 
 /// Goes to the first directory that will do.
@@ -50,7 +55,10 @@ fn start_directory(workdir: &Workdir, image: &str) -> Result<PathBuf> {
         return Ok(directory.clone());
     }
     let caller = workdir.caller.as_ref().filter(|caller| caller.is_here());
-    let candidates = caller.map(|caller| &caller.path).into_iter().chain(&workdir.image);
+    let candidates = caller
+        .map(|caller| &caller.path)
+        .into_iter()
+        .chain(&workdir.image);
     for directory in candidates {
         if change_directory(directory).is_ok() {
             return Ok(directory.clone());
@@ -72,7 +80,10 @@ pub struct Known {
 impl Known {
     /// The directory that `path` leads to now.
     pub fn new(path: &Path) -> Option<Known> {
-        Some(Known { path: path.to_owned(), identity: identity(path)? })
+        Some(Known {
+            path: path.to_owned(),
+            identity: identity(path)?,
+        })
     }
 
     /// Whether its name leads to it here too, and not to another directory of that name.
@@ -82,7 +93,10 @@ impl Known {
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {
-    path.metadata().ok().filter(|data| data.is_dir()).map(|data| (data.dev(), data.ino()))
+    path.metadata()
+        .ok()
+        .filter(|data| data.is_dir())
+        .map(|data| (data.dev(), data.ino()))
 }
 
 /// The file that a command word means, as execvp(3) finds it.
@@ -120,18 +134,26 @@ fn check(path: &Path, what: &str, image: &str) -> Result<()> {
     let data = match path.metadata() {
         Ok(data) => data,
         Err(error) if error.raw_os_error() == Some(Errno::EACCES as i32) => {
-            return Err(Error::new(format!("{what}: {}: Permission denied", path.display()))
-                .exit(Exit::CannotRun));
+            return Err(
+                Error::new(format!("{what}: {}: Permission denied", path.display()))
+                    .exit(Exit::CannotRun),
+            );
         }
         Err(_) => {
-            return Err(Error::new(format!("{what}: not found in the image {image}"))
-                .exit(Exit::NotFound)
-                .hint(format!("{} has to be in the image or bound into it", path.display())));
+            return Err(
+                Error::new(format!("{what}: not found in the image {image}"))
+                    .exit(Exit::NotFound)
+                    .hint(format!(
+                        "{} has to be in the image or bound into it",
+                        path.display()
+                    )),
+            );
         }
     };
     if data.is_dir() {
-        return Err(Error::new(format!("{what}: {} is a directory", path.display()))
-            .exit(Exit::CannotRun));
+        return Err(
+            Error::new(format!("{what}: {} is a directory", path.display())).exit(Exit::CannotRun),
+        );
     }
     if let Err(errno) = access(path, AccessFlags::X_OK) {
         let call = format!("access(\"{}\", X_OK): {}", path.display(), errno.desc());
@@ -149,9 +171,18 @@ fn check_interpreter(path: &Path, what: &str, image: &str) -> Result<()> {
     let Ok(length) = File::open(path).and_then(|mut file| file.read(&mut start)) else {
         return Ok(());
     };
-    let Some(line) = start[..length].strip_prefix(b"#!") else { return Ok(()) };
-    let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_start();
-    let interpreter = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+    let Some(line) = start[..length].strip_prefix(b"#!") else {
+        return Ok(());
+    };
+    let line = line
+        .split(|byte| *byte == b'\n')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii_start();
+    let interpreter = line
+        .split(u8::is_ascii_whitespace)
+        .next()
+        .unwrap_or_default();
     let interpreter = Path::new(OsStr::from_bytes(interpreter));
     if interpreter.as_os_str().is_empty() || interpreter.exists() {
         return Ok(());
@@ -192,10 +223,18 @@ mod tests {
         assert_eq!(found(here, "nothing").unwrap_err().exit_code(), 127);
         assert_eq!(found(here, "/nothing").unwrap_err().exit_code(), 127);
         assert_eq!(found(here, "").unwrap_err().exit_code(), 127);
-        assert_eq!(found(here, here.to_str().unwrap()).unwrap_err().exit_code(), 126);
+        assert_eq!(
+            found(here, here.to_str().unwrap()).unwrap_err().exit_code(),
+            126
+        );
         assert_eq!(found(here, "plain").unwrap_err().exit_code(), 126);
         let error = found(here, script.to_str().unwrap()).unwrap_err();
         assert_eq!(error.exit_code(), 126);
-        assert!(error.to_string().contains("/nonexistent/python, which the image img"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("/nonexistent/python, which the image img"),
+            "{error}"
+        );
     }
 }

@@ -55,8 +55,11 @@ impl Metadata {
         let mut metadata = Metadata::default();
         if let Some(text) = image.read(&Path::new("/").join(MARK))? {
             let mark: Mark = serde_json::from_slice(&text).map_err(|error| {
-                Error::new(format!("can't understand /{MARK} in the image {}: {error}", image.word))
-                    .hint("unpack the image again, or remove the file")
+                Error::new(format!(
+                    "can't understand /{MARK} in the image {}: {error}",
+                    image.word
+                ))
+                .hint("unpack the image again, or remove the file")
             })?;
             metadata.environment = mark.environment.into_iter().collect();
             metadata.environment_from = "/.chariot/image.json";
@@ -65,8 +68,11 @@ impl Metadata {
         }
         if let Some(text) = image.read(Path::new("/ch/environment"))? {
             metadata.environment = assignments(&text).map_err(|(line, reason)| {
-                Error::new(format!("/ch/environment:{line} in the image {}: {reason}", image.word))
-                    .hint("the file has one NAME=VALUE a line")
+                Error::new(format!(
+                    "/ch/environment:{line} in the image {}: {reason}",
+                    image.word
+                ))
+                .hint("the file has one NAME=VALUE a line")
             })?;
             metadata.environment_from = "/ch/environment";
         }
@@ -87,14 +93,18 @@ pub fn assignments(text: &[u8]) -> std::result::Result<Vec<(String, String)>, (u
         }
         let wrong = |reason: &str| (index + 1, reason.to_owned());
         let line = std::str::from_utf8(line).map_err(|_| wrong("not valid UTF-8"))?;
-        let (name, value) = line.split_once('=').ok_or_else(|| wrong("no equals sign"))?;
+        let (name, value) = line
+            .split_once('=')
+            .ok_or_else(|| wrong("no equals sign"))?;
         if name.is_empty() {
             return Err(wrong("a variable without a name"));
         }
         if line.contains('\0') {
             return Err(wrong("a NUL byte"));
         }
-        let bare = value.strip_prefix('\'').and_then(|value| value.strip_suffix('\''));
+        let bare = value
+            .strip_prefix('\'')
+            .and_then(|value| value.strip_suffix('\''));
         variables.push((name.to_owned(), bare.unwrap_or(value).to_owned()));
     }
     Ok(variables)
@@ -107,7 +117,13 @@ mod tests {
     #[test]
     fn an_environment_file_is_read_literally() {
         let text = b"A=1\n\nB='two words'\nC=\"x\"=y\nD='\nE=\n";
-        let expected = [("A", "1"), ("B", "two words"), ("C", "\"x\"=y"), ("D", "'"), ("E", "")];
+        let expected = [
+            ("A", "1"),
+            ("B", "two words"),
+            ("C", "\"x\"=y"),
+            ("D", "'"),
+            ("E", ""),
+        ];
         let read = assignments(text).unwrap();
         let read: Vec<_> = read.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
         assert_eq!(read, expected);
@@ -116,7 +132,10 @@ mod tests {
     #[test]
     fn a_bad_line_is_named() {
         assert_eq!(assignments(b"A=1\nnothing").unwrap_err().0, 2);
-        assert_eq!(assignments(b"\n\n=x").unwrap_err(), (3, "a variable without a name".into()));
+        assert_eq!(
+            assignments(b"\n\n=x").unwrap_err(),
+            (3, "a variable without a name".into())
+        );
         assert!(assignments(b"A=\xff").is_err());
         assert!(assignments(b"A=x\0y").is_err());
     }

@@ -30,7 +30,10 @@ pub struct Summary {
 /// # Errors
 /// The kernel's answer.
 pub fn confine(directory: &Path) -> Call<()> {
-    let (user, group) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let (user, group) = (
+        nix::unistd::geteuid().as_raw(),
+        nix::unistd::getegid().as_raw(),
+    );
     namespaces::unshare_user_and_mounts()?;
     namespaces::write_id_maps((user, user), (group, group))?;
     mounts::receive_only()?;
@@ -46,13 +49,13 @@ pub fn confine(directory: &Path) -> Call<()> {
 /// # Errors
 /// The archive is damaged or of an unknown kind, or the file system is full; `name` is how the
 /// archive was called.
-pub fn unpack_here(
-    archive: File,
-    name: &str,
-    is_wanted: impl Fn() -> bool,
-) -> Result<Summary> {
+pub fn unpack_here(archive: File, name: &str, is_wanted: impl Fn() -> bool) -> Result<Summary> {
     let what = || format!("can't unpack {name}");
-    let reader = decompressed(Watched { inner: archive, is_wanted }).explain(what)?;
+    let reader = decompressed(Watched {
+        inner: archive,
+        is_wanted,
+    })
+    .explain(what)?;
     let mut archive = Archive::new(reader);
     archive.set_preserve_permissions(true);
     archive.set_preserve_mtime(true);
@@ -60,15 +63,24 @@ pub fn unpack_here(
     // No set-user-ID or set-group-ID bits: nobody's identity but the user's is in the image.
     archive.set_mask(0o6000);
     let mut summary = Summary::default();
-    let entries = archive.entries().map_err(|error| damaged(&what(), &error))?;
+    let entries = archive
+        .entries()
+        .map_err(|error| damaged(&what(), &error))?;
     for entry in entries {
         let mut entry = entry.map_err(|error| damaged(&what(), &error))?;
         match unpack_member(&mut entry) {
             Ok(true) => summary.members += 1,
             Ok(false) => summary.left_out += 1,
             Err(error) => {
-                let path = entry.path().map(|path| path.display().to_string()).unwrap_or_default();
-                return Err(Error::new(format!("{}: {path}: {}", what(), innermost(&error))));
+                let path = entry
+                    .path()
+                    .map(|path| path.display().to_string())
+                    .unwrap_or_default();
+                return Err(Error::new(format!(
+                    "{}: {path}: {}",
+                    what(),
+                    innermost(&error)
+                )));
             }
         }
     }
@@ -112,7 +124,9 @@ fn unpack_member<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<bool> {
         return Ok(false);
     }
     if kind.is_dir() {
-        let path: PathBuf = std::iter::once(Component::RootDir).chain(path.components()).collect();
+        let path: PathBuf = std::iter::once(Component::RootDir)
+            .chain(path.components())
+            .collect();
         let mode = path.metadata()?.permissions().mode();
         // A directory that its owner cannot write could not be removed with the image later.
         fs::set_permissions(path, Permissions::from_mode(mode | 0o700))?;
@@ -180,7 +194,9 @@ const TOP: [&str; 20] = [
 /// `tar czf image.tgz image/` makes an archive with one directory; what is in it is meant.
 fn lift_single_directory() -> io::Result<()> {
     let mut entries = fs::read_dir("/")?.collect::<io::Result<Vec<_>>>()?;
-    let Some(only) = entries.pop().filter(|_| entries.is_empty()) else { return Ok(()) };
+    let Some(only) = entries.pop().filter(|_| entries.is_empty()) else {
+        return Ok(());
+    };
     let is_top = TOP.iter().any(|name| only.file_name() == *name);
     if is_top || !only.file_type()?.is_dir() {
         return Ok(());
@@ -220,9 +236,17 @@ fn leave_mark(name: &str) -> io::Result<()> {
         let _ = fs::remove_file(directory);
         fs::DirBuilder::new().mode(0o755).create(directory)?;
     }
-    let earlier = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mark = Mark { source: name.to_owned(), time: now.as_secs(), ..earlier.unwrap_or_default() };
+    let earlier = fs::read(&path)
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok());
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let mark = Mark {
+        source: name.to_owned(),
+        time: now.as_secs(),
+        ..earlier.unwrap_or_default()
+    };
     let _ = fs::remove_file(&path);
     fs::write(path, serde_json::to_vec_pretty(&mark)?)
 }

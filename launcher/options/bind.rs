@@ -60,7 +60,10 @@ fn parse(item: &str, directory: &Path) -> Result<Bind, String> {
         ("tmpfs", None) => return Err("no destination".into()),
         ("tmpfs", Some(destination)) => new(BindSource::Tmpfs(None), destination.into()),
         (_, Some(destination)) => new(BindSource::Host(directory.join(source)), destination.into()),
-        (_, None) => new(BindSource::Host(directory.join(&source)), directory.join(&source)),
+        (_, None) => new(
+            BindSource::Host(directory.join(&source)),
+            directory.join(&source),
+        ),
     };
     check_destination(&bind.destination)?;
     for option in options.iter().flat_map(|options| options.split('+')) {
@@ -70,14 +73,23 @@ fn parse(item: &str, directory: &Path) -> Result<Bind, String> {
 }
 
 fn new(source: BindSource, destination: PathBuf) -> Bind {
-    Bind { source, destination, read_only: false, optional: false, private: false }
+    Bind {
+        source,
+        destination,
+        read_only: false,
+        optional: false,
+        private: false,
+    }
 }
 
 fn check_destination(destination: &Path) -> Result<(), String> {
     if !destination.is_absolute() {
         return Err("the destination is not absolute".into());
     }
-    if destination.components().any(|part| part == Component::ParentDir) {
+    if destination
+        .components()
+        .any(|part| part == Component::ParentDir)
+    {
         return Err("the destination has .. in it".into());
     }
     if destination == Path::new("/") {
@@ -98,7 +110,11 @@ fn apply(bind: &mut Bind, option: &str) -> Result<(), String> {
         (_, BindSource::Tmpfs(_)) => {
             return Err(format!("\"{option}\" is not one of ro, rw, size=N"));
         }
-        _ => return Err(format!("\"{option}\" is not one of ro, rw, optional, private")),
+        _ => {
+            return Err(format!(
+                "\"{option}\" is not one of ro, rw, optional, private"
+            ));
+        }
     }
     Ok(())
 }
@@ -156,14 +172,20 @@ impl fmt::Display for Bind {
         if let BindSource::Tmpfs(Some(bytes)) = self.source {
             options.push(format!("size={bytes}"));
         }
-        for (set, name) in
-            [(self.read_only, "ro"), (self.optional, "optional"), (self.private, "private")]
-        {
+        for (set, name) in [
+            (self.read_only, "ro"),
+            (self.optional, "optional"),
+            (self.private, "private"),
+        ] {
             if set {
                 options.push(name.into());
             }
         }
-        if options.is_empty() { Ok(()) } else { write!(out, ":{}", options.join("+")) }
+        if options.is_empty() {
+            Ok(())
+        } else {
+            write!(out, ":{}", options.join("+"))
+        }
     }
 }
 
@@ -190,12 +212,19 @@ mod tests {
             (r"/a\,b:/c\:d", &[r"/a\,b:/c\:d"]),
             (r"/a\\:/b", &[r"/a\\:/b"]),
             ("tmpfs:/scratch", &["tmpfs:/scratch"]),
-            ("tmpfs:/scratch:size=10M+ro", &["tmpfs:/scratch:size=10485760+ro"]),
+            (
+                "tmpfs:/scratch:size=10M+ro",
+                &["tmpfs:/scratch:size=10485760+ro"],
+            ),
         ];
         for (text, expected) in table {
-            assert_eq!(parsed(text).as_deref(), Ok(*expected).map(|x: &[&str]| {
-                x.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()
-            }).as_deref(), "{text}");
+            assert_eq!(
+                parsed(text).as_deref(),
+                Ok(*expected)
+                    .map(|x: &[&str]| { x.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>() })
+                    .as_deref(),
+                "{text}"
+            );
         }
     }
 
@@ -225,7 +254,10 @@ mod tests {
     fn printing_a_bind_and_reading_it_back_gives_the_same() {
         for text in [r"/a\,b\:c\\:/d:ro", "tmpfs:/s:size=5", "/x:/y:private"] {
             let first = parse_list(text, Path::new("/")).unwrap();
-            assert_eq!(parse_list(&first[0].to_string(), Path::new("/")).unwrap(), first);
+            assert_eq!(
+                parse_list(&first[0].to_string(), Path::new("/")).unwrap(),
+                first
+            );
         }
     }
 }

@@ -105,8 +105,10 @@ impl Given {
     pub(crate) fn refuse(&self, dialect: Dialect, reason: &str) -> Error {
         let (spelled, value) = (self.spelled(dialect), &self.value);
         let value_name = self.row.value;
-        Error::new(format!("{spelled}={value}: {reason}"))
-            .hint(format!("{} takes {value_name}", dialect.option(self.row.name)))
+        Error::new(format!("{spelled}={value}: {reason}")).hint(format!(
+            "{} takes {value_name}",
+            dialect.option(self.row.name)
+        ))
     }
 }
 
@@ -123,7 +125,11 @@ fn absolute_value(
         "set-env" if !value.is_empty() && !value.contains('=') => joined(value),
         "bind" => {
             let binds = bind::parse_list(value, directory)?;
-            binds.iter().map(bind::Bind::to_string).collect::<Vec<_>>().join(",")
+            binds
+                .iter()
+                .map(bind::Bind::to_string)
+                .collect::<Vec<_>>()
+                .join(",")
         }
         _ => value.to_owned(),
     })
@@ -148,17 +154,28 @@ pub fn from_variables(
 ) -> Result<Vec<Given>> {
     let mut givens = Vec::new();
     for row in table::TABLE {
-        let Some(value) = variable(&row.variable()) else { continue };
+        let Some(value) = variable(&row.variable()) else {
+            continue;
+        };
         let value = value
             .into_string()
             .map_err(|_| Error::new(format!("{} is not valid UTF-8", row.variable())))?;
         let items: Vec<&str> = match row.shape {
             Shape::List => value.split('\n').filter(|item| !item.is_empty()).collect(),
             // CH_HOME= says nothing, as an unset variable does.
-            _ => Some(value.as_str()).filter(|item| !item.is_empty()).into_iter().collect(),
+            _ => Some(value.as_str())
+                .filter(|item| !item.is_empty())
+                .into_iter()
+                .collect(),
         };
         for item in items {
-            givens.push(Given::new(row, Some(item), Source::Variable, directory, dialect)?);
+            givens.push(Given::new(
+                row,
+                Some(item),
+                Source::Variable,
+                directory,
+                dialect,
+            )?);
         }
     }
     Ok(givens)
@@ -188,7 +205,9 @@ pub fn named_like_variable(pwd: Option<OsString>) -> Option<PathBuf> {
 pub fn encode(givens: &[Given]) -> String {
     let mut text = String::new();
     for given in givens {
-        let letter = Source::ALL.iter().find(|(source, _)| *source == given.source);
+        let letter = Source::ALL
+            .iter()
+            .find(|(source, _)| *source == given.source);
         let value = given.value.replace('\\', "\\\\").replace('\n', "\\n");
         text.push(letter.map_or('t', |(_, letter)| *letter));
         text.push_str(&format!("{}={value}\n", given.row.name));
@@ -201,12 +220,16 @@ pub fn encode(givens: &[Given]) -> String {
 /// # Errors
 /// A text that no Chariot of this version wrote.
 pub fn decode(text: &str) -> Result<Vec<Given>> {
-    text.lines().map(|line| decode_line(line).ok_or_else(|| damaged(line))).collect()
+    text.lines()
+        .map(|line| decode_line(line).ok_or_else(|| damaged(line)))
+        .collect()
 }
 
 fn damaged(line: &str) -> Error {
-    Error::new(format!("{CARRIER} has a line that Chariot does not understand: \"{line}\""))
-        .hint("the plugin on the submitting machine and the one on this node differ; or unset it")
+    Error::new(format!(
+        "{CARRIER} has a line that Chariot does not understand: \"{line}\""
+    ))
+    .hint("the plugin on the submitting machine and the one on this node differ; or unset it")
 }
 
 fn decode_line(line: &str) -> Option<Given> {
@@ -234,7 +257,13 @@ mod tests {
 
     fn typed(name: &str, value: &str) -> Result<Given> {
         let row = table::find(name).unwrap();
-        Given::new(row, Some(value), Source::Typed, Path::new("/here"), Dialect::Slurm)
+        Given::new(
+            row,
+            Some(value),
+            Source::Typed,
+            Path::new("/here"),
+            Dialect::Slurm,
+        )
     }
 
     #[test]
@@ -259,7 +288,11 @@ mod tests {
             typed("image", "/i").unwrap(),
             typed("set-env", "A=line\nwith \\n and = in it").unwrap(),
             typed("bind", r"/a\,b:/c").unwrap(),
-            Given { row: table::find("home").unwrap(), value: "no".into(), source: Source::Site },
+            Given {
+                row: table::find("home").unwrap(),
+                value: "no".into(),
+                source: Source::Site,
+            },
         ];
         assert_eq!(decode(&encode(&givens)).unwrap(), givens);
     }
@@ -288,7 +321,11 @@ mod tests {
     #[test]
     fn a_refusal_spells_the_option_as_the_user_did() {
         let error = typed("bind", "/a:b").unwrap_err();
-        assert!(error.to_string().starts_with("--ch-bind=/a:b: the destination is not absolute"));
+        assert!(
+            error
+                .to_string()
+                .starts_with("--ch-bind=/a:b: the destination is not absolute")
+        );
         assert!(error.advice().unwrap().contains("--ch-bind takes SRC"));
     }
 }

@@ -14,7 +14,10 @@ pub fn parse(text: &str) -> Result<u64, String> {
         _ => (text, 1),
     };
     let number: u64 = digits.parse().map_err(|_| wrong())?;
-    number.checked_mul(factor).filter(|bytes| *bytes > 0).ok_or_else(wrong)
+    number
+        .checked_mul(factor)
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(wrong)
 }
 
 #[cfg(test)]

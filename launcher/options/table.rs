@@ -183,14 +183,24 @@ mod tests {
         for (index, row) in TABLE.iter().enumerate() {
             // spank.h: names of options may have 75 characters.
             assert!(row.slurm_name().len() <= 75);
-            assert!(TABLE[index + 1..].iter().all(|other| other.name != row.name), "{}", row.name);
+            assert!(
+                TABLE[index + 1..]
+                    .iter()
+                    .all(|other| other.name != row.name),
+                "{}",
+                row.name
+            );
         }
     }
 
     #[test]
     fn every_option_has_help_that_fits_a_line() {
         for row in TABLE {
-            assert!(!row.short.is_empty() && row.short.len() < 70, "{}", row.name);
+            assert!(
+                !row.short.is_empty() && row.short.len() < 70,
+                "{}",
+                row.name
+            );
             assert!(!row.short.ends_with('.'), "{}", row.name);
         }
     }

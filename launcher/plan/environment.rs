@@ -31,12 +31,20 @@ pub struct Edit {
 impl Edit {
     /// A variable that is set.
     pub fn set(name: impl Into<OsString>, value: impl Into<OsString>, origin: &str) -> Edit {
-        Edit { name: name.into(), value: Some(value.into()), origin: origin.to_owned() }
+        Edit {
+            name: name.into(),
+            value: Some(value.into()),
+            origin: origin.to_owned(),
+        }
     }
 
     /// A variable that is removed.
     pub fn unset(name: impl Into<OsString>, origin: &str) -> Edit {
-        Edit { name: name.into(), value: None, origin: origin.to_owned() }
+        Edit {
+            name: name.into(),
+            value: None,
+            origin: origin.to_owned(),
+        }
     }
 }
 
@@ -58,7 +66,13 @@ pub fn apply(environment: &Environment, edits: &[Edit]) -> Environment {
 /// A file of assignments that cannot be read.
 pub(super) fn plan(options: &Options, host: &Host, image: &Image) -> Result<Vec<Edit>> {
     let assigned = assigned(&options.set_env)?;
-    Ok(decide(options, &host.environment, &image.word, &image.metadata, &assigned))
+    Ok(decide(
+        options,
+        &host.environment,
+        &image.word,
+        &image.metadata,
+        &assigned,
+    ))
 }
 
 /// The same from facts alone. `assigned` is what [`assigned`] read.
@@ -107,7 +121,9 @@ fn belongs_to_task(name: &str) -> bool {
 }
 
 fn unset(glob: &Sourced<String>, environment: &Environment) -> Vec<Edit> {
-    let Ok(pattern) = glob::Pattern::new(&glob.value) else { return Vec::new() };
+    let Ok(pattern) = glob::Pattern::new(&glob.value) else {
+        return Vec::new();
+    };
     environment
         .iter()
         .filter(|(name, _)| pattern.matches(&name.to_string_lossy()))
@@ -177,17 +193,26 @@ pub fn settle(
 ) -> Vec<Edit> {
     let mut edits = Vec::new();
     let asked = |name: &str| {
-        plan.iter().any(|edit| edit.name == name && edit.origin.contains("set-env"))
+        plan.iter()
+            .any(|edit| edit.name == name && edit.origin.contains("set-env"))
     };
     let now = apply(before, plan);
     let visible = |name: &str| host::find(&now, name).is_some_and(&is_directory);
     if !asked("HOME") && !visible("HOME") {
         let root_home = is_root && is_directory(OsStr::new("/root"));
         let home = if root_home { "/root" } else { "/" };
-        edits.push(Edit::set("HOME", home, "the home directory is not visible inside"));
+        edits.push(Edit::set(
+            "HOME",
+            home,
+            "the home directory is not visible inside",
+        ));
     }
     if !asked("TMPDIR") && host::find(&now, "TMPDIR").is_some() && !visible("TMPDIR") {
-        edits.push(Edit::set("TMPDIR", "/tmp", "the host's TMPDIR is not visible inside"));
+        edits.push(Edit::set(
+            "TMPDIR",
+            "/tmp",
+            "the host's TMPDIR is not visible inside",
+        ));
     }
     edits
 }
@@ -207,7 +232,10 @@ mod tests {
     }
 
     fn environment(pairs: &[(&str, &str)]) -> Environment {
-        pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()))
+            .collect()
     }
 
     fn seen(
@@ -217,7 +245,10 @@ mod tests {
     ) -> Vec<(String, String)> {
         let options = options(givens);
         let metadata = metadata::Metadata {
-            environment: image.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect(),
+            environment: image
+                .iter()
+                .map(|(a, b)| ((*a).into(), (*b).into()))
+                .collect(),
             environment_from: "/ch/environment",
             ..Default::default()
         };
@@ -234,7 +265,10 @@ mod tests {
     }
 
     fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect()
+        pairs
+            .iter()
+            .map(|(a, b)| ((*a).into(), (*b).into()))
+            .collect()
     }
 
     const BIN: (&str, &str) = ("PATH", "/bin");
@@ -245,7 +279,13 @@ mod tests {
         let image = [("B", "image"), ("C", "image"), ("D", "image")];
         assert_eq!(
             seen(&[("set-env", "C=asked")], &host, &image),
-            pairs(&[("A", "host"), ("B", "image"), ("C", "asked"), ("D", "image"), BIN])
+            pairs(&[
+                ("A", "host"),
+                ("B", "image"),
+                ("C", "asked"),
+                ("D", "image"),
+                BIN
+            ])
         );
     }
 
@@ -267,7 +307,10 @@ mod tests {
             pairs(&[("LD_PRELOAD", "x.so"), BIN])
         );
         let image = [("LD_LIBRARY_PATH", "/image")];
-        assert_eq!(seen(&[], &host, &image), pairs(&[("LD_LIBRARY_PATH", "/image"), BIN]));
+        assert_eq!(
+            seen(&[], &host, &image),
+            pairs(&[("LD_LIBRARY_PATH", "/image"), BIN])
+        );
     }
 
     #[test]
@@ -289,7 +332,11 @@ mod tests {
     fn unset_env_removes_what_matches_and_set_env_still_has_the_last_word() {
         let host = [("MODULE_A", "1"), ("MODULE_B", "2"), ("OTHER", "3"), BIN];
         assert_eq!(
-            seen(&[("unset-env", "MODULE*"), ("set-env", "MODULE_B=new")], &host, &[("MODULE_C", "x")]),
+            seen(
+                &[("unset-env", "MODULE*"), ("set-env", "MODULE_B=new")],
+                &host,
+                &[("MODULE_C", "x")]
+            ),
             pairs(&[("MODULE_B", "new"), ("OTHER", "3"), BIN])
         );
     }
@@ -297,21 +344,40 @@ mod tests {
     #[test]
     fn path_is_never_without_bin() {
         assert_eq!(seen(&[], &[], &[]), pairs(&[("PATH", PATH)]));
-        assert_eq!(seen(&[], &[("PATH", "/x:/bin2")], &[]), pairs(&[("PATH", "/x:/bin2:/bin")]));
-        assert_eq!(seen(&[], &[("PATH", "/bin:/x")], &[]), pairs(&[("PATH", "/bin:/x")]));
+        assert_eq!(
+            seen(&[], &[("PATH", "/x:/bin2")], &[]),
+            pairs(&[("PATH", "/x:/bin2:/bin")])
+        );
+        assert_eq!(
+            seen(&[], &[("PATH", "/bin:/x")], &[]),
+            pairs(&[("PATH", "/bin:/x")])
+        );
     }
 
     #[test]
     fn home_and_tmpdir_point_to_directories_that_are_there() {
         let host = environment(&[("HOME", "/home/ada"), ("TMPDIR", "/local/1")]);
         let settled = |visible: &'static [&'static str], is_root| {
-            settle(&[], &host, is_root, |path| visible.iter().any(|known| path == *known))
-                .into_iter()
-                .map(|edit| (edit.name.into_string().unwrap(), edit.value.unwrap().into_string().unwrap()))
-                .collect::<Vec<_>>()
+            settle(&[], &host, is_root, |path| {
+                visible.iter().any(|known| path == *known)
+            })
+            .into_iter()
+            .map(|edit| {
+                (
+                    edit.name.into_string().unwrap(),
+                    edit.value.unwrap().into_string().unwrap(),
+                )
+            })
+            .collect::<Vec<_>>()
         };
-        assert_eq!(settled(&[], false), pairs(&[("HOME", "/"), ("TMPDIR", "/tmp")]));
-        assert_eq!(settled(&["/root"], true), pairs(&[("HOME", "/root"), ("TMPDIR", "/tmp")]));
+        assert_eq!(
+            settled(&[], false),
+            pairs(&[("HOME", "/"), ("TMPDIR", "/tmp")])
+        );
+        assert_eq!(
+            settled(&["/root"], true),
+            pairs(&[("HOME", "/root"), ("TMPDIR", "/tmp")])
+        );
         assert_eq!(settled(&["/home/ada", "/local/1"], false), pairs(&[]));
         let asked = [Edit::set("HOME", "/nowhere", "--set-env")];
         let edits = settle(&asked, &host, false, |_| false);

@@ -9,11 +9,28 @@ use super::{Plan, Root};
 impl Display for Plan {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         let identity = &self.identity;
-        writeln!(out, "image        {} ({})", self.image.path.display(), self.root)?;
+        writeln!(
+            out,
+            "image        {} ({})",
+            self.image.path.display(),
+            self.root
+        )?;
         writeln!(out, "namespaces   user, mount")?;
-        writeln!(out, "uid          {} inside is {} outside", identity.user.0, identity.user.1)?;
-        writeln!(out, "gid          {} inside is {} outside", identity.group.0, identity.group.1)?;
-        writeln!(out, "privileges   no new ones; {}", capabilities(identity.user.0))?;
+        writeln!(
+            out,
+            "uid          {} inside is {} outside",
+            identity.user.0, identity.user.1
+        )?;
+        writeln!(
+            out,
+            "gid          {} inside is {} outside",
+            identity.group.0, identity.group.1
+        )?;
+        writeln!(
+            out,
+            "privileges   no new ones; {}",
+            capabilities(identity.user.0)
+        )?;
         writeln!(out, "mounts")?;
         for mount in &self.mounts {
             writeln!(out, "  {mount}")?;
@@ -22,7 +39,10 @@ impl Display for Plan {
         for edit in &self.environment {
             writeln!(out, "  {edit}")?;
         }
-        writeln!(out, "  HOME and TMPDIR move to / and /tmp if their directories are not visible")?;
+        writeln!(
+            out,
+            "  HOME and TMPDIR move to / and /tmp if their directories are not visible"
+        )?;
         self.explain_workdir(out)?;
         write!(out, "command     ")?;
         for word in &self.task.command {
@@ -46,7 +66,11 @@ impl Plan {
             return writeln!(out, "{} ({})", asked.value.display(), asked.origin);
         }
         if let Some(caller) = &self.workdir.caller {
-            write!(out, "{} if it is visible inside, else ", caller.path.display())?;
+            write!(
+                out,
+                "{} if it is visible inside, else ",
+                caller.path.display()
+            )?;
         }
         if let Some(image) = &self.workdir.image {
             write!(out, "{} (the image's), else ", image.display())?;

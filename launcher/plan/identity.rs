@@ -58,7 +58,9 @@ impl Identity {
 /// The user's own shell where the image has it, else one that it has.
 fn shell(wanted: &str, image: &Image) -> String {
     let choices = [wanted, "/bin/bash", "/bin/sh"];
-    let found = choices.iter().find(|path| path.starts_with('/') && image.has(Path::new(path)));
+    let found = choices
+        .iter()
+        .find(|path| path.starts_with('/') && image.has(Path::new(path)));
     found.unwrap_or(&"/bin/sh").to_string()
 }
 
@@ -70,7 +72,9 @@ fn merge(image: &str, name: &str, id: u32, own: &str) -> String {
     for line in image.lines() {
         let mut fields = line.split(':');
         let (line_name, line_id) = (fields.next(), fields.nth(1));
-        let Some(line_id) = line_id.and_then(|id| id.parse().ok()) else { continue };
+        let Some(line_id) = line_id.and_then(|id| id.parse().ok()) else {
+            continue;
+        };
         if line_name != Some(name) && line_id != id {
             lines.push(line.to_owned());
             seen.push(line_id);
@@ -78,7 +82,10 @@ fn merge(image: &str, name: &str, id: u32, own: &str) -> String {
     }
     let is_passwd = own.split(':').count() > 4;
     let fallbacks = match is_passwd {
-        true => [(0, "root:x:0:0:root:/root:/bin/sh"), (65534, "nobody:x:65534:65534:nobody:/:/bin/false")],
+        true => [
+            (0, "root:x:0:0:root:/root:/bin/sh"),
+            (65534, "nobody:x:65534:65534:nobody:/:/bin/false"),
+        ],
         false => [(0, "root:x:0:"), (65534, "nogroup:x:65534:")],
     };
     let missing = fallbacks.iter().filter(|(id, _)| !seen.contains(id));
@@ -104,7 +111,13 @@ mod tests {
 
     #[test]
     fn an_image_without_databases_gets_root_and_nobody() {
-        assert_eq!(merge("", "g", 5, "g:x:5:"), "g:x:5:\nroot:x:0:\nnogroup:x:65534:\n");
-        assert_eq!(merge("", "root", 0, "root:x:0:"), "root:x:0:\nnogroup:x:65534:\n");
+        assert_eq!(
+            merge("", "g", 5, "g:x:5:"),
+            "g:x:5:\nroot:x:0:\nnogroup:x:65534:\n"
+        );
+        assert_eq!(
+            merge("", "root", 0, "root:x:0:"),
+            "root:x:0:\nnogroup:x:65534:\n"
+        );
     }
 }

@@ -98,8 +98,9 @@ pub(super) fn plan(
 }
 
 fn system(private_tmp: bool) -> Vec<Mount> {
-    let mut mounts: Vec<Mount> =
-        ["/dev", "/proc", "/sys"].map(|path| Mount::same(path, "every container")).into();
+    let mut mounts: Vec<Mount> = ["/dev", "/proc", "/sys"]
+        .map(|path| Mount::same(path, "every container"))
+        .into();
     mounts.push(match private_tmp {
         true => Mount::own(MountSource::Tmpfs(None), "/tmp", "private-tmp"),
         false => Mount::same("/tmp", "every container"),
@@ -109,7 +110,12 @@ fn system(private_tmp: bool) -> Vec<Mount> {
 
 /// Small files in which programs look for the network, the machine and the time.
 fn files_of_etc(image: &Image) -> Vec<Mount> {
-    let names = ["/etc/hosts", "/etc/resolv.conf", "/etc/machine-id", "/etc/localtime"];
+    let names = [
+        "/etc/hosts",
+        "/etc/resolv.conf",
+        "/etc/machine-id",
+        "/etc/localtime",
+    ];
     names
         .into_iter()
         .map(Path::new)
@@ -127,7 +133,10 @@ fn same_link(path: &Path, image: &Image) -> bool {
 
 fn home(host: &Host, options: &Options) -> Result<Mount> {
     let home = &host.user.home;
-    let origin = options.home.as_ref().map_or("home", |home| home.origin.as_str());
+    let origin = options
+        .home
+        .as_ref()
+        .map_or("home", |home| home.origin.as_str());
     if !home.is_dir() || home == Path::new("/") {
         return Err(Error::new(format!(
             "can't bind your home directory {}: it is not a directory of this machine",
@@ -135,13 +144,20 @@ fn home(host: &Host, options: &Options) -> Result<Mount> {
         ))
         .hint(format!("leave out {origin}")));
     }
-    Ok(Mount { follow: true, ..Mount::same(home, origin) })
+    Ok(Mount {
+        follow: true,
+        ..Mount::same(home, origin)
+    })
 }
 
 /// Binds of the site and the user, which must be there unless they are optional.
 fn ordered(binds: &[Sourced<Bind>]) -> Result<Vec<Mount>> {
     let mut mounts = Vec::new();
-    for Sourced { value: bind, origin } in binds {
+    for Sourced {
+        value: bind,
+        origin,
+    } in binds
+    {
         let source = match &bind.source {
             BindSource::Tmpfs(size) => MountSource::Tmpfs(*size),
             BindSource::Host(path) => match path.metadata() {
@@ -171,7 +187,9 @@ fn no_source(path: &Path, bind: &Bind, origin: &str, error: &std::io::Error) -> 
         "can't bind {source} to {destination}: stat(\"{source}\"): {}",
         io_reason(error)
     ))
-    .hint(format!("{origin}: is {source} there on this node? \"optional\" skips it where it is not"))
+    .hint(format!(
+        "{origin}: is {source} there on this node? \"optional\" skips it where it is not"
+    ))
 }
 
 /// The caller's directory at its own path, unless that would hide something of the image.
@@ -195,12 +213,18 @@ fn working_directory(
     if shown.is_none() && image.has_own(directory) {
         return None;
     }
-    Some(Mount { follow: true, ..Mount::same(directory, "the directory you are in (bind_cwd)") })
+    Some(Mount {
+        follow: true,
+        ..Mount::same(directory, "the directory you are in (bind_cwd)")
+    })
 }
 
 /// Whether the container shows the host's `path` at the same path; none if no mount covers it.
 fn shown_at_same_path(mounts: &[Mount], path: &Path) -> Option<bool> {
-    let covering = mounts.iter().rev().find(|mount| path.starts_with(&mount.destination))?;
+    let covering = mounts
+        .iter()
+        .rev()
+        .find(|mount| path.starts_with(&mount.destination))?;
     Some(matches!(&covering.source, MountSource::Host(source) if *source == covering.destination))
 }
 
@@ -222,7 +246,11 @@ fn of_the_task(host: &Host, task: &Task) -> Vec<(PathBuf, &'static str)> {
     }
     paths.sort();
     paths.dedup();
-    paths.extend(task.script.iter().map(|script| (script.clone(), "the batch script")));
+    paths.extend(
+        task.script
+            .iter()
+            .map(|script| (script.clone(), "the batch script")),
+    );
     paths
 }
 
@@ -233,12 +261,24 @@ fn refuse_new_points_on_the_host(mounts: &[Mount]) -> Result<()> {
             mount.destination != earlier.destination
                 && mount.destination.starts_with(&earlier.destination)
         });
-        let Some(Mount { source: MountSource::Host(source), destination, .. }) = below else {
+        let Some(Mount {
+            source: MountSource::Host(source),
+            destination,
+            ..
+        }) = below
+        else {
             continue;
         };
-        let rest = mount.destination.strip_prefix(destination).unwrap_or(Path::new(""));
+        let rest = mount
+            .destination
+            .strip_prefix(destination)
+            .unwrap_or(Path::new(""));
         if !source.join(rest).exists() {
-            return Err(under_a_bind(&mount.destination, destination, &source.join(rest)));
+            return Err(under_a_bind(
+                &mount.destination,
+                destination,
+                &source.join(rest),
+            ));
         }
     }
     Ok(())
@@ -251,7 +291,10 @@ pub(crate) fn under_a_bind(point: &Path, bind: &Path, on_host: &Path) -> Error {
         point.display(),
         bind.display()
     ))
-    .hint(format!("make {} first, or choose another destination", on_host.display()))
+    .hint(format!(
+        "make {} first, or choose another destination",
+        on_host.display()
+    ))
 }
 
 #[cfg(test)]
@@ -266,7 +309,10 @@ mod tests {
     fn a_directory_is_shown_only_if_its_own_path_leads_to_it() {
         let mounts = [bind("/tmp", "/tmp"), bind("/data", "/scratch")];
         assert_eq!(shown_at_same_path(&mounts, Path::new("/tmp/x")), Some(true));
-        assert_eq!(shown_at_same_path(&mounts, Path::new("/scratch/x")), Some(false));
+        assert_eq!(
+            shown_at_same_path(&mounts, Path::new("/scratch/x")),
+            Some(false)
+        );
         assert_eq!(shown_at_same_path(&mounts, Path::new("/scratch2")), None);
     }
 
@@ -279,13 +325,21 @@ mod tests {
         assert_eq!(refuse_new_points_on_the_host(&good), Ok(()));
         let bad = [bind(host, "/mnt"), bind("/etc", "/mnt/new")];
         let error = refuse_new_points_on_the_host(&bad).unwrap_err();
-        assert!(error.to_string().contains("can't mount on /mnt/new"), "{error}");
-        assert!(error.advice().unwrap().contains("there") || error.advice().unwrap().contains("new"));
+        assert!(
+            error.to_string().contains("can't mount on /mnt/new"),
+            "{error}"
+        );
+        assert!(
+            error.advice().unwrap().contains("there") || error.advice().unwrap().contains("new")
+        );
     }
 
     #[test]
     fn a_tmpfs_takes_new_mount_points() {
         let tmpfs = Mount::own(MountSource::Tmpfs(None), "/tmp", "test");
-        assert_eq!(refuse_new_points_on_the_host(&[tmpfs, bind("/etc", "/tmp/new")]), Ok(()));
+        assert_eq!(
+            refuse_new_points_on_the_host(&[tmpfs, bind("/etc", "/tmp/new")]),
+            Ok(())
+        );
     }
 }

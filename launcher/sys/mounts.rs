@@ -69,9 +69,10 @@ fn clone_tree_at(directory: impl AsFd, path: &Path, extra: OpenTreeFlags) -> Cal
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE;
-    rustix_called(rustix::mount::open_tree(directory, path, flags | extra), || {
-        format!("open_tree({}, OPEN_TREE_CLONE|AT_RECURSIVE)", quoted(path))
-    })
+    rustix_called(
+        rustix::mount::open_tree(directory, path, flags | extra),
+        || format!("open_tree({}, OPEN_TREE_CLONE|AT_RECURSIVE)", quoted(path)),
+    )
 }
 
 /// `mount_setattr(tree, "", AT_EMPTY_PATH|AT_RECURSIVE, …)`, mount_setattr(2).
@@ -86,7 +87,11 @@ pub fn restrict(tree: impl AsFd, restrictions: Restrictions) -> Call<()> {
     if restrictions.no_privilege {
         set |= libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
     }
-    let propagation = if restrictions.private { libc::MS_PRIVATE } else { 0 };
+    let propagation = if restrictions.private {
+        libc::MS_PRIVATE
+    } else {
+        0
+    };
     if set == 0 && propagation == 0 {
         return Ok(());
     }
@@ -94,7 +99,12 @@ pub fn restrict(tree: impl AsFd, restrictions: Restrictions) -> Call<()> {
 }
 
 fn set_attributes(tree: impl AsFd, set: u64, propagation: u64, depth: i32) -> Call<()> {
-    let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation, userns_fd: 0 };
+    let attributes = libc::mount_attr {
+        attr_set: set,
+        attr_clr: 0,
+        propagation,
+        userns_fd: 0,
+    };
     // SAFETY: mount_setattr(2) reads a NUL-terminated path and `size` bytes of the structure; both
     // outlive the call, the size is the structure's own, and the descriptor is borrowed and so open.
     let result = unsafe {
@@ -119,9 +129,10 @@ fn set_attributes(tree: impl AsFd, set: u64, propagation: u64, depth: i32) -> Ca
 /// The kernel's answer; `point_name` is how the error calls the point.
 pub fn attach(tree: impl AsFd, point: impl AsFd, point_name: &Path) -> Call<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    rustix_called(rustix::mount::move_mount(tree, "", point, "", flags), || {
-        format!("move_mount({})", quoted(point_name))
-    })
+    rustix_called(
+        rustix::mount::move_mount(tree, "", point, "", flags),
+        || format!("move_mount({})", quoted(point_name)),
+    )
 }
 
 /// Mounts a tree on top of `/`, where paths of this process do not see it until pivot_root(2).
@@ -131,9 +142,10 @@ pub fn attach(tree: impl AsFd, point: impl AsFd, point_name: &Path) -> Call<()> 
 /// The kernel's answer.
 pub fn attach_over_root(tree: impl AsFd) -> Call<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    rustix_called(rustix::mount::move_mount(tree, "", rustix::fs::CWD, "/", flags), || {
-        "move_mount(\"/\")".into()
-    })
+    rustix_called(
+        rustix::mount::move_mount(tree, "", rustix::fs::CWD, "/", flags),
+        || "move_mount(\"/\")".into(),
+    )
 }
 
 /// A new tmpfs, not yet mounted anywhere: fsopen(2), fsconfig(2), fsmount(2). `size` in bytes; the
@@ -182,13 +194,16 @@ fn file_system(kind: &CStr, options: &[(&str, String)]) -> Call<OwnedFd> {
         } else {
             rustix::mount::fsconfig_set_string(context.as_fd(), *key, value.as_str())
         };
-        rustix_called(result, || format!("fsconfig(\"{name}\", \"{key}\", \"{value}\")"))?;
+        rustix_called(result, || {
+            format!("fsconfig(\"{name}\", \"{key}\", \"{value}\")")
+        })?;
     }
     let created = rustix::mount::fsconfig_create(context.as_fd());
-    rustix_called(created, || format!("fsconfig(\"{name}\", FSCONFIG_CMD_CREATE)"))?;
+    rustix_called(created, || {
+        format!("fsconfig(\"{name}\", FSCONFIG_CMD_CREATE)")
+    })?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    let mount =
-        rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes);
+    let mount = rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes);
     rustix_called(mount, || format!("fsmount(\"{name}\")"))
 }
 
@@ -200,8 +215,12 @@ fn file_system(kind: &CStr, options: &[(&str, String)]) -> Call<OwnedFd> {
 /// # Errors
 /// The kernel's answer to the call that failed; EBUSY if something of the host stays.
 pub fn change_root(root: impl AsFd) -> Call<()> {
-    rustix_called(rustix::process::fchdir(root.as_fd()), || "fchdir(root)".into())?;
-    called(nix::unistd::pivot_root(".", "."), || "pivot_root(\".\", \".\")".into())?;
+    rustix_called(rustix::process::fchdir(root.as_fd()), || {
+        "fchdir(root)".into()
+    })?;
+    called(nix::unistd::pivot_root(".", "."), || {
+        "pivot_root(\".\", \".\")".into()
+    })?;
     let new_root = super::mount_of(&root)?;
     let call = || "umount2(\"/..\", MNT_DETACH)".to_owned();
     for _ in 0..MOST_OVER_ROOT {

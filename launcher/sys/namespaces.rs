@@ -16,9 +16,10 @@ use crate::error::CallError;
 /// # Errors
 /// The kernel's answer; EPERM, ENOSPC and EACCES are what sites turn user namespaces off with.
 pub fn unshare_user_and_mounts() -> Call<()> {
-    called(nix::sched::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS), || {
-        "unshare(CLONE_NEWUSER|CLONE_NEWNS)".into()
-    })
+    called(
+        nix::sched::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS),
+        || "unshare(CLONE_NEWUSER|CLONE_NEWNS)".into(),
+    )
 }
 
 /// Writes the one line of each map that an ordinary user may write, user_namespaces(7). `setgroups`
@@ -59,7 +60,10 @@ impl Namespaces {
             let path = PathBuf::from(format!("/proc/{process}/ns/{name}"));
             super::open(&path, rustix::fs::OFlags::RDONLY)
         };
-        Ok(Namespaces { user: open("user")?, mount: open("mnt")? })
+        Ok(Namespaces {
+            user: open("user")?,
+            mount: open("mnt")?,
+        })
     }
 
     /// Enters them: `setns(user, CLONE_NEWUSER)`, `setns(mount, CLONE_NEWNS)`, setns(2). The user
@@ -70,7 +74,9 @@ impl Namespaces {
     /// The kernel's answer.
     pub fn join(&self) -> Call<()> {
         let join = |namespace: &OwnedFd, flag, name| {
-            called(nix::sched::setns(namespace.as_fd(), flag), || format!("setns({name})"))
+            called(nix::sched::setns(namespace.as_fd(), flag), || {
+                format!("setns({name})")
+            })
         };
         join(&self.user, CloneFlags::CLONE_NEWUSER, "CLONE_NEWUSER")?;
         join(&self.mount, CloneFlags::CLONE_NEWNS, "CLONE_NEWNS")
@@ -83,7 +89,9 @@ impl Namespaces {
 /// # Errors
 /// The kernel's answer.
 pub fn no_new_privileges() -> Call<()> {
-    called(nix::sys::prctl::set_no_new_privs(), || "prctl(PR_SET_NO_NEW_PRIVS)".into())
+    called(nix::sys::prctl::set_no_new_privs(), || {
+        "prctl(PR_SET_NO_NEW_PRIVS)".into()
+    })
 }
 
 /// `chdir(path)`, chdir(2), and a look whether the kernel still shows a path for it: a directory

@@ -27,19 +27,22 @@ pub struct Helper {
 ///
 /// # Errors
 /// ENOENT and the like if the program cannot be executed.
-pub fn start_helper(
-    mut command: Command,
-    input: OwnedFd,
-    passed: BorrowedFd<'_>,
-) -> Call<Helper> {
+pub fn start_helper(mut command: Command, input: OwnedFd, passed: BorrowedFd<'_>) -> Call<Helper> {
     let name = command.get_program().to_string_lossy().into_owned();
     let call = || format!("execve(\"{name}\")");
     let failed = |error: std::io::Error| {
-        CallError::new(call(), error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+        CallError::new(
+            call(),
+            error.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
+        )
     };
     let (report, writer) = called(nix::unistd::pipe2(OFlag::O_CLOEXEC), || "pipe2()".into())?;
     let errors = writer.try_clone().map_err(failed)?;
-    command.env_clear().stdin(input).stdout(writer).stderr(errors);
+    command
+        .env_clear()
+        .stdin(input)
+        .stdout(writer)
+        .stderr(errors);
     let (passed, parent) = (passed.as_raw_fd(), nix::unistd::getpid());
     let prepare = move || {
         nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
@@ -49,7 +52,9 @@ pub fn start_helper(
         }
         // SAFETY: fcntl(2) on a number that the parent holds open; it is borrowed for this function.
         let result = unsafe { libc::fcntl(passed, libc::F_SETFD, 0) };
-        Errno::result(result).map(drop).map_err(std::io::Error::from)
+        Errno::result(result)
+            .map(drop)
+            .map_err(std::io::Error::from)
     };
     // SAFETY: the closure makes four system calls and allocates nothing, so it may run between fork
     // and exec whatever other threads were doing.
@@ -119,7 +124,9 @@ pub fn end(code: u8) -> ! {
 pub fn passed(number: i32) -> Call<OwnedFd> {
     // SAFETY: fcntl(2) with F_SETFD takes any number, open or not.
     let result = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
-    called(Errno::result(result).map(drop), || format!("fcntl({number}, F_SETFD, FD_CLOEXEC)"))?;
+    called(Errno::result(result).map(drop), || {
+        format!("fcntl({number}, F_SETFD, FD_CLOEXEC)")
+    })?;
     // SAFETY: the descriptor is open, as fcntl(2) just said, and our parent left it to us.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
@@ -188,7 +195,12 @@ impl Forked {
 /// The kernel's answer.
 pub fn ignore_polite_signals() -> Call<()> {
     use nix::sys::signal::{SigHandler, Signal, signal};
-    for number in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM] {
+    for number in [
+        Signal::SIGHUP,
+        Signal::SIGINT,
+        Signal::SIGQUIT,
+        Signal::SIGTERM,
+    ] {
         // SAFETY: SIG_IGN is no function of ours, so none can run at a bad moment.
         let result = unsafe { signal(number, SigHandler::SigIgn) };
         called(result.map(drop), || format!("signal({number}, SIG_IGN)"))?;

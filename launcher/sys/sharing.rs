@@ -68,11 +68,15 @@ impl MeetingPlace {
     /// The kernel's answer.
     pub fn new() -> Call<MeetingPlace> {
         let kind = SockType::SeqPacket;
-        let (sender, receiver) =
-            called(socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC), || {
-                "socketpair(AF_UNIX, SOCK_SEQPACKET)".into()
-            })?;
-        Ok(MeetingPlace { page: map_page()?, sender, receiver })
+        let (sender, receiver) = called(
+            socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC),
+            || "socketpair(AF_UNIX, SOCK_SEQPACKET)".into(),
+        )?;
+        Ok(MeetingPlace {
+            page: map_page()?,
+            sender,
+            receiver,
+        })
     }
 
     /// How far the container is.
@@ -120,7 +124,10 @@ impl MeetingPlace {
         }
         match result {
             0 => Ok(Held { place: self }),
-            number => Err(CallError::new("pthread_mutex_timedlock()", Errno::from_raw(number))),
+            number => Err(CallError::new(
+                "pthread_mutex_timedlock()",
+                Errno::from_raw(number),
+            )),
         }
     }
 
@@ -142,8 +149,9 @@ impl MeetingPlace {
     pub fn look(&self) -> Call<(Namespaces, OwnedFd)> {
         let files = receive(self.receiver.as_fd(), MsgFlags::MSG_PEEK)?;
         let call = "recvmsg(SCM_RIGHTS)";
-        let [user, mount, record]: [OwnedFd; 3] =
-            files.try_into().map_err(|_| CallError::new(call, Errno::EPROTO))?;
+        let [user, mount, record]: [OwnedFd; 3] = files
+            .try_into()
+            .map_err(|_| CallError::new(call, Errno::EPROTO))?;
         Ok((Namespaces { user, mount }, record))
     }
 }
@@ -176,16 +184,18 @@ fn map_page() -> Call<NonNull<Page>> {
     // SAFETY: the pointer is to memory for one attribute object.
     failed |= unsafe { libc::pthread_mutexattr_init(attributes) };
     // SAFETY: the attributes were initialised above.
-    failed |= unsafe {
-        libc::pthread_mutexattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED)
-    };
+    failed |=
+        unsafe { libc::pthread_mutexattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED) };
     // SAFETY: the attributes were initialised above.
     failed |= unsafe { libc::pthread_mutexattr_setrobust(attributes, libc::PTHREAD_MUTEX_ROBUST) };
     // SAFETY: the mutex lies in memory of ours that nobody uses yet; the attributes are initialised.
     failed |= unsafe { libc::pthread_mutex_init(lock, attributes) };
     match failed {
         0 => Ok(page),
-        number => Err(CallError::new("pthread_mutex_init()", Errno::from_raw(number))),
+        number => Err(CallError::new(
+            "pthread_mutex_init()",
+            Errno::from_raw(number),
+        )),
     }
 }
 
@@ -208,14 +218,20 @@ fn receive(socket: BorrowedFd<'_>, extra: MsgFlags) -> Call<Vec<OwnedFd>> {
     let mut space = nix::cmsg_space!([RawFd; 4]);
     let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT | extra;
     let call = || "recvmsg(SCM_RIGHTS)".into();
-    let message =
-        called(recvmsg::<()>(socket.as_raw_fd(), &mut data, Some(&mut space), flags), call)?;
+    let message = called(
+        recvmsg::<()>(socket.as_raw_fd(), &mut data, Some(&mut space), flags),
+        call,
+    )?;
     let mut files = Vec::new();
     for rights in called(message.cmsgs(), call)? {
         if let ControlMessageOwned::ScmRights(numbers) = rights {
             // SAFETY: the kernel has just made these descriptors for this process; nobody else
             // knows their numbers.
-            files.extend(numbers.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+            files.extend(
+                numbers
+                    .into_iter()
+                    .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
+            );
         }
     }
     Ok(files)
@@ -231,7 +247,11 @@ mod tests {
         assert_eq!(place.look().unwrap_err().errno(), Errno::EAGAIN);
         let own = Namespaces::of("self").unwrap();
         let record = crate::sys::memory_file(c"record").unwrap();
-        send(place.sender(), &[own.user.as_fd(), own.mount.as_fd(), record.as_fd()]).unwrap();
+        send(
+            place.sender(),
+            &[own.user.as_fd(), own.mount.as_fd(), record.as_fd()],
+        )
+        .unwrap();
         drop((own, record));
         for _ in 0..3 {
             place.look().unwrap();
@@ -258,7 +278,10 @@ mod tests {
                 let place = &place;
                 place.lock(Duration::from_millis(20)).map(drop)
             });
-            assert_eq!(second.join().unwrap().unwrap_err().errno(), Errno::ETIMEDOUT);
+            assert_eq!(
+                second.join().unwrap().unwrap_err().errno(),
+                Errno::ETIMEDOUT
+            );
         });
         drop(held);
         place.lock(Duration::from_millis(20)).unwrap();
@@ -267,7 +290,12 @@ mod tests {
     #[test]
     fn what_one_task_publishes_the_others_see() {
         let place = MeetingPlace::new().unwrap();
-        for state in [State::Missing, State::Ready, State::Failed(127), State::Failed(0)] {
+        for state in [
+            State::Missing,
+            State::Ready,
+            State::Failed(127),
+            State::Failed(0),
+        ] {
             place.publish(state);
             assert_eq!(place.state(), state);
         }

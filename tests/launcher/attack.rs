@@ -55,7 +55,8 @@ fn a_fifo_in_place_of_metadata_does_not_hang_and_a_huge_one_is_refused() {
     let place = place!();
     let said = place.run("mkdir own; cp -a img own/img; mkdir own/img/ch; mkfifo own/img/ch/environment; $C run own/img sh -c 'echo ran'");
     assert_eq!(said.ok(), "ran");
-    let said = place.run("rm own/img/ch/environment; truncate -s 5M own/img/ch/environment; $C run own/img ls");
+    let said = place
+        .run("rm own/img/ch/environment; truncate -s 5M own/img/ch/environment; $C run own/img ls");
     assert_eq!(said.code, 125, "{said:#?}");
 }
 
@@ -64,6 +65,7 @@ fn set_user_id_programs_give_nothing() {
     let place = place!();
     let said = place.run("$C run ./img grep -E 'NoNewPrivs|CapEff|Groups' /proc/self/status");
     assert!(said.ok().contains("NoNewPrivs:\t1"), "{said:#?}");
-    let said = place.run("$C run --root ./img sh -c 'cat /proc/self/uid_map; cat /proc/self/setgroups'");
+    let said =
+        place.run("$C run --root ./img sh -c 'cat /proc/self/uid_map; cat /proc/self/setgroups'");
     assert!(said.ok().ends_with("deny"), "{said:#?}");
 }

@@ -1,5 +1,8 @@
 //! The launcher as a person uses it, in real user namespaces, as an ordinary user.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on fails")]
+#![allow(clippy::panic, reason = "a test that cannot go on fails")]
+
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -28,7 +31,9 @@ impl Place {
         std::fs::create_dir_all(image.join("bin")).unwrap();
         std::fs::create_dir_all(image.join("etc")).unwrap();
         std::fs::copy("/bin/busybox", image.join("bin/busybox")).ok()?;
-        for applet in ["sh", "ls", "cat", "id", "readlink", "touch", "grep", "stat", "sleep", "mkdir"] {
+        for applet in [
+            "sh", "ls", "cat", "id", "readlink", "touch", "grep", "stat", "sleep", "mkdir",
+        ] {
             std::os::unix::fs::symlink("busybox", image.join("bin").join(applet)).unwrap();
         }
         (site.run("$C run ./img true").code != 125 || site.run("$C run ./img sh -c :").code == 0)
@@ -58,7 +63,9 @@ macro_rules! place {
     () => {
         match $crate::Place::new() {
             Some(place) => place,
-            None => $crate::skip!("no user namespaces, or no /bin/busybox (package busybox-static)"),
+            None => {
+                $crate::skip!("no user namespaces, or no /bin/busybox (package busybox-static)")
+            }
         }
     };
 }

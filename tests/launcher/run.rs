@@ -22,7 +22,10 @@ fn the_image_is_read_only_unless_it_is_made_writable_and_stays_as_it_was() {
     assert_eq!(said.ok(), "/bin/new");
     assert!(!place.here().join("own/img/new").exists());
     assert!(!place.here().join("own/img/bin/new").exists());
-    assert!(!place.here().join("img/dev").exists(), "mount points were made in the image");
+    assert!(
+        !place.here().join("img/dev").exists(),
+        "mount points were made in the image"
+    );
 }
 
 #[test]
@@ -64,7 +67,11 @@ fn binds_can_be_read_only_optional_and_in_memory() {
         "mkdir d; $C run --bind d:/d:ro --bind /nonexistent:/n:optional --bind tmpfs:/m:size=1M ./img \
          sh -c 'touch /d/x 2>/dev/null || echo read-only; touch /m/x && ls /m; ls -d /n 2>&1'",
     );
-    assert_eq!(said.out.lines().take(2).collect::<Vec<_>>(), ["read-only", "x"], "{said:#?}");
+    assert_eq!(
+        said.out.lines().take(2).collect::<Vec<_>>(),
+        ["read-only", "x"],
+        "{said:#?}"
+    );
     assert!(!place.here().join("d/x").exists());
 }
 
@@ -79,11 +86,22 @@ fn private_tmp_is_empty_and_home_is_bound_on_request() {
 fn the_environment_is_the_hosts_then_the_images_then_what_was_asked() {
     let place = place!();
     std::fs::create_dir(place.here().join("img/ch")).unwrap();
-    std::fs::write(place.here().join("img/ch/environment"), "A=image\nB=image\nSLURM_PROCID=9\n").unwrap();
+    std::fs::write(
+        place.here().join("img/ch/environment"),
+        "A=image\nB=image\nSLURM_PROCID=9\n",
+    )
+    .unwrap();
     let said = place.run_with(
         "$C run --set-env B=asked --keep-env K ./img sh -c \
          'echo $A $B $H $K ${LD_PRELOAD-none} $SLURM_PROCID'",
-        &[("A", "host"), ("B", "host"), ("H", "host"), ("K", "host"), ("LD_PRELOAD", ""), ("SLURM_PROCID", "3")],
+        &[
+            ("A", "host"),
+            ("B", "host"),
+            ("H", "host"),
+            ("K", "host"),
+            ("LD_PRELOAD", ""),
+            ("SLURM_PROCID", "3"),
+        ],
     );
     assert_eq!(said.ok(), "image asked host host none 3");
 }
@@ -91,11 +109,21 @@ fn the_environment_is_the_hosts_then_the_images_then_what_was_asked() {
 #[test]
 fn failures_are_one_sentence_with_a_hint_and_the_right_code() {
     let place = place!();
-    place.run("$C run ./nothing ls").failed(125, "can't use the image", 1);
-    place.run("$C run ./img nothing").failed(127, "can't run nothing: not found", 1);
-    place.run("$C run --workdir=/x ./img ls").failed(125, "can't start in /x", 1);
-    place.run("$C run --workdir=x ./img ls").failed(125, "must be absolute", 1);
-    place.run("$C run --bind /x:/y:q ./img ls").failed(125, "not one of ro", 1);
+    place
+        .run("$C run ./nothing ls")
+        .failed(125, "can't use the image", 1);
+    place
+        .run("$C run ./img nothing")
+        .failed(127, "can't run nothing: not found", 1);
+    place
+        .run("$C run --workdir=/x ./img ls")
+        .failed(125, "can't start in /x", 1);
+    place
+        .run("$C run --workdir=x ./img ls")
+        .failed(125, "must be absolute", 1);
+    place
+        .run("$C run --bind /x:/y:q ./img ls")
+        .failed(125, "not one of ro", 1);
     assert_eq!(place.run("$C run --nonsense ./img ls").code, 125);
 }
 
@@ -125,14 +153,23 @@ fn exec_joins_the_container_of_a_running_process() {
     let lines: Vec<_> = said.out.lines().collect();
     assert_eq!(lines.len(), 2, "{said:#?}");
     assert_eq!(lines[0], lines[1]);
-    place.run("$C exec $$ -- ls").failed(125, "it is in no container", 1);
-    place.run("$C exec 4194304 -- ls").failed(125, "can't enter the container of process", 1);
+    place
+        .run("$C exec $$ -- ls")
+        .failed(125, "it is in no container", 1);
+    place
+        .run("$C exec 4194304 -- ls")
+        .failed(125, "can't enter the container of process", 1);
 }
 
 #[test]
 fn shell_starts_a_shell_of_the_image() {
     let place = place!();
-    assert_eq!(place.run("echo 'echo in $CH_RUNNING' | $C shell ./img").ok(), format!("in {}/./img", place.here().display()));
+    assert_eq!(
+        place
+            .run("echo 'echo in $CH_RUNNING' | $C shell ./img")
+            .ok(),
+        format!("in {}/./img", place.here().display())
+    );
 }
 
 #[test]

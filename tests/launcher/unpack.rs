@@ -24,9 +24,22 @@ fn every_compression_is_told_by_content_and_a_single_directory_is_lifted() {
         assert_eq!(said.ok(), "/bin/busybox", "{compress}");
         assert!(said.err.contains("unpacked archive to new"), "{said:#?}");
     }
-    let said = place.run("cd img; tar cf ../flat bin etc; cd ..; $C unpack flat new; ls -A new; ls new/etc");
-    for name in [".chariot", "bin", "dev", "proc", "sys", "tmp", "hosts", "resolv.conf"] {
-        assert!(said.ok().lines().any(|line| line == name), "{name}: {said:#?}");
+    let said = place
+        .run("cd img; tar cf ../flat bin etc; cd ..; $C unpack flat new; ls -A new; ls new/etc");
+    for name in [
+        ".chariot",
+        "bin",
+        "dev",
+        "proc",
+        "sys",
+        "tmp",
+        "hosts",
+        "resolv.conf",
+    ] {
+        assert!(
+            said.ok().lines().any(|line| line == name),
+            "{name}: {said:#?}"
+        );
     }
 }
 
@@ -57,10 +70,22 @@ $C unpack odd.tar odd && stat -c %a odd/bin odd/bin/suid && ls -A odd/dev odd/a/
     // A hard link to what is not there fails the whole; nothing of it stays.
     assert!(said.out.starts_with("125\n"), "{said:#?}");
     assert!(!std::path::Path::new("/tmp/chariot-evil").exists());
-    assert!(!said.out.contains("dotdot") && !said.out.contains("through-link"), "{said:#?}");
-    assert!(said.out.contains("755\n755\n") || said.out.contains("755\n"), "{said:#?}");
-    assert!(!said.out.contains("inside") && said.out.contains("keep"), "{said:#?}");
-    assert!(!said.out.contains("pipe") && !said.out.contains("null"), "{said:#?}");
+    assert!(
+        !said.out.contains("dotdot") && !said.out.contains("through-link"),
+        "{said:#?}"
+    );
+    assert!(
+        said.out.contains("755\n755\n") || said.out.contains("755\n"),
+        "{said:#?}"
+    );
+    assert!(
+        !said.out.contains("inside") && said.out.contains("keep"),
+        "{said:#?}"
+    );
+    assert!(
+        !said.out.contains("pipe") && !said.out.contains("null"),
+        "{said:#?}"
+    );
     assert!(said.out.contains("removable"), "{said:#?}");
     assert!(said.err.contains("3 left out"), "{said:#?}");
     only(&place, &["evil.tar", "img", "odd.tar"]);
@@ -74,7 +99,10 @@ fn only_what_chariot_made_is_replaced() {
          $C unpack a.tar new && touch new/old && $C unpack a.tar new && ls new",
     );
     assert!(said.out.starts_with("125\nprecious\n"), "{said:#?}");
-    assert!(said.err.contains("is not an image that Chariot made"), "{said:#?}");
+    assert!(
+        said.err.contains("is not an image that Chariot made"),
+        "{said:#?}"
+    );
     assert!(!said.out.contains("old"), "{said:#?}");
     only(&place, &["a.tar", "img", "mine", "new"]);
 }

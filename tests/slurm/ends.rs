@@ -27,7 +27,11 @@ fn nothing_left(marker: &str) {
 
 /// How many mount namespaces with `image` mounted processes of this machine are in.
 fn containers_of(image: &str) -> usize {
-    let name = std::path::Path::new(image).file_name().unwrap().to_string_lossy().into_owned();
+    let name = std::path::Path::new(image)
+        .file_name()
+        .unwrap()
+        .to_string_lossy()
+        .into_owned();
     std::fs::read_dir("/proc")
         .unwrap()
         .flatten()
@@ -40,7 +44,11 @@ fn containers_of(image: &str) -> usize {
 fn exit_codes_pass_through() {
     let site = site!();
     for code in [0, 1, 7, 125, 200] {
-        assert_eq!(site.run(&format!("srun --ch-image=$I sh -c 'exit {code}'")).code, code);
+        assert_eq!(
+            site.run(&format!("srun --ch-image=$I sh -c 'exit {code}'"))
+                .code,
+            code
+        );
     }
 }
 
@@ -48,17 +56,20 @@ fn exit_codes_pass_through() {
 fn signals_of_scancel_reach_the_task() {
     let site = site!();
     let said = site.run(
-        "srun --ch-image=$I sh -c 'trap \"echo caught; exit 9\" USR1; touch ready; \
+        "srun -J signals --ch-image=$I sh -c 'trap \"echo caught; exit 9\" USR1; touch ready; \
          while :; do sleep 0.1; done' & \
          while [ ! -e ready ]; do sleep 0.1; done; \
-         scancel -s USR1 $(squeue -h -o %i -u $USER -n sh); wait $!",
+         scancel -s USR1 $(squeue -h -o %i -n signals); wait $!",
     );
     assert_eq!((said.code, said.out.trim_end()), (9, "caught"), "{said:#?}");
 }
 
 fn private_copy(site: &Site, name: &str) -> String {
     let image = site.here().join(name);
-    let copied = std::process::Command::new("cp").arg("-a").args([site.image.as_ref(), image.as_path()]).status();
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .args([site.image.as_ref(), image.as_path()])
+        .status();
     assert!(copied.unwrap().success());
     image.to_string_lossy().into_owned()
 }
@@ -67,11 +78,17 @@ fn private_copy(site: &Site, name: &str) -> String {
 fn nothing_is_left_after_scancel_a_time_limit_or_a_killed_task() {
     let site = site!();
     let image = private_copy(&site, "left-by-cancel");
-    let step = format!("srun -N2 -n4 --ch-image={image}");
+    let step = format!("srun -J ends -N2 -n4 --ch-image={image}");
     for (marker, script) in [
-        ("7001", format!("{step} sleep 7001 & sleep 2; scancel $(squeue -h -o %i -n sleep -u $USER); wait")),
+        (
+            "7001",
+            format!("{step} sleep 7001 & sleep 2; scancel -n ends; wait"),
+        ),
         ("7002", format!("{step} -t 1 sleep 7002")),
-        ("7003", format!("{step} -K sh -c '[ $SLURM_PROCID = 0 ] && kill -9 $$; sleep 7003'")),
+        (
+            "7003",
+            format!("{step} -K sh -c '[ $SLURM_PROCID = 0 ] && kill -9 $$; sleep 7003'"),
+        ),
     ] {
         site.run(&script);
         nothing_left(marker);
@@ -103,7 +120,9 @@ fn the_death_of_the_creating_task_at_any_moment_leaves_nothing_and_hangs_nobody(
             .spawn()
             .unwrap();
         let start = Instant::now();
-        site.run("srun -N1 -n4 --ch-image=$I sleep 7004 & sleep 3; scancel -u $USER -n sleep; wait");
+        site.run(
+            "srun -J deaths -N1 -n4 --ch-image=$I sleep 7004 & sleep 3; scancel -n deaths; wait",
+        );
         killer.wait().unwrap();
         assert!(start.elapsed() < Duration::from_secs(40), "the step hung");
         nothing_left("7004");

@@ -16,7 +16,9 @@ fn the_script_of_sbatch_runs_in_the_container() {
     let site = site!();
     site.script("job", SCRIPT);
     for options in ["", "--export=NONE", "--export=A=1"] {
-        let said = site.run(&format!("sbatch -W {options} -o out --ch-image=$I job >&2; cat out"));
+        let said = site.run(&format!(
+            "sbatch -W {options} -o out --ch-image=$I job >&2; cat out"
+        ));
         assert_eq!(said.ok(), format!("script in {}", site.image), "{options}");
     }
 }
@@ -24,7 +26,10 @@ fn the_script_of_sbatch_runs_in_the_container() {
 #[test]
 fn batch_host_leaves_the_script_outside_and_its_steps_inside() {
     let site = site!();
-    let expected = format!("script in host\nstep in {0}\nnone in host\nbare in {0}", site.image);
+    let expected = format!(
+        "script in host\nstep in {0}\nnone in host\nbare in {0}",
+        site.image
+    );
     site.script("job", STEPS);
     let said = site.run("sbatch -W -o out --ch-image=$I --ch-batch=host job >&2; cat out");
     assert_eq!(said.ok(), expected);
@@ -36,7 +41,10 @@ fn batch_host_leaves_the_script_outside_and_its_steps_inside() {
     site.script("job", &lines);
     assert_eq!(site.run("sbatch -W -o out job >&2; cat out").ok(), expected);
     let said = site.run("sbatch -W -o out --ch-image=none job >&2; cat out");
-    assert_eq!(said.ok(), "script in host\nstep in host\nnone in host\nbare in host");
+    assert_eq!(
+        said.ok(),
+        "script in host\nstep in host\nnone in host\nbare in host"
+    );
 }
 
 #[test]
@@ -67,7 +75,11 @@ fn a_script_that_calls_srun_in_an_image_without_it_is_told_what_to_do() {
     site.script("job", "#!/bin/sh\nsrun hostname\n");
     let said = site.run("sbatch -W -o out --ch-image=$I job >&2; code=$?; cat out; exit $code");
     assert_eq!(said.code, 127, "{said:#?}");
-    assert!(said.out.contains("--ch-batch=host leaves the script on the host"), "{said:#?}");
+    assert!(
+        said.out
+            .contains("--ch-batch=host leaves the script on the host"),
+        "{said:#?}"
+    );
 }
 
 #[test]
@@ -76,7 +88,11 @@ fn a_script_whose_interpreter_the_image_lacks_is_told_so() {
     site.script("job", "#!/usr/bin/python3\nprint(1)\n");
     let said = site.run("sbatch -W -o out --ch-image=$I job >&2; code=$?; cat out; exit $code");
     assert_eq!(said.code, 126, "{said:#?}");
-    assert!(said.out.contains("asks for /usr/bin/python3, which the image"), "{said:#?}");
+    assert!(
+        said.out
+            .contains("asks for /usr/bin/python3, which the image"),
+        "{said:#?}"
+    );
     site.nodes_are_fine();
 }
 
@@ -109,14 +125,24 @@ fn malformed_options_are_refused_before_anything_is_queued() {
         ("--ch-set-env==x", "without a name"),
         ("--ch-home=maybe", "neither yes nor no"),
         ("--ch-batch=node", "neither container nor host"),
-        ("--ch-writable --ch-overlay=/o", "both together cannot be had"),
+        (
+            "--ch-writable --ch-overlay=/o",
+            "both together cannot be had",
+        ),
     ] {
         for command in ["srun", "sbatch", "salloc"] {
             let said = site.run(&format!("{command} --ch-image=$I {option} ./job"));
             assert_ne!(said.code, 0, "{option}");
-            assert_eq!(said.err.matches(reason).count(), 1, "{command} {option}: {said:#?}");
+            assert_eq!(
+                said.err.matches(reason).count(),
+                1,
+                "{command} {option}: {said:#?}"
+            );
             assert!(said.err.contains("hint: "), "{said:#?}");
-            assert!(!said.out.contains("Submitted") && !said.out.contains("script in"), "{said:#?}");
+            assert!(
+                !said.out.contains("Submitted") && !said.out.contains("script in"),
+                "{said:#?}"
+            );
         }
     }
     let said = site.run("sbatch --ch-image=$I --wrap=true --ch-nonsense=1");

@@ -1,6 +1,9 @@
 //! Chariot in a real Slurm. `tests/run` starts the clusters, in two configurations, and makes the
 //! user and the images; without it these tests skip by name.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on fails")]
+#![allow(clippy::panic, reason = "a test that cannot go on fails")]
+
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -24,7 +27,11 @@ struct Site {
 impl Site {
     fn new() -> Option<Site> {
         let cluster = PathBuf::from(std::env::var_os("CHARIOT_TEST_CLUSTER")?);
-        Some(Site { cluster, image: support::busybox()?, place: support::scratch() })
+        Some(Site {
+            cluster,
+            image: support::busybox()?,
+            place: support::scratch(),
+        })
     }
 
     fn here(&self) -> &Path {
@@ -72,12 +79,20 @@ macro_rules! site {
 
 #[test]
 fn the_plugin_exports_what_slurm_looks_for_and_asks_for_what_22_05_has() {
-    let Some(plugin) = std::env::var_os("CHARIOT_SO") else { skip!("CHARIOT_SO names no plugin") };
+    let Some(plugin) = std::env::var_os("CHARIOT_SO") else {
+        skip!("CHARIOT_SO names no plugin")
+    };
     let symbols = |flag: &str| {
-        let output = std::process::Command::new("nm").args(["-D", flag]).arg(&plugin).output();
+        let output = std::process::Command::new("nm")
+            .args(["-D", flag])
+            .arg(&plugin)
+            .output();
         let output = String::from_utf8(output.unwrap().stdout).unwrap();
-        let mut names: Vec<String> =
-            output.lines().filter_map(|line| line.split_whitespace().last()).map(str::to_owned).collect();
+        let mut names: Vec<String> = output
+            .lines()
+            .filter_map(|line| line.split_whitespace().last())
+            .map(str::to_owned)
+            .collect();
         names.sort();
         names
     };

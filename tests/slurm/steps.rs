@@ -17,7 +17,10 @@ fn one_container_per_node_shared_by_its_tasks() {
         containers.entry(node).or_default().insert(namespaces);
     }
     assert_eq!(containers.len(), 4, "{said:#?}");
-    assert!(containers.values().all(|namespaces| namespaces.len() == 1), "{said:#?}");
+    assert!(
+        containers.values().all(|namespaces| namespaces.len() == 1),
+        "{said:#?}"
+    );
     let different: BTreeSet<_> = containers.values().flatten().collect();
     assert_eq!(different.len(), 4, "{said:#?}");
 }
@@ -94,7 +97,10 @@ fn pmi2_passes_its_descriptor() {
 #[test]
 fn multi_prog_het_steps_and_overlap_work() {
     let site = site!();
-    site.script("programs", "0 echo first %t\n1 readlink /proc/self/ns/mnt\n");
+    site.script(
+        "programs",
+        "0 echo first %t\n1 readlink /proc/self/ns/mnt\n",
+    );
     let said = site.run("srun -n2 --multi-prog --ch-image=$I programs | sort");
     let own = std::fs::read_link("/proc/self/ns/mnt").unwrap();
     let mut lines = said.ok().lines();
@@ -128,8 +134,17 @@ fn supplementary_groups_still_open_what_they_opened_outside() {
     std::fs::write(&file, "for the group\n").unwrap();
     let path = file.to_str().unwrap();
     let change = format!("chown root:chariot-test-group {path} && chmod 640 {path}");
-    assert!(std::process::Command::new("sh").args(["-c", &change]).status().unwrap().success());
-    assert_eq!(site.run("srun --ch-image=$I cat shared").ok(), "for the group");
+    assert!(
+        std::process::Command::new("sh")
+            .args(["-c", &change])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(
+        site.run("srun --ch-image=$I cat shared").ok(),
+        "for the group"
+    );
 }
 
 #[test]
@@ -168,12 +183,17 @@ fn ranks_of_a_node_read_each_others_memory_and_mpi_runs_over_pmix() {
     };
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/slurm/ranks.c");
     let program = site.here().join("ranks");
-    let built = std::process::Command::new("mpicc").arg("-o").args([program.as_path(), source.as_ref()]).output();
+    let built = std::process::Command::new("mpicc")
+        .arg("-o")
+        .args([program.as_path(), source.as_ref()])
+        .output();
     assert!(built.as_ref().unwrap().status.success(), "{built:?}");
     // On one node Open MPI talks through shared memory. Its shared memory does not understand that our
     // four nodes are one machine, and crashes without a container too.
     let image = images.join("debian").display().to_string();
-    let said = site.run(&format!("srun -N1 -n2 --mpi=pmix --ch-image={image} ./ranks | sort"));
+    let said = site.run(&format!(
+        "srun -N1 -n2 --mpi=pmix --ch-image={image} ./ranks | sort"
+    ));
     assert_eq!(
         said.ok(),
         "rank 0 of 2: sum 1, neighbour's memory 1\nrank 1 of 2: sum 1, neighbour's memory 0"
@@ -184,8 +204,9 @@ fn ranks_of_a_node_read_each_others_memory_and_mpi_runs_over_pmix() {
     ));
     let mut lines: Vec<_> = said.ok().lines().collect();
     lines.sort_unstable();
-    let expected: Vec<_> =
-        (0..8).map(|rank| format!("rank {rank} of 8: sum 28, neighbour's memory {}", rank ^ 1)).collect();
+    let expected: Vec<_> = (0..8)
+        .map(|rank| format!("rank {rank} of 8: sum 28, neighbour's memory {}", rank ^ 1))
+        .collect();
     assert_eq!(lines, expected, "{said:#?}");
     assert!(!said.err.to_uppercase().contains("PMIX"), "{said:#?}");
 }
@@ -196,5 +217,8 @@ fn the_audit_line_names_user_job_and_image() {
     let job = site.run("salloc -n1 -w n1 bash -c 'srun --ch-image=$I true; echo $SLURM_JOB_ID'");
     let log = std::fs::read_to_string(site.cluster.join("log/slurmd-n1.log")).unwrap();
     let expected = format!("job={} step=0 image={}", job.ok(), site.image);
-    assert!(log.lines().any(|line| line.contains("chariot: user=") && line.contains(&expected)));
+    assert!(
+        log.lines()
+            .any(|line| line.contains("chariot: user=") && line.contains(&expected))
+    );
 }

@@ -42,7 +42,11 @@ impl Said {
     #[track_caller]
     pub(crate) fn failed(&self, code: i32, sentence: &str, times: usize) {
         assert_eq!(self.code, code, "{self:#?}");
-        assert_eq!(self.err.matches(sentence).count(), times, "{sentence}: {self:#?}");
+        assert_eq!(
+            self.err.matches(sentence).count(),
+            times,
+            "{sentence}: {self:#?}"
+        );
         assert!(self.err.contains("hint: "), "{self:#?}");
     }
 }
@@ -74,9 +78,15 @@ pub(crate) fn busybox() -> Option<String> {
 
 /// A directory of the user's own for one test, removed at its end.
 pub(crate) fn scratch() -> tempfile::TempDir {
-    let place = tempfile::Builder::new().prefix("chariot-test.").tempdir().unwrap();
+    let place = tempfile::Builder::new()
+        .prefix("chariot-test.")
+        .tempdir()
+        .unwrap();
     if let Some(user) = user() {
-        let status = Command::new("chown").arg(format!("{user}:")).arg(place.path()).status();
+        let status = Command::new("chown")
+            .arg(format!("{user}:"))
+            .arg(place.path())
+            .status();
         assert!(status.unwrap().success());
     }
     place
@@ -89,9 +99,16 @@ pub(crate) fn shell(script: &str, directory: &Path, variables: &[(&str, &str)]) 
     if let Some(user) = user() {
         command.args(["runuser", "-u", &user, "--"]);
     }
-    command.args(["bash", "-c", script]).current_dir(directory).env_clear();
+    command
+        .args(["bash", "-c", script])
+        .current_dir(directory)
+        .env_clear();
     command.env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
     command.env("HOME", directory).env("PWD", directory);
     command.envs(variables.iter().copied());
-    command.stdin(std::process::Stdio::null()).output().unwrap().into()
+    command
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap()
+        .into()
 }
