@@ -1,6 +1,10 @@
 //! The launcher as a person uses it, in real user namespaces, as an ordinary user.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails"
+)]
 #![allow(clippy::panic, reason = "a test that cannot go on fails")]
 
 #[path = "../support/mod.rs"]

@@ -1,7 +1,11 @@
 //! Chariot in a real Slurm. `tests/run` starts the clusters, in two configurations, and makes the
 //! user and the images; without it these tests skip by name.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails"
+)]
 #![allow(clippy::panic, reason = "a test that cannot go on fails")]
 
 #[path = "../support/mod.rs"]
