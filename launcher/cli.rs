@@ -357,7 +357,7 @@ mod tests {
             .collect();
         assert_eq!(
             shown,
-            ["image=/here/./i", "bind=/a:/a", "home=yes", "root=no"]
+            ["image=/here/i", "bind=/a:/a", "home=yes", "root=no"]
         );
         let command: Vec<_> = run.get_many::<OsString>("command").unwrap().collect();
         assert_eq!(command, ["ls", "--home"]);

@@ -24,4 +24,9 @@ pub mod image;
 pub mod log;
 pub mod options;
 pub mod plan;
+/// The numbers of the installed Slurm's plugin interface, empty where it has no headers; build.rs.
+pub mod slurm_abi {
+    #![allow(missing_docs, reason = "generated")]
+    include!(concat!(env!("OUT_DIR"), "/slurm_abi.rs"));
+}
 pub mod sys;

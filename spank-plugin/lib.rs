@@ -5,6 +5,7 @@
 //! it ([`task`]); and into slurmd, where it does nothing. [`spank`] is the boundary to Slurm, and the
 //! only module that may be `unsafe`.
 
+mod abi;
 mod spank;
 mod state;
 mod submit;

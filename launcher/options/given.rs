@@ -118,7 +118,11 @@ fn absolute_value(
     value: &str,
     directory: &Path,
 ) -> std::result::Result<String, String> {
-    let joined = |path: &str| directory.join(path).to_string_lossy().into_owned();
+    // By components: ./img needs no dot any more.
+    let joined = |path: &str| {
+        let path: PathBuf = directory.join(path).components().collect();
+        path.to_string_lossy().into_owned()
+    };
     Ok(match row.name {
         "image" if is_path(value) => joined(value),
         "overlay" if !value.is_empty() => joined(value),
@@ -269,7 +273,7 @@ mod tests {
     #[test]
     fn relative_paths_are_made_absolute_where_they_are_typed() {
         for (name, value, absolute) in [
-            ("image", "./img", "/here/./img"),
+            ("image", "./img", "/here/img"),
             ("image", "sub/img", "/here/sub/img"),
             ("image", "name", "name"),
             ("image", "docker://host/name", "docker://host/name"),

@@ -168,7 +168,7 @@ fn shell_starts_a_shell_of_the_image() {
         place
             .run("echo 'echo in $CH_RUNNING' | $C shell ./img")
             .ok(),
-        format!("in {}/./img", place.here().display())
+        format!("in {}/img", place.here().display())
     );
 }
 
