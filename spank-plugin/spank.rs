@@ -217,6 +217,16 @@ fn guarded(work: impl FnOnce() -> Result<(), Error>) -> c_int {
     }
 }
 
+/// A failure of slurmstepd's own callbacks would drain the node, and touch jobs that want no container:
+/// it waits for the turn of a task that wants one.
+fn deferred(code: c_int) -> c_int {
+    if code == 0 || context() != Context::Node {
+        return code;
+    }
+    task::fail_later();
+    0
+}
+
 /// Runs a callback of Slurm's.
 fn callback(
     spank: sys::spank_t,
@@ -242,7 +252,7 @@ extern "C" fn slurm_spank_init(
             "{NAME}: this is a mistake in Chariot, please report it: {panic}"
         ));
     }));
-    callback(spank, count, words, |slurm, context| {
+    deferred(callback(spank, count, words, |slurm, context| {
         if context == Context::Other {
             return Ok(());
         }
@@ -253,7 +263,7 @@ extern "C" fn slurm_spank_init(
             Context::Node => task::init(slurm),
             _ => submit::init(slurm, context),
         }
-    })
+    }))
 }
 
 #[unsafe(no_mangle)]
@@ -262,14 +272,19 @@ extern "C" fn slurm_spank_init_post_opt(
     count: c_int,
     words: *const *const c_char,
 ) -> c_int {
-    callback(spank, count, words, |slurm, context| match context {
-        Context::Step | Context::Job => submit::options_complete(context),
-        Context::Node => {
-            task::options_complete(slurm);
-            Ok(())
-        }
-        Context::Other => Ok(()),
-    })
+    deferred(callback(
+        spank,
+        count,
+        words,
+        |slurm, context| match context {
+            Context::Step | Context::Job => submit::options_complete(context),
+            Context::Node => {
+                task::options_complete(slurm);
+                Ok(())
+            }
+            Context::Other => Ok(()),
+        },
+    ))
 }
 
 #[unsafe(no_mangle)]

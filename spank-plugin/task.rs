@@ -43,6 +43,16 @@ pub(crate) fn init(slurm: &Slurm<'_>) -> Result<(), Error> {
     Ok(())
 }
 
+/// Remembers that something went wrong here that was told to the log alone.
+pub(crate) fn fail_later() {
+    state::with(|state| {
+        state.problem.get_or_insert_with(|| {
+            Error::new("Chariot's plugin could not start on this node")
+                .hint("the administrator finds the reason in slurmd's log")
+        });
+    });
+}
+
 /// Remembers a use of an option that Slurm itself carried here. Older releases say it twice.
 pub(crate) fn option(row: &'static OptionRow, value: Option<&str>) {
     state::with(|state| state.raw.push((row, value.map(str::to_owned))));

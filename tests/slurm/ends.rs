@@ -140,3 +140,94 @@ fn background_children_are_killed_with_the_step() {
     site.run("srun --ch-image=$I sh -c 'sleep 7005 & true'");
     nothing_left("7005");
 }
+
+#[test]
+fn a_killed_slurmstepd_leaves_no_container_once_its_tasks_are_gone() {
+    let site = site!();
+    if support::user().is_none() {
+        skip!("only root can kill slurmstepd");
+    }
+    let image = private_copy(&site, "left-by-stepd");
+    let script = format!(
+        "srun -J stepd -n2 --ch-image={image} sh -c 'touch up; exec sleep 7006' & \
+         while [ ! -e up ]; do sleep 0.1; done; sleep 0.5; \
+         squeue -h -o %i -n stepd >job; while [ -e job ]; do sleep 0.1; done; scancel -n stepd; wait"
+    );
+    std::thread::scope(|scope| {
+        let step = scope.spawn(|| site.run(&script));
+        let job = site.here().join("job");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let number = loop {
+            match std::fs::read_to_string(&job) {
+                Ok(text) if !text.trim().is_empty() => break text.trim().to_owned(),
+                _ => assert!(Instant::now() < deadline, "the step does not start"),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        assert!(containers_of(&image) > 0);
+        let kill = format!(
+            "pkill -KILL -f 'slurmstepd: .{number}[.]0'; sleep 0.5; pkill -KILL -f 'sleep 7006'"
+        );
+        std::process::Command::new("sh")
+            .args(["-c", &kill])
+            .status()
+            .unwrap();
+        std::fs::remove_file(job).unwrap();
+        step.join().unwrap();
+    });
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while containers_of(&image) > 0 {
+        assert!(Instant::now() < deadline, "a container of {image} is left");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_file_system_that_the_host_unmounts_is_not_held_by_a_container() {
+    let site = site!();
+    if !site.has_cgroups() || support::user().is_none() {
+        // Unmounts travel only where mounts are shared, as on a site's nodes.
+        return;
+    }
+    let point = site.here().join("point");
+    std::fs::create_dir(&point).unwrap();
+    let shell = |script: String| {
+        let status = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .status();
+        assert!(status.unwrap().success(), "{script}");
+    };
+    shell(format!(
+        "mount -t tmpfs chariot-unmounted {}",
+        point.display()
+    ));
+    let mounted = || {
+        std::fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .filter_map(|entry| std::fs::read_to_string(entry.path().join("mountinfo")).ok())
+            .filter(|text| {
+                text.contains("chariot-unmounted") && text.contains("/busybox/bin /bin ")
+            })
+            .count()
+    };
+    std::thread::scope(|scope| {
+        let step = scope.spawn(|| {
+            site.run("srun --ch-image=$I --ch-bind=$PWD/point:/data sh -c 'touch up; sleep 5'")
+        });
+        while !site.here().join("up").exists() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert!(
+            mounted() > 0,
+            "the file system is not in the container at all"
+        );
+        shell(format!("umount {}", point.display()));
+        assert_eq!(
+            mounted(),
+            0,
+            "the container holds what the host has unmounted"
+        );
+        step.join().unwrap().ok();
+    });
+}
