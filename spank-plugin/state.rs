@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use chariot::config::Config;
 use chariot::error::Error;
 use chariot::options::Given;
 use chariot::options::table::OptionRow;
@@ -35,13 +36,19 @@ pub(crate) struct Paths {
     pub(crate) config: PathBuf,
 }
 
+impl Default for Paths {
+    fn default() -> Paths {
+        Paths {
+            launcher: PathBuf::from("/usr/bin/chariot"),
+            config: PathBuf::from(chariot::config::PATH),
+        }
+    }
+}
+
 impl Paths {
     /// Reads the words after the plugin's name in plugstack.conf.
     pub(crate) fn read(words: &[String]) -> Result<Paths, Error> {
-        let mut paths = Paths {
-            launcher: PathBuf::from("/usr/bin/chariot"),
-            config: PathBuf::from(chariot::config::PATH),
-        };
+        let mut paths = Paths::default();
         for word in words {
             match word.split_once('=') {
                 Some(("launcher", path)) if path.starts_with('/') => paths.launcher = path.into(),
@@ -67,12 +74,9 @@ pub(crate) fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
     work(guard.get_or_insert_with(|| State {
         givens: Vec::new(),
         raw: Vec::new(),
-        paths: Paths {
-            launcher: "/usr/bin/chariot".into(),
-            config: chariot::config::PATH.into(),
-        },
+        paths: Paths::default(),
         meeting: None,
-        patience: Duration::from_secs(60),
+        patience: Config::default().wait_container,
         problem: None,
     }))
 }

@@ -30,6 +30,10 @@ const EXTERN_STEP: u32 = 0xffff_fffc;
 const BATCH_STEP: u32 = 0xffff_fffb;
 const INTERACTIVE_STEP: u32 = 0xffff_fffa;
 
+/// What to do when a wait was too short.
+const SLOW: &str = "is the image's file system slow or stuck? the site's file has a longer wait: \
+                    waits.container";
+
 /// How much longer than the maker of the container the others wait, so that it is the one to say
 /// what happened.
 const GRACE: Duration = Duration::from_secs(5);
@@ -171,7 +175,7 @@ fn meet(
             "waited {} seconds for another task on this node to make the container",
             patience.as_secs()
         ))
-        .hint("is the image's file system slow or stuck? the site's file has a longer wait: waits.container")
+        .hint(SLOW)
     })?;
     if meeting.state() != Progress::Missing {
         return Ok(meeting.state());
@@ -213,8 +217,10 @@ fn make(
         .map_err(|error| error.hint("the administrator has to install `chariot` on this node"))?;
     let seconds = state.patience.as_secs();
     let report = helper.report(state.patience).map_err(|error| {
-        Error::new(format!("can't make a container within {seconds} seconds: {error}"))
-            .hint("is the image's file system slow or stuck? the site's file has a longer wait: waits.container")
+        Error::new(format!(
+            "can't make a container within {seconds} seconds: {error}"
+        ))
+        .hint(SLOW)
     })?;
     Ok(relay(&report))
 }
