@@ -4,6 +4,7 @@ mod check;
 mod exec;
 mod run;
 pub mod step;
+mod task;
 mod unpack;
 
 use std::env;
@@ -37,10 +38,13 @@ pub fn main() -> ExitCode {
         Some(("completions", matches)) => completions(matches),
         Some(("man", _)) => man(),
         Some(("step", matches)) => return step::step(matches),
+        Some(("task", matches)) => task::task(matches),
         _ => Err(Error::new("no command").hint("chariot --help")),
     };
     result.unwrap_or_else(|error| {
-        tell(&error);
+        if !error.is_told_elsewhere() {
+            tell(&error);
+        }
         ExitCode::from(error.exit_code())
     })
 }
@@ -136,7 +140,7 @@ pub fn command() -> Command {
             with_options(Command::new("explain"))
                 .about("Show what `run` would do, and do nothing")
                 .arg(image)
-                .arg(words),
+                .arg(words.clone()),
         )
         .subcommand(
             Command::new("check")
@@ -154,6 +158,7 @@ pub fn command() -> Command {
         )
         .subcommand(Command::new("man").about("Print the manual page, in roff"))
         .subcommand(step::command())
+        .subcommand(task::command(words))
 }
 
 fn flag(name: &'static str, help: &'static str) -> Arg {

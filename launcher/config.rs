@@ -11,6 +11,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Error, Explain, Result};
+use crate::options::size;
 use crate::options::table::{self, OptionRow, Shape};
 use crate::options::{Dialect, Given, Source};
 
@@ -19,6 +20,9 @@ pub const PATH: &str = "/etc/chariot/chariot.toml";
 
 /// The largest file that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
+
+/// The least memory that the server of an image file works with, in bytes.
+const SMALLEST_SERVER: u64 = 16 << 20;
 
 /// What the site decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,10 +41,24 @@ pub struct Config {
     pub cache: String,
     /// Bind the caller's directory at its own path.
     pub bind_cwd: bool,
+    /// Where Slurm's TaskProlog runs.
+    pub task_prolog: TaskProlog,
     /// How long a task waits for the container of its step and node.
     pub wait_container: Duration,
+    /// How much memory the server of an image file may take, in bytes.
+    pub server_memory: u64,
     /// A default for each option.
     pub defaults: Vec<Given>,
+}
+
+/// Where the scripts of Slurm's TaskProlog and of `srun --task-prolog` run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TaskProlog {
+    /// In the container, where they have to be visible.
+    #[default]
+    Container,
+    /// On the host; the task enters the container after them, by one more execve(2).
+    Host,
 }
 
 impl Default for Config {
@@ -53,7 +71,9 @@ impl Default for Config {
             store: "$XDG_DATA_HOME/chariot".into(),
             cache: "$XDG_CACHE_HOME/chariot".into(),
             bind_cwd: true,
+            task_prolog: TaskProlog::default(),
             wait_container: Duration::from_secs(60),
+            server_memory: 64 << 20,
             defaults: Vec::new(),
         }
     }
@@ -77,11 +97,9 @@ impl Config {
         let mut text = String::new();
         file.take(LARGEST).read_to_string(&mut text).explain(what)?;
         Config::parse(&text).map_err(|error| {
-            let told = Error::new(format!("{}: {error}", what()));
-            match error.advice() {
-                Some(advice) => told.hint(advice),
-                None => told.hint("the administrator can test the file with `chariot check`"),
-            }
+            error
+                .within(&what())
+                .hint("the administrator can test the file with `chariot check`")
         })
     }
 
@@ -126,6 +144,13 @@ impl Config {
             "store" => self.store = at.string(value)?,
             "cache" => self.cache = at.string(value)?,
             "bind_cwd" => self.bind_cwd = at.boolean(value)?,
+            "task_prolog" => {
+                self.task_prolog = match at.one_of(value, &["container", "host"])?.as_str() {
+                    "host" => TaskProlog::Host,
+                    _ => TaskProlog::Container,
+                }
+            }
+            "server_memory" => self.server_memory = at.size(value)?,
             "waits" => at.each(value, |at, value| match at.name() {
                 "container" => {
                     self.wait_container = at.seconds(value)?;
@@ -145,6 +170,8 @@ impl Config {
                     "store",
                     "cache",
                     "bind_cwd",
+                    "task_prolog",
+                    "server_memory",
                     "waits",
                     "defaults",
                 ]));
@@ -255,6 +282,15 @@ impl Place<'_> {
             .filter(|seconds| (1..=86_400).contains(seconds))
             .map(Duration::from_secs)
             .ok_or_else(|| self.wrong("a number of seconds from 1 to 86400"))
+    }
+
+    /// An amount of memory that a server can work with.
+    fn size(&self, value: &DeValue<'_>) -> Result<u64> {
+        let bytes = size::parse(&self.string(value)?).map_err(|reason| self.error(&reason))?;
+        match bytes >= SMALLEST_SERVER {
+            true => Ok(bytes),
+            false => Err(self.wrong("16M or more")),
+        }
     }
 
     fn each(

@@ -2,7 +2,9 @@
 //! to be read against namespaces(7), user_namespaces(7), mount_namespaces(7) and pivot_root(2).
 //! What users order is data, [`Plan::mounts`].
 
+#[cfg(feature = "launcher")]
 mod points;
+#[cfg(feature = "launcher")]
 mod root;
 pub mod settle;
 
@@ -10,10 +12,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::error::{Explain, Result};
+#[cfg(feature = "launcher")]
 use crate::plan::Plan;
 use crate::plan::environment::Edit;
+#[cfg(feature = "launcher")]
 use crate::sys::mounts;
 use crate::sys::namespaces::{self, Namespaces};
+#[cfg(feature = "launcher")]
 use root::NewRoot;
 
 /// A container that this process is in, and what was found there.
@@ -34,14 +39,19 @@ pub struct Entered {
 ///
 /// # Errors
 /// The step that failed, with its call and the kernel's answer.
+#[cfg(feature = "launcher")]
 pub fn create(plan: &Plan) -> Result<Entered> {
     let what = || format!("can't make a container of the image {}", plan.image.word);
     let mut clock = Clock::start();
 
     // One new user namespace, in which this process may do what follows, and a mount namespace that
     // belongs to it. No other kind: ranks must share network, IPC and process IDs with their host.
-    namespaces::unshare_user_and_mounts().explain(what)?;
+    namespaces::unshare_user().explain(what)?;
     namespaces::write_id_maps(plan.identity.user, plan.identity.group).explain(what)?;
+    // The server of an image file belongs to the user namespace and not to the mount namespace, which
+    // ends with the last that uses it, and the server with that.
+    let server = root::serve(plan)?;
+    namespaces::unshare_mounts().explain(what)?;
     let namespaces = Namespaces::of("self").explain(what)?;
     clock.lap("namespaces");
 
@@ -50,7 +60,7 @@ pub fn create(plan: &Plan) -> Result<Entered> {
     mounts::receive_only().explain(what)?;
 
     // The image, or an overlay of it, on top of "/", where no path leads to it yet.
-    let mut root = NewRoot::build(plan)?;
+    let mut root = NewRoot::build(plan, server)?;
     clock.lap("root");
 
     // The mounts, in order. Sources are opened by path in this namespace, with the user's rights;

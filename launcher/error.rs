@@ -34,6 +34,7 @@ pub struct Error {
     sentence: String,
     hint: Option<String>,
     exit: Exit,
+    told: bool,
 }
 
 /// The result of everything that can fail in front of a user.
@@ -46,6 +47,7 @@ impl Error {
             sentence: sentence.into(),
             hint: None,
             exit: Exit::Container,
+            told: false,
         }
     }
 
@@ -61,6 +63,25 @@ impl Error {
     pub fn exit(mut self, exit: Exit) -> Self {
         self.exit = exit;
         self
+    }
+
+    /// The same with what it kept from being done in front: `can't read the request: …`.
+    #[must_use]
+    pub fn within(mut self, what: &str) -> Self {
+        self.sentence = format!("{what}: {}", self.sentence);
+        self
+    }
+
+    /// The same, which somebody else tells the user.
+    #[must_use]
+    pub fn told_elsewhere(mut self) -> Self {
+        self.told = true;
+        self
+    }
+
+    /// Whether the user hears of it from somebody else.
+    pub fn is_told_elsewhere(&self) -> bool {
+        self.told
     }
 
     /// The exit status that this failure ends in.

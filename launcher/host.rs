@@ -132,8 +132,9 @@ fn is_new_enough(release: &str) -> bool {
     }
 }
 
+/// A user's entry of the user database, if there is one.
 #[cfg(not(target_feature = "crt-static"))]
-fn user(uid: u32) -> Option<User> {
+pub(crate) fn user(uid: u32) -> Option<User> {
     let user = nix::unistd::User::from_uid(uid.into()).ok()??;
     Some(User {
         name: user.name,
@@ -152,7 +153,7 @@ fn group(gid: u32) -> Option<String> {
 
 // A static binary has no NSS: glibc's own getent(1) asks LDAP and SSSD in its place.
 #[cfg(target_feature = "crt-static")]
-fn user(uid: u32) -> Option<User> {
+pub(crate) fn user(uid: u32) -> Option<User> {
     let line = getent("passwd", uid)?;
     let mut fields = line.trim_end().split(':').map(str::to_owned);
     let name = fields.next()?;

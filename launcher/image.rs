@@ -1,16 +1,21 @@
 //! Images: finding what a word names, telling its kind by content, and reading what the image says
-//! of itself. Everything inside an image is hostile: it is opened with `RESOLVE_IN_ROOT`, and only
-//! so much of it is read.
+//! of itself. Everything inside an image is hostile: what a directory holds is opened with
+//! `RESOLVE_IN_ROOT`, a file is read by parsers that check every bound, and only so much of it.
 
 pub mod metadata;
 #[cfg(feature = "launcher")]
+pub mod squashfs;
+#[cfg(feature = "launcher")]
 pub mod unpack;
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "launcher")]
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use rustix::fs::OFlags;
@@ -21,6 +26,8 @@ use crate::host::Host;
 use crate::options::given::is_path;
 use crate::sys;
 use metadata::Metadata;
+#[cfg(feature = "launcher")]
+use squashfs::SquashFs;
 
 /// An image that was found and can be entered.
 #[derive(Debug)]
@@ -29,17 +36,27 @@ pub struct Image {
     pub word: String,
     /// Where it lies.
     pub path: PathBuf,
-    /// Its root directory, open for looking around.
-    tree: OwnedFd,
+    /// Its files.
+    contents: Contents,
     /// What it says of itself.
     pub metadata: Metadata,
 }
 
-const WHAT_AN_IMAGE_IS: &str =
-    "an image is a directory that holds a whole file system, such as `chariot unpack` makes";
+/// What an image is made of.
+#[derive(Debug)]
+enum Contents {
+    /// A directory, open for looking around.
+    Tree(OwnedFd),
+    /// A SquashFS file.
+    #[cfg(feature = "launcher")]
+    SquashFs(Arc<SquashFs>),
+}
+
+const WHAT_AN_IMAGE_IS: &str = "an image is a SquashFS file, or a directory that holds a whole file system, \
+                                such as `chariot unpack` makes";
 
 /// The largest file of metadata that is read from an image, in bytes.
-const LARGEST: u64 = 4 << 20;
+const LARGEST: usize = 4 << 20;
 
 impl Image {
     /// Finds the image that `word` names.
@@ -53,28 +70,19 @@ impl Image {
         } else {
             by_name(word, config, host)?
         };
-        let what = || format!("can't use the image {word}");
         let data = path
             .metadata()
             .map_err(|error| missing(word, &path, &error))?;
-        if !data.is_dir() {
-            let fifo = data.file_type().is_fifo() || data.file_type().is_socket();
-            return Err(if fifo {
-                not_an_image(word)
-            } else {
-                refuse_file(word, &path)?
-            });
-        }
         refuse_outside(word, &path, config)?;
-        let tree = sys::open(&path, OFlags::PATH | OFlags::DIRECTORY).explain(what)?;
-        // Opening with O_PATH asks for no permission on the directory itself; looking inside does.
-        path.join(".").metadata().explain(what).map_err(|error| {
-            error.hint(format!("you need permission to search {}", path.display()))
-        })?;
+        let contents = match data.file_type() {
+            kind if kind.is_dir() => open_tree(word, &path)?,
+            kind if kind.is_file() => open_file(word, &path, config)?,
+            _ => return Err(not_an_image(word)),
+        };
         let mut image = Image {
             word: word.to_owned(),
             path,
-            tree,
+            contents,
             metadata: Metadata::default(),
         };
         refuse_empty(&image)?;
@@ -93,33 +101,78 @@ impl Image {
         let mut image = Image {
             word: word.to_owned(),
             path,
-            tree,
+            contents: Contents::Tree(tree),
             metadata: Metadata::default(),
         };
         image.metadata = Metadata::read(&image)?;
         Ok(image)
     }
 
+    /// Its kind, as `chariot explain` and the audit line name it.
+    pub fn kind(&self) -> &'static str {
+        match &self.contents {
+            Contents::Tree(_) => "directory",
+            #[cfg(feature = "launcher")]
+            Contents::SquashFs(_) => "squashfs",
+        }
+    }
+
+    /// Whether it is a directory, whose files belong to whom they belong on the host.
+    pub fn is_tree(&self) -> bool {
+        matches!(self.contents, Contents::Tree(_))
+    }
+
+    /// The reader of a SquashFS image.
+    #[cfg(feature = "launcher")]
+    pub fn squashfs(&self) -> Option<&Arc<SquashFs>> {
+        match &self.contents {
+            Contents::Tree(_) => None,
+            Contents::SquashFs(image) => Some(image),
+        }
+    }
+
     /// Whether the image has something at `path`; symbolic links are followed inside it.
     pub fn has(&self, path: &Path) -> bool {
-        sys::open_in_root(&self.tree, path, OFlags::PATH).is_ok()
+        match &self.contents {
+            Contents::Tree(tree) => sys::open_in_root(tree, path, OFlags::PATH).is_ok(),
+            #[cfg(feature = "launcher")]
+            Contents::SquashFs(image) => matches!(image.find(path, true), Ok(Some(_))),
+        }
     }
 
     /// Whether the image has a directory at `path` with something in it, or something else.
     pub fn has_own(&self, path: &Path) -> bool {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK;
-        match sys::open_in_root(&self.tree, path, flags) {
-            Ok(directory) => !is_empty(directory),
-            Err(error) => error.errno() != Errno::ENOENT,
+        match &self.contents {
+            Contents::Tree(tree) => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK;
+                match sys::open_in_root(tree, path, flags) {
+                    Ok(directory) => !is_empty(directory),
+                    Err(error) => error.errno() != Errno::ENOENT,
+                }
+            }
+            #[cfg(feature = "launcher")]
+            Contents::SquashFs(image) => match image.find(path, true) {
+                Ok(Some(inode)) => !is_empty_directory(image, &inode),
+                Ok(None) => false,
+                Err(_) => true,
+            },
         }
     }
 
     /// Where a symbolic link of the image points, if `path` is one.
     pub fn link(&self, path: &Path) -> Option<PathBuf> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW;
-        let link = sys::open_in_root(&self.tree, path, flags).ok()?;
-        let target = rustix::fs::readlinkat(link, "", Vec::new()).ok()?;
-        Some(PathBuf::from(target.to_string_lossy().into_owned()))
+        let target = match &self.contents {
+            Contents::Tree(tree) => {
+                let flags = OFlags::PATH | OFlags::NOFOLLOW;
+                let link = sys::open_in_root(tree, path, flags).ok()?;
+                rustix::fs::readlinkat(link, "", Vec::new())
+                    .ok()?
+                    .into_bytes()
+            }
+            #[cfg(feature = "launcher")]
+            Contents::SquashFs(image) => image.target(&image.find(path, false).ok()??).ok()?,
+        };
+        Some(PathBuf::from(OsString::from_vec(target)))
     }
 
     /// The contents of a regular file of the image, if there is one.
@@ -127,35 +180,99 @@ impl Image {
     /// # Errors
     /// A file that is too large to be what it should be.
     pub fn read(&self, path: &Path) -> Result<Option<Vec<u8>>> {
-        // O_NONBLOCK: an image could have a FIFO there, and wait for ever.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let Ok(file) = sys::open_in_root(&self.tree, path, flags) else {
-            return Ok(None);
-        };
-        let file = File::from(file);
-        if !file.metadata().is_ok_and(|data| data.is_file()) {
-            return Ok(None);
-        }
-        let mut contents = Vec::new();
         let what = || format!("can't read {} in the image {}", path.display(), self.word);
-        file.take(LARGEST + 1)
-            .read_to_end(&mut contents)
-            .explain(what)?;
-        if contents.len() as u64 > LARGEST {
-            return Err(Error::new(format!(
+        let contents = match &self.contents {
+            Contents::Tree(tree) => read_in_tree(tree, path).explain(what)?,
+            #[cfg(feature = "launcher")]
+            Contents::SquashFs(image) => read_in_file(image, path)
+                .map_err(|damage| Error::new(format!("{}: {damage}", what())).hint(DAMAGED))?,
+        };
+        match contents {
+            Some(contents) if contents.len() > LARGEST => Err(Error::new(format!(
                 "{}: it is larger than {LARGEST} bytes",
                 what()
-            )));
+            ))),
+            contents => Ok(contents),
         }
-        Ok(Some(contents))
     }
+}
+
+/// What to do about a damaged image.
+#[cfg(feature = "launcher")]
+const DAMAGED: &str = "the image is damaged: copy or make it again";
+
+/// A regular file's first bytes, one more than there should be at most.
+fn read_in_tree(tree: &OwnedFd, path: &Path) -> std::io::Result<Option<Vec<u8>>> {
+    // O_NONBLOCK: an image could have a FIFO there, and wait for ever.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let Ok(file) = sys::open_in_root(tree, path, flags) else {
+        return Ok(None);
+    };
+    let file = File::from(file);
+    if !file.metadata().is_ok_and(|data| data.is_file()) {
+        return Ok(None);
+    }
+    let mut contents = Vec::new();
+    file.take(LARGEST as u64 + 1).read_to_end(&mut contents)?;
+    Ok(Some(contents))
+}
+
+#[cfg(feature = "launcher")]
+fn read_in_file(image: &SquashFs, path: &Path) -> squashfs::Result<Option<Vec<u8>>> {
+    match image.find(path, true)? {
+        Some(inode) if inode.kind == squashfs::Kind::File => {
+            image.read(&inode, 0, LARGEST + 1).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+#[cfg(feature = "launcher")]
+fn is_empty_directory(image: &SquashFs, inode: &squashfs::Inode) -> bool {
+    inode.kind == squashfs::Kind::Directory
+        && image
+            .entries(inode, squashfs::Position::default())
+            .is_ok_and(|mut entries| entries.next().is_none())
+}
+
+fn open_tree(word: &str, path: &Path) -> Result<Contents> {
+    let what = || format!("can't use the image {word}");
+    let tree = sys::open(path, OFlags::PATH | OFlags::DIRECTORY).explain(what)?;
+    // Opening with O_PATH asks for no permission on the directory itself; looking inside does.
+    path.join(".")
+        .metadata()
+        .explain(what)
+        .map_err(|error| error.hint(format!("you need permission to search {}", path.display())))?;
+    Ok(Contents::Tree(tree))
+}
+
+/// Opens a file by what it holds.
+#[cfg(feature = "launcher")]
+fn open_file(word: &str, path: &Path, config: &Config) -> Result<Contents> {
+    let what = || format!("can't use the image {word}");
+    let file = File::open(path).explain(what)?;
+    let length = file.metadata().explain(what)?.len();
+    let mut start = [0; 64];
+    let count = std::os::unix::fs::FileExt::read_at(&file, &mut start, 0).explain(what)?;
+    if !start.starts_with(b"hsqs") {
+        return Err(refuse_file(word, &start[..count]));
+    }
+    let image = SquashFs::open(file, 0, length, config.server_memory)
+        .map_err(|damage| Error::new(format!("{}: {damage}", what())).hint(DAMAGED))?;
+    Ok(Contents::SquashFs(Arc::new(image)))
+}
+
+/// Only the launcher reads files.
+#[cfg(not(feature = "launcher"))]
+fn open_file(word: &str, _: &Path, _: &Config) -> Result<Contents> {
+    Err(not_an_image(word))
 }
 
 fn refuse_scheme(word: &str) -> Result<()> {
     for scheme in ["oci:", "docker:", "docker-archive:", "oci-archive:"] {
         if word.starts_with(scheme) {
             return Err(Error::new(format!(
-                "can't use the image {word}: this version of Chariot runs directory trees only"
+                "can't use the image {word}: this version of Chariot runs directory trees and SquashFS files only"
             ))
             .hint("export it to a tar file and run `chariot unpack FILE DIR`"));
         }
@@ -207,33 +324,26 @@ fn missing(word: &str, path: &Path, error: &std::io::Error) -> Error {
 }
 
 /// Says what a file is that was given as an image.
-fn refuse_file(word: &str, path: &Path) -> Result<Error> {
-    let mut start = [0; 64];
-    let what = || format!("can't use the image {word}");
-    let mut file = File::open(path).explain(what)?;
-    let length = file.read(&mut start).explain(what)?;
-    let start = &start[..length];
-    let (kind, command) = if start.starts_with(b"hsqs") {
-        ("a SquashFS file", "unsquashfs -d DIR")
-    } else if start.get(32..42) == Some(b"SIF_MAGIC\0") {
-        ("a SIF file", "apptainer build --sandbox DIR")
+#[cfg(feature = "launcher")]
+fn refuse_file(word: &str, start: &[u8]) -> Error {
+    let (kind, command) = if start.get(32..42) == Some(b"SIF_MAGIC\0") {
+        (
+            "a SIF file",
+            format!("apptainer build --sandbox DIR {word}"),
+        )
     } else if is_archive(start) {
-        ("an archive", "chariot unpack")
+        ("an archive", format!("chariot unpack {word} DIR"))
     } else {
-        return Ok(not_an_image(word));
+        return not_an_image(word);
     };
-    let command = if command.starts_with("chariot") {
-        format!("{command} {word} DIR")
-    } else {
-        format!("{command} {word}")
-    };
-    Ok(Error::new(format!(
-        "can't use the image {word}: it is {kind}, and this version of Chariot runs directory trees \
-         only"
+    Error::new(format!(
+        "can't use the image {word}: it is {kind}, and this version of Chariot runs directory trees and \
+         SquashFS files only"
     ))
-    .hint(format!("make a directory of it: {command}")))
+    .hint(format!("make a directory of it: {command}"))
 }
 
+#[cfg(feature = "launcher")]
 fn is_archive(start: &[u8]) -> bool {
     let magics: [&[u8]; 4] = [b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
     magics.iter().any(|magic| start.starts_with(magic))
@@ -274,10 +384,8 @@ fn refuse_outside(word: &str, path: &Path, config: &Config) -> Result<()> {
 }
 
 fn refuse_empty(image: &Image) -> Result<()> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     // A directory that may be searched and not listed can be run in.
-    let listed = sys::open_in_root(&image.tree, Path::new("/"), flags);
-    if !listed.is_ok_and(is_empty) {
+    if image.has_own(Path::new("/")) {
         return Ok(());
     }
     Err(Error::new(format!(

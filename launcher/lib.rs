@@ -24,6 +24,8 @@ pub mod image;
 pub mod log;
 pub mod options;
 pub mod plan;
+#[cfg(feature = "launcher")]
+pub mod serve;
 /// The numbers of the installed Slurm's plugin interface, empty where it has no headers; build.rs.
 pub mod slurm_abi {
     #![allow(missing_docs, reason = "generated")]

@@ -27,6 +27,8 @@ pub struct Task {
     pub command: Vec<OsString>,
     /// The batch script, which lies in slurmd's spool directory.
     pub script: Option<PathBuf>,
+    /// Slurm's directory for temporary files on this node, in which PMIx makes one for the step.
+    pub scratch: Option<PathBuf>,
 }
 
 /// What the container's root is made of.
@@ -142,7 +144,8 @@ fn warnings(root: &Root, host: &Host, image: &Image, task: &Task) -> Vec<Error> 
     use std::os::unix::fs::MetadataExt;
     let mut warnings = Vec::new();
     let owner = image.path.metadata().map(|data| data.uid());
-    if *root != Root::ReadOnly && owner.is_ok_and(|owner| owner != host.uid) {
+    let is_foreign = image.is_tree() && owner.is_ok_and(|owner| owner != host.uid);
+    if *root != Root::ReadOnly && is_foreign {
         warnings.push(
             Error::new(format!(
                 "the image {} belongs to somebody else: only what you may write in it can be changed",

@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code, reason = "this is the module that makes system calls")]
 
+pub mod detached;
 pub mod mounts;
 pub mod namespaces;
 pub mod process;

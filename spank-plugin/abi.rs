@@ -26,6 +26,19 @@ const BUNDLED: &[(&str, u64)] = &[
         sys::spank_context_S_CTX_ALLOCATOR as u64,
     ),
     (
+        "spank_item_S_SLURM_VERSION_MAJOR",
+        sys::spank_item_S_SLURM_VERSION_MAJOR as u64,
+    ),
+    (
+        "spank_item_S_SLURM_VERSION_MINOR",
+        sys::spank_item_S_SLURM_VERSION_MINOR as u64,
+    ),
+    (
+        "spank_item_S_SLURM_VERSION_MICRO",
+        sys::spank_item_S_SLURM_VERSION_MICRO as u64,
+    ),
+    ("ESPANK_SUCCESS", sys::ESPANK_SUCCESS as u64),
+    (
         "size of spank_option",
         size_of::<sys::spank_option>() as u64,
     ),

@@ -6,6 +6,7 @@
 //! only module that may be `unsafe`.
 
 mod abi;
+mod prolog;
 mod spank;
 mod state;
 mod submit;

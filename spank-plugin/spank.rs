@@ -98,6 +98,7 @@ fn context() -> Context {
 /// What Slurm can be asked during a callback.
 pub(crate) struct Slurm<'a> {
     handle: SpankHandle<'a>,
+    spank: sys::spank_t,
 }
 
 impl Slurm<'_> {
@@ -131,6 +132,35 @@ impl Slurm<'_> {
             .collect()
     }
 
+    /// The release that is running: 24, 11, 5.
+    pub(crate) fn release(&self) -> Option<(u32, u32, u32)> {
+        let number = |text: Result<&str, _>| text.ok().and_then(|text| text.parse().ok());
+        Some((
+            number(self.handle.slurm_version_major())?,
+            number(self.handle.slurm_version_minor())?,
+            number(self.handle.slurm_version_micro())?,
+        ))
+    }
+
+    /// Puts words in front of the task's command, `spank_prepend_task_argv`. Slurm copies them.
+    ///
+    /// # Errors
+    /// This Slurm is older than 23.11 and does not have it, or does not want to.
+    pub(crate) fn prepend(&self, words: &[CString]) -> Result<(), Error> {
+        let failed = || Error::new("Slurm does not let Chariot put a command before the task's");
+        let Some(prepend) = prepend_task_argv() else {
+            return Err(failed());
+        };
+        let mut pointers: Vec<*const c_char> = words.iter().map(|word| word.as_ptr()).collect();
+        let count = c_int::try_from(pointers.len()).map_err(|_| failed())?;
+        // SAFETY: the handle is that of the callback we are in; the array holds `count` NUL-terminated
+        // strings, which outlive the call.
+        match unsafe { prepend(self.spank, count, pointers.as_mut_ptr()) } {
+            sys::ESPANK_SUCCESS => Ok(()),
+            _ => Err(failed()),
+        }
+    }
+
     /// The command of the step, which for --multi-prog is its file of commands.
     pub(crate) fn command(&self) -> Vec<OsString> {
         let words = self.handle.job_argv_os().unwrap_or_default();
@@ -151,6 +181,53 @@ impl Slurm<'_> {
             ))
         })
     }
+}
+
+/// TmpFS of slurm.conf, with `%n` and `%h` in it. To be called in slurmstepd itself: it takes a lock
+/// that a thread may hold while a task is forked.
+pub(crate) fn scratch() -> Option<String> {
+    let name = c"slurm_get_tmp_fs";
+    // SAFETY: dlsym(3) takes a NUL-terminated name.
+    let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    if address.is_null() {
+        return None;
+    }
+    // SAFETY: Slurm declares `char *slurm_get_tmp_fs(char *node_name)` in all releases of the table.
+    let get = unsafe {
+        std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut c_char) -> *mut c_char>(
+            address,
+        )
+    };
+    // SAFETY: without a node's name it copies the text as it stands.
+    let text = unsafe { get(std::ptr::null_mut()) };
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: it gives a NUL-terminated string that is ours. Its few bytes are not given back: Slurm's
+    // way to do that is a macro, and this is called once in a process.
+    let text = unsafe { CStr::from_ptr(text) };
+    Some(text.to_string_lossy().into_owned())
+}
+
+type PrependTaskArgv =
+    unsafe extern "C" fn(sys::spank_t, c_int, *mut *const c_char) -> sys::spank_err_t;
+
+/// `spank_prepend_task_argv`, which Slurm has since 23.11. Looked up, because a plugin that merely refers
+/// to it could not be loaded by an older release.
+fn prepend_task_argv() -> Option<PrependTaskArgv> {
+    let name = c"spank_prepend_task_argv";
+    // SAFETY: dlsym(3) takes a NUL-terminated name.
+    let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    if address.is_null() {
+        return None;
+    }
+    // SAFETY: spank.h declares it with this type in every release that has it.
+    Some(unsafe { std::mem::transmute::<*mut c_void, PrependTaskArgv>(address) })
+}
+
+/// Whether this Slurm can put words in front of a task's command.
+pub(crate) fn can_prepend() -> bool {
+    prepend_task_argv().is_some()
 }
 
 /// Registers an option with Slurm, under its number in the table.
@@ -237,7 +314,7 @@ fn callback(
     guarded(|| {
         let mut unused = OptionCache::default();
         let handle = slurm_spank::init_spank_handle(spank, count, words, &mut unused);
-        work(&Slurm { handle }, context())
+        work(&Slurm { handle, spank }, context())
     })
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chariot::config::Config;
+use chariot::config::{Config, TaskProlog};
 use chariot::error::Error;
 use chariot::options::Given;
 use chariot::options::table::OptionRow;
@@ -22,6 +22,10 @@ pub(crate) struct State {
     pub(crate) meeting: Option<MeetingPlace>,
     /// How long a task waits.
     pub(crate) patience: Duration,
+    /// Slurm's directory for temporary files, with `%n` in it.
+    pub(crate) scratch: Option<String>,
+    /// Where TaskProlog runs.
+    pub(crate) task_prolog: TaskProlog,
     /// What went wrong where it must not be told yet: an error from slurmstepd's own callbacks would
     /// drain the node.
     pub(crate) problem: Option<Error>,
@@ -77,6 +81,8 @@ pub(crate) fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
         paths: Paths::default(),
         meeting: None,
         patience: Config::default().wait_container,
+        scratch: None,
+        task_prolog: TaskProlog::default(),
         problem: None,
     }))
 }

@@ -4,23 +4,27 @@
 //! is looked at in [`enter`], by a process that is only the user, and mostly by another program: the
 //! launcher, freshly executed.
 
+use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use chariot::config::Config;
+use chariot::config::{Config, TaskProlog};
 use chariot::enter;
 use chariot::error::{Error, Exit, Explain};
-use chariot::handover::{Record, Request};
+use chariot::handover::{self, Record, Request};
 use chariot::options::given::{self, CARRIER};
 use chariot::options::table::OptionRow;
 use chariot::options::{Batch, Dialect, Given, Options, Source};
+use chariot::sys::namespaces::Namespaces;
 use chariot::sys::sharing::{MeetingPlace, State as Progress};
 use chariot::sys::{self, process};
 
+use crate::prolog;
 use crate::spank::{self, NAME, Slurm};
 use crate::state::{self, Paths, State};
 use crate::submit::MULTI_PROG;
@@ -29,6 +33,9 @@ use crate::submit::MULTI_PROG;
 const EXTERN_STEP: u32 = 0xffff_fffc;
 const BATCH_STEP: u32 = 0xffff_fffb;
 const INTERACTIVE_STEP: u32 = 0xffff_fffa;
+
+/// What a task could not do.
+pub(crate) const CANT_JOIN: &str = "can't join the container";
 
 /// What to do when a wait was too short.
 const SLOW: &str = "is the image's file system slow or stuck? the site's file has a longer wait: \
@@ -78,10 +85,12 @@ pub(crate) fn options_complete(slurm: &Slurm<'_>) {
             .iter()
             .any(|given| given.row.name == "image");
         state.patience = config.wait_container;
+        state.task_prolog = prolog::place(&config, slurm.release());
         state.givens = config.defaults;
         if !(named || by_default) {
             return;
         }
+        state.scratch = spank::scratch();
         match MeetingPlace::new().explain(|| "can't prepare the tasks' meeting place".into()) {
             Ok(meeting) => state.meeting = Some(meeting),
             Err(error) => state.problem = Some(error),
@@ -119,10 +128,21 @@ fn enter_or_fail(slurm: &Slurm<'_>, state: &State) -> Result<(), Error> {
         // Whoever tried has said why.
         process::end(code);
     }
-    let what = || "can't join the container".to_owned();
-    let (namespaces, record) = meeting.look().explain(what)?;
+    let (namespaces, record) = meeting.look().explain(|| CANT_JOIN.into())?;
+    let record = File::from(record);
+    match state.task_prolog {
+        TaskProlog::Container => join(slurm, &namespaces, &record),
+        TaskProlog::Host => {
+            let launcher = &state.paths.launcher;
+            prolog::join_at_exec(slurm, launcher, namespaces, record)
+        }
+    }
+}
+
+/// Joins now: from here on the task is in the container.
+fn join(slurm: &Slurm<'_>, namespaces: &Namespaces, record: &File) -> Result<(), Error> {
     let record = read_record(record)?;
-    enter::join(&namespaces, &record.workdir)?;
+    enter::join(namespaces, &record.workdir)?;
     record
         .edits
         .iter()
@@ -229,14 +249,25 @@ fn request(slurm: &Slurm<'_>, state: &State, givens: &[Given]) -> Request {
     let is_batch = slurm.step() == Some(BATCH_STEP);
     let mut command = slurm.command();
     let script = command.first().filter(|_| is_batch).map(PathBuf::from);
+    let is_path = |word: &OsString| word.as_bytes().contains(&b'/');
     if slurm.variable(MULTI_PROG).is_some() && !is_batch {
         // Each task has another command, and Slurm says what is wrong with it.
         command.clear();
+    } else if state.task_prolog == TaskProlog::Host && !command.first().is_some_and(is_path) {
+        // The prolog that runs before the task looks for its command may yet change PATH.
+        command.clear();
     }
+    let node = slurm.variable("SLURMD_NODENAME").unwrap_or_default();
+    let scratch = state.scratch.as_ref().map(|scratch| {
+        // As slurm.conf(5) has it for TmpFS; where several slurmd share a machine, %h is the node too.
+        let node = node.to_string_lossy();
+        PathBuf::from(scratch.replace("%n", &node).replace("%h", &node))
+    });
     Request {
         options: given::encode(givens),
         config: state.paths.config.clone(),
         script,
+        scratch,
         command,
         environment: slurm.environment(),
     }
@@ -259,6 +290,7 @@ fn relay(report: &str) -> Progress {
             // A hint goes where the sentence before it went.
             "H" => told(&format!("{NAME}: hint: {text}")),
             "I" => spank::say(&format!("{NAME}: {text}")),
+            "L" => spank::log(&format!("{NAME}: {text}")),
             "X" => return Progress::Failed(text.parse().unwrap_or(Exit::Container.code())),
             "R" => return Progress::Ready,
             // Not one of ours: the dynamic loader's last words, for one.
@@ -271,17 +303,10 @@ fn relay(report: &str) -> Progress {
     Progress::Failed(error.exit_code())
 }
 
-fn read_record(record: OwnedFd) -> Result<Record, Error> {
-    let what = || "can't read how to join the container".to_owned();
-    let file = File::from(record);
-    // All tasks share the position of this file; a path of its own has one of its own.
-    let mut file = File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).explain(what)?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).explain(what)?;
-    Record::decode(&bytes).ok_or_else(|| {
-        Error::new(format!("{}: it is not understood", what()))
-            .hint("are chariot and chariot.so of the same version?")
-    })
+fn read_record(file: &File) -> Result<Record, Error> {
+    let what = "can't read how to join the container";
+    let bytes = handover::read(file).explain(|| what.into())?;
+    Record::decode(&bytes).map_err(|error| error.within(what))
 }
 
 /// The line by which an administrator sees later what ran.
@@ -289,16 +314,17 @@ fn audit(slurm: &Slurm<'_>, meeting: &MeetingPlace, time: Duration) {
     let record = meeting
         .look()
         .ok()
-        .and_then(|(_, record)| read_record(record).ok());
+        .and_then(|(_, record)| read_record(&File::from(record)).ok());
     let Some(record) = record else { return };
     let number = |number: Option<u32>| number.map_or("-".into(), |number| number.to_string());
     spank::log(&format!(
-        "{NAME}: user={} job={} step={} image={} digest={} mount=directory ms={:.1}",
+        "{NAME}: user={} job={} step={} image={} digest={} mount={} ms={:.1}",
         process::user(),
         number(slurm.job()),
         number(slurm.step()),
         record.image.display(),
         record.digest.as_deref().unwrap_or("-"),
+        record.kind,
         time.as_secs_f64() * 1000.0,
     ));
 }

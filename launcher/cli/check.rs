@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{config_path, print};
 use crate::config::Config;
 use crate::error::{Result, io_reason};
-use crate::host::refuse_old_kernel;
+use crate::host::{self, refuse_old_kernel};
 use crate::sys::{self, Call, mounts, namespaces, process};
 
 /// One thing that was looked at.
@@ -190,8 +190,9 @@ fn try_inside(attempt: impl FnOnce() -> Call<()>) -> std::result::Result<(), Str
         nix::unistd::getegid().as_raw(),
     );
     let work = || {
-        let result = namespaces::unshare_user_and_mounts()
+        let result = namespaces::unshare_user()
             .and_then(|()| namespaces::write_id_maps((user, user), (group, group)))
+            .and_then(|()| namespaces::unshare_mounts())
             .and_then(|()| mounts::receive_only())
             .and_then(|()| attempt());
         result.map_or_else(
@@ -224,8 +225,8 @@ fn fuse() -> Finding {
 
 fn user() -> Finding {
     let uid = nix::unistd::geteuid();
-    match nix::unistd::User::from_uid(uid) {
-        Ok(Some(user)) => Finding::good("user database", format!("{} is uid {uid}", user.name)),
+    match host::user(uid.as_raw()) {
+        Some(user) => Finding::good("user database", format!("{} is uid {uid}", user.name)),
         _ => Finding::bad(
             "user database",
             format!("uid {uid} has no name on this machine"),
@@ -292,7 +293,8 @@ fn is_safe(data: &fs::Metadata) -> bool {
 fn plugstack_line(directory: &Path) -> Option<(PathBuf, String)> {
     let mut files = vec![directory.join("plugstack.conf")];
     if let Ok(entries) = fs::read_dir(directory.join("plugstack.conf.d")) {
-        files.extend(entries.flatten().map(|entry| entry.path()));
+        let paths = entries.flatten().map(|entry| entry.path());
+        files.extend(paths.filter(|path| path.extension().is_some_and(|kind| kind == "conf")));
     }
     files.into_iter().find_map(|file| {
         let text = fs::read_to_string(&file).ok()?;

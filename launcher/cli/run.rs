@@ -43,7 +43,7 @@ fn plan(matches: &ArgMatches, command: Vec<OsString>) -> Result<Plan> {
     let image = Image::locate(&image.value, &asked.config, &asked.host)?;
     let task = Task {
         command,
-        script: None,
+        ..Task::default()
     };
     Plan::resolve(&asked.options, &asked.config, &asked.host, image, task)
 }

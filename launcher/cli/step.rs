@@ -7,6 +7,7 @@
 //! | `H` | what to do about it |
 //! | `W` | a warning |
 //! | `I` | a message that was asked for |
+//! | `L` | a message for the administrator's log |
 //! | `X` | the exit status that the tasks should end with |
 //! | `R` | ready: the namespaces have been sent |
 //!
@@ -26,7 +27,7 @@ use super::refuse_disabled;
 use crate::config::Config;
 use crate::enter::{self, Clock, Entered};
 use crate::error::{Error, Explain, Result};
-use crate::handover::{Record, Request};
+use crate::handover::{self, Record, Request};
 use crate::host::{Host, refuse_old_kernel};
 use crate::image::Image;
 use crate::log::{self, Reader};
@@ -104,10 +105,16 @@ fn request() -> Result<Request> {
     let what = || "can't read the request of the task".to_owned();
     let mut bytes = Vec::new();
     io::stdin().read_to_end(&mut bytes).explain(what)?;
-    Request::decode(&bytes).ok_or_else(|| {
-        Error::new(format!("{}: it is none", what()))
-            .hint("`chariot step` is for Chariot's Slurm plugin; are both of the same version?")
-    })
+    let writer = handover::writer(&bytes).unwrap_or_default();
+    let request = Request::decode(&bytes).map_err(|error| error.within(&what()))?;
+    let version = handover::version();
+    if writer != version {
+        report(
+            'L',
+            &format!("chariot.so is of version {writer}, and chariot of {version}"),
+        );
+    }
+    Ok(request)
 }
 
 fn plan(request: Request, options: &Options, config: &Config) -> Result<Plan> {
@@ -121,6 +128,7 @@ fn plan(request: Request, options: &Options, config: &Config) -> Result<Plan> {
     let task = Task {
         command: request.command,
         script: request.script,
+        scratch: request.scratch,
     };
     Plan::resolve(options, config, &host, image, task)
 }
@@ -138,6 +146,7 @@ fn hand_over(plan: &Plan, entered: &Entered, socket: &OwnedFd) -> Result<()> {
         edits: entered.environment.clone(),
         image: plan.image.path.clone(),
         digest: plan.image.metadata.digest.clone(),
+        kind: plan.image.kind().to_owned(),
     };
     let mut file = File::from(sys::memory_file(c"chariot").explain(what)?);
     file.write_all(&record.encode()).explain(what)?;

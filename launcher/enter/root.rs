@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use rustix::fs::OFlags;
@@ -12,11 +13,26 @@ use super::points::Points;
 use crate::error::{CallError, Error, Explain, Result};
 use crate::plan::mounts::{Mount, MountSource};
 use crate::plan::{Plan, Root};
+use crate::serve::{Server, Service};
 use crate::sys::mounts::{self, Restrictions};
 use crate::sys::{self, Call};
 
 /// Room for passwd and group, in bytes; those of an image can be large.
 const TEXTS_SIZE: u64 = 16 << 20;
+
+/// Starts the server of an image that is a file.
+#[cfg(feature = "launcher")]
+pub(super) fn serve(plan: &Plan) -> Result<Option<Server>> {
+    let Some(image) = plan.image.squashfs() else {
+        return Ok(None);
+    };
+    let service = Service {
+        image: Arc::clone(image),
+        word: plan.image.word.clone(),
+        owner: (plan.identity.user.0, plan.identity.group.0),
+    };
+    Server::start(service).map(Some)
+}
 
 /// The root of the container while it is being made.
 pub(super) struct NewRoot {
@@ -27,20 +43,20 @@ pub(super) struct NewRoot {
 
 impl NewRoot {
     /// Mounts what will be the root on top of `/`.
-    pub(super) fn build(plan: &Plan) -> Result<NewRoot> {
-        let image = &plan.image.path;
+    pub(super) fn build(plan: &Plan, server: Option<Server>) -> Result<NewRoot> {
         let what = || format!("can't mount the image {}", plan.image.word);
         // Before the root: what is mounted over "/" after it would be mounted on the new root.
         let texts = mounts::tmpfs(Some(TEXTS_SIZE), "755").explain(what)?;
         mounts::attach_over_root(&texts).explain(what)?;
+        let image = Lower::of(plan, server)?;
         let tree = match &plan.root {
-            Root::ReadOnly => mounts::clone_tree(image).explain(what)?,
-            Root::Throwaway(bytes) => throwaway(image, *bytes).explain(what).map_err(|error| {
+            Root::ReadOnly => image.mounted().explain(what)?,
+            Root::Throwaway(bytes) => throwaway(&image, *bytes).explain(what).map_err(|error| {
                 error.hint(
                     "can this kernel mount overlayfs in a user namespace? see `chariot check`",
                 )
             })?,
-            Root::Kept(directory) => kept(image, directory)?,
+            Root::Kept(directory) => kept(&image, directory)?,
         };
         let restrictions = Restrictions {
             read_only: plan.root == Root::ReadOnly,
@@ -123,13 +139,50 @@ impl NewRoot {
     }
 }
 
+/// The image's own files.
+enum Lower<'a> {
+    /// A directory of the host.
+    Directory(&'a Path),
+    /// A file system of its own, in no place yet.
+    Served(OwnedFd),
+}
+
+impl Lower<'_> {
+    fn of(plan: &Plan, server: Option<Server>) -> Result<Lower<'_>> {
+        Ok(match server {
+            Some(server) => Lower::Served(server.mount()?),
+            None => Lower::Directory(&plan.image.path),
+        })
+    }
+
+    /// A mount of them, to be the root.
+    fn mounted(self) -> Call<OwnedFd> {
+        match self {
+            Lower::Directory(path) => mounts::clone_tree(path),
+            Lower::Served(tree) => Ok(tree),
+        }
+    }
+
+    /// A directory that can be a layer of an overlay: one that is mounted in this namespace.
+    fn layer(&self) -> Call<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        match self {
+            Lower::Directory(path) => sys::open(path, flags),
+            Lower::Served(tree) => {
+                mounts::attach_over_root(tree)?;
+                sys::open_in_root(tree, Path::new("/"), flags)
+            }
+        }
+    }
+}
+
 fn is_directory(file: impl AsFd) -> bool {
     let data = rustix::fs::fstat(file);
     data.is_ok_and(|data| rustix::fs::FileType::from_raw_mode(data.st_mode).is_dir())
 }
 
 /// An overlay whose changes live in memory and go away with the container.
-fn throwaway(image: &Path, bytes: u64) -> Call<OwnedFd> {
+fn throwaway(image: &Lower<'_>, bytes: u64) -> Call<OwnedFd> {
     let memory = mounts::tmpfs(Some(bytes), "755")?;
     // overlayfs takes only layers that are mounted in this namespace.
     mounts::attach_over_root(&memory)?;
@@ -137,7 +190,7 @@ fn throwaway(image: &Path, bytes: u64) -> Call<OwnedFd> {
 }
 
 /// An overlay whose changes stay in a directory of the user's.
-fn kept(image: &Path, directory: &Path) -> Result<OwnedFd> {
+fn kept(image: &Lower<'_>, directory: &Path) -> Result<OwnedFd> {
     let name = directory.display();
     let what = || format!("can't keep changes in {name}");
     let opened = sys::open(directory, OFlags::PATH | OFlags::DIRECTORY).explain(what)?;
@@ -153,7 +206,7 @@ fn kept(image: &Path, directory: &Path) -> Result<OwnedFd> {
 }
 
 /// `directory` gets two sub-directories: `upper` with the changes, and `work` for the kernel.
-fn overlay(image: &Path, directory: impl AsFd, keep: bool) -> Call<OwnedFd> {
+fn overlay(image: &Lower<'_>, directory: impl AsFd, keep: bool) -> Call<OwnedFd> {
     let layer = |name: &str| {
         let name = Path::new(name);
         match mounts::make_directory(directory.as_fd(), name) {
@@ -161,6 +214,5 @@ fn overlay(image: &Path, directory: impl AsFd, keep: bool) -> Call<OwnedFd> {
             _ => sys::open_in_root(directory.as_fd(), name, OFlags::PATH | OFlags::DIRECTORY),
         }
     };
-    let lower = sys::open(image, OFlags::PATH | OFlags::DIRECTORY)?;
-    mounts::overlay(lower, layer("upper")?, layer("work")?, keep)
+    mounts::overlay(image.layer()?, layer("upper")?, layer("work")?, keep)
 }

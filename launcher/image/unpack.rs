@@ -34,8 +34,9 @@ pub fn confine(directory: &Path) -> Call<()> {
         nix::unistd::geteuid().as_raw(),
         nix::unistd::getegid().as_raw(),
     );
-    namespaces::unshare_user_and_mounts()?;
+    namespaces::unshare_user()?;
     namespaces::write_id_maps((user, user), (group, group))?;
+    namespaces::unshare_mounts()?;
     mounts::receive_only()?;
     let tree = mounts::clone_tree(directory)?;
     mounts::attach_over_root(&tree)?;

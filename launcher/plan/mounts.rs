@@ -244,6 +244,12 @@ fn of_the_task(host: &Host, task: &Task) -> Vec<(PathBuf, &'static str)> {
             paths.push((path, origin));
         }
     }
+    paths.extend(
+        task.scratch
+            .iter()
+            .flat_map(|scratch| of_pmix(scratch, host))
+            .map(|path| (path, "PMIx")),
+    );
     paths.sort();
     paths.dedup();
     paths.extend(
@@ -252,6 +258,22 @@ fn of_the_task(host: &Host, task: &Task) -> Vec<(PathBuf, &'static str)> {
             .map(|script| (script.clone(), "the batch script")),
     );
     paths
+}
+
+/// The directories that Slurm's PMIx made for this step, which no variable names:
+/// `spmix_appdir_JOB.STEP`, with the user's ID in newer releases.
+fn of_pmix(scratch: &Path, host: &Host) -> Vec<PathBuf> {
+    let number = |name| host.variable(name).unwrap_or_default().to_string_lossy();
+    let step = format!("_{}.{}", number("SLURM_JOB_ID"), number("SLURM_STEP_ID"));
+    let entries = std::fs::read_dir(scratch).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            name.starts_with("spmix_appdir_") && name.ends_with(&step)
+        })
+        .map(|entry| entry.path())
+        .collect()
 }
 
 /// A mount point that would have to be made below a bind would be made on the host.

@@ -184,6 +184,27 @@ pub fn overlay(lower: impl AsFd, upper: impl AsFd, work: impl AsFd, keep: bool) 
     file_system(c"overlay", &options)
 }
 
+/// A new FUSE file system, read-only, which the process that reads from `device` serves. `owner` are the
+/// user and group IDs inside; `source` is what /proc/mounts shows. Whoever is in the user namespace may use
+/// it, by the permissions that the files have.
+///
+/// # Errors
+/// The kernel's answer; EINVAL if `device` was opened in another user namespace than this process's.
+pub fn fuse(device: impl AsFd, owner: (u32, u32), source: &str) -> Call<OwnedFd> {
+    let options = [
+        ("source", source.to_owned()),
+        ("subtype", "chariot".to_owned()),
+        ("fd", device.as_fd().as_raw_fd().to_string()),
+        ("rootmode", "40555".to_owned()),
+        ("user_id", owner.0.to_string()),
+        ("group_id", owner.1.to_string()),
+        ("default_permissions", String::new()),
+        ("allow_other", String::new()),
+        ("ro", String::new()),
+    ];
+    file_system(c"fuse", &options)
+}
+
 fn file_system(kind: &CStr, options: &[(&str, String)]) -> Call<OwnedFd> {
     let name = kind.to_string_lossy();
     let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC);

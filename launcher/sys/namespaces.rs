@@ -10,16 +10,25 @@ use nix::sched::CloneFlags;
 use super::{Call, called, quoted};
 use crate::error::CallError;
 
-/// `unshare(CLONE_NEWUSER|CLONE_NEWNS)`, unshare(2): this process alone in a new user namespace and a
-/// mount namespace that belongs to it. The process must have one thread.
+/// `unshare(CLONE_NEWUSER)`, unshare(2): this process alone in a new user namespace. The process must
+/// have one thread.
 ///
 /// # Errors
 /// The kernel's answer; EPERM, ENOSPC and EACCES are what sites turn user namespaces off with.
-pub fn unshare_user_and_mounts() -> Call<()> {
-    called(
-        nix::sched::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS),
-        || "unshare(CLONE_NEWUSER|CLONE_NEWNS)".into(),
-    )
+pub fn unshare_user() -> Call<()> {
+    called(nix::sched::unshare(CloneFlags::CLONE_NEWUSER), || {
+        "unshare(CLONE_NEWUSER)".into()
+    })
+}
+
+/// `unshare(CLONE_NEWNS)`, unshare(2): a mount namespace that belongs to this process's user namespace.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn unshare_mounts() -> Call<()> {
+    called(nix::sched::unshare(CloneFlags::CLONE_NEWNS), || {
+        "unshare(CLONE_NEWNS)".into()
+    })
 }
 
 /// Writes the one line of each map that an ordinary user may write, user_namespaces(7). `setgroups`

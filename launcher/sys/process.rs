@@ -116,6 +116,16 @@ pub fn end(code: u8) -> ! {
     unsafe { libc::_exit(code.into()) }
 }
 
+/// Leaves a descriptor open in the program that this process executes next: `fcntl(fd, F_SETFD, 0)`,
+/// fcntl(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn pass_on(file: impl AsFd) -> Call<()> {
+    let result = rustix::io::fcntl_setfd(file, rustix::io::FdFlags::empty());
+    super::rustix_called(result, || "fcntl(F_SETFD, 0)".into())
+}
+
 /// The descriptor that the parent passed under this number. The caller must be the process that it
 /// was passed to, and ask once.
 ///
@@ -156,6 +166,11 @@ pub fn fork(work: impl FnOnce() -> u8) -> Call<Forked> {
 }
 
 impl Forked {
+    /// The child's number.
+    pub fn pid(&self) -> nix::unistd::Pid {
+        self.pid
+    }
+
     /// The child's exit status, once it has ended; waitpid(2).
     ///
     /// # Errors

@@ -11,7 +11,9 @@
 mod support;
 
 mod attack;
+mod foreign;
 mod run;
+mod squashfs;
 mod unpack;
 
 use std::path::Path;

@@ -31,7 +31,7 @@ fn batch_host_leaves_the_script_outside_and_its_steps_inside() {
         site.image
     );
     site.script("job", STEPS);
-    let said = site.run("sbatch -W -o out --ch-image=$I --ch-batch=host job >&2; cat out");
+    let said = site.run("sbatch -W -o out -e err --ch-image=$I --ch-batch=host job >&2; cat out");
     assert_eq!(said.ok(), expected);
     let lines = STEPS.replacen(
         '\n',
@@ -39,8 +39,8 @@ fn batch_host_leaves_the_script_outside_and_its_steps_inside() {
         1,
     );
     site.script("job", &lines);
-    assert_eq!(site.run("sbatch -W -o out job >&2; cat out").ok(), expected);
-    let said = site.run("sbatch -W -o out --ch-image=none job >&2; cat out");
+    assert_eq!(site.run("sbatch -W -o out -e err job >&2; cat out").ok(), expected);
+    let said = site.run("sbatch -W -o out -e err --ch-image=none job >&2; cat out");
     assert_eq!(
         said.ok(),
         "script in host\nstep in host\nnone in host\nbare in host"
@@ -55,7 +55,7 @@ fn options_of_sbatch_lines_and_of_the_command_add_up() {
         "#!/bin/bash\n#SBATCH --ch-set-env=A=1 --ch-batch=host\n#SBATCH --ch-set-env=B=2\n\
          srun --ch-set-env=D=4 sh -c 'echo $A$B$C$D'\n",
     );
-    let said = site.run("sbatch -W -o out --ch-image=$I --ch-set-env=C=3 job >&2; cat out");
+    let said = site.run("sbatch -W -o out -e err --ch-image=$I --ch-set-env=C=3 job >&2; cat out");
     assert_eq!(said.ok(), "1234");
 }
 
@@ -64,7 +64,7 @@ fn a_variable_does_not_outdo_what_was_typed_for_the_job() {
     let site = site!();
     site.script("job", "#!/bin/bash\nsrun sh -c 'echo $CH_RUNNING'\n");
     let said = site.run(
-        "CH_IMAGE=/nonexistent sbatch -W -o out --ch-image=$I --ch-batch=host job >&2; cat out",
+        "CH_IMAGE=/nonexistent sbatch -W -o out -e err --ch-image=$I --ch-batch=host job >&2; cat out",
     );
     assert_eq!(said.ok(), site.image);
 }

@@ -14,9 +14,15 @@ mod support;
 mod ends;
 mod failures;
 mod jobs;
+mod package;
+mod prolog;
+mod releases;
+mod squashfs;
 mod steps;
+mod upgrade;
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use support::Said;
 use tempfile::TempDir;
@@ -47,11 +53,40 @@ impl Site {
         self.cluster.join("cgroup.conf").exists()
     }
 
+    /// Whether the daemons are an ordinary user's, who is the only one that can run jobs.
+    fn is_rootless(&self) -> bool {
+        self.cluster.ends_with("rootless")
+    }
+
+    /// Whether each job has a /tmp of its own.
+    fn has_private_tmp(&self) -> bool {
+        self.cluster.join("job_container.conf").exists()
+    }
+
     /// Runs a script as the ordinary user; `$I` is the small image.
     fn run(&self, script: &str) -> Said {
         let conf = self.cluster.join("slurm.conf");
         let variables = [("SLURM_CONF", conf.to_str().unwrap()), ("I", &self.image)];
         support::shell(script, self.here(), &variables)
+    }
+
+    /// Runs a script that makes a file `up` when it has come so far, then `work`, and makes the file `go`
+    /// for which the script waits.
+    #[track_caller]
+    fn run_while(&self, script: &str, work: impl FnOnce()) -> Said {
+        std::thread::scope(|scope| {
+            let step = scope.spawn(|| self.run(script));
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while !self.here().join("up").exists() {
+                assert!(Instant::now() < deadline, "the step does not start");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            std::fs::write(self.here().join("go"), "").unwrap();
+            let said = step.join().unwrap();
+            result.unwrap();
+            said
+        })
     }
 
     /// Writes a file into the test's directory that everybody may execute.
@@ -60,6 +95,20 @@ impl Site {
         let path = self.here().join(name);
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Runs `work` with the cluster's site file replaced, and puts it back.
+    fn with_file(&self, text: &str, work: impl FnOnce()) {
+        struct Restore(PathBuf);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                let _ = std::fs::remove_file(&self.0);
+            }
+        }
+        let file = self.cluster.join("chariot.toml");
+        std::fs::write(&file, text).unwrap();
+        let _restore = Restore(file);
+        work();
     }
 
     /// No node may be drained, whatever a user did.
@@ -79,59 +128,4 @@ macro_rules! site {
             None => $crate::skip!("no Slurm: tests/run starts one"),
         }
     };
-}
-
-#[test]
-fn the_plugin_exports_what_slurm_looks_for_and_asks_for_what_22_05_has() {
-    let Some(plugin) = std::env::var_os("CHARIOT_SO") else {
-        skip!("CHARIOT_SO names no plugin")
-    };
-    let symbols = |flag: &str| {
-        let output = std::process::Command::new("nm")
-            .args(["-D", flag])
-            .arg(&plugin)
-            .output();
-        let output = String::from_utf8(output.unwrap().stdout).unwrap();
-        let mut names: Vec<String> = output
-            .lines()
-            .filter_map(|line| line.split_whitespace().last())
-            .map(str::to_owned)
-            .collect();
-        names.sort();
-        names
-    };
-    // spank_option_callback is slurm-spank's own and unused; every other hook would make slurmd start
-    // a process for each job, or run code where none is needed.
-    assert_eq!(
-        symbols("--defined-only"),
-        [
-            "plugin_name",
-            "plugin_type",
-            "plugin_version",
-            "slurm_spank_init",
-            "slurm_spank_init_post_opt",
-            "slurm_spank_task_init",
-            "spank_option_callback",
-        ]
-    );
-    let of_slurm: Vec<String> = symbols("--undefined-only")
-        .into_iter()
-        .filter(|name| name.contains("slurm") || name.contains("spank"))
-        .collect();
-    let since_22_05 = [
-        "slurm_debug",
-        "slurm_debug2",
-        "slurm_debug3",
-        "slurm_error",
-        "slurm_info",
-        "slurm_spank_log",
-        "slurm_verbose",
-        "spank_context",
-        "spank_get_item",
-        "spank_getenv",
-        "spank_option_register",
-        "spank_setenv",
-        "spank_unsetenv",
-    ];
-    assert_eq!(of_slurm, since_22_05);
 }

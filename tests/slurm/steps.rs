@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{site, skip, support};
+use crate::releases::PMIX;
+use crate::{lacks, site, skip, support};
 
 #[test]
 fn one_container_per_node_shared_by_its_tasks() {
@@ -64,9 +65,13 @@ fn variables_are_options_and_weaker_than_what_is_typed() {
 #[test]
 fn a_task_without_a_container_is_untouched() {
     let site = site!();
-    let said = site.run("readlink /proc/self/ns/mnt; srun readlink /proc/self/ns/mnt");
-    let mounts: BTreeSet<_> = said.ok().lines().collect();
-    assert_eq!(mounts.len(), 1, "{said:#?}");
+    let said = site.run("srun sh -c 'echo ${CH_RUNNING-host}; ls -d /usr/sbin/slurmd'");
+    assert_eq!(said.ok(), "host\n/usr/sbin/slurmd");
+    if !site.has_private_tmp() {
+        let said = site.run("readlink /proc/self/ns/mnt; srun readlink /proc/self/ns/mnt");
+        let mounts: BTreeSet<_> = said.ok().lines().collect();
+        assert_eq!(mounts.len(), 1, "{said:#?}");
+    }
 }
 
 #[test]
@@ -117,14 +122,6 @@ fn multi_prog_het_steps_and_overlap_work() {
 }
 
 #[test]
-fn a_task_prolog_that_is_visible_inside_runs_and_its_exports_arrive() {
-    let site = site!();
-    site.script("prolog", "#!/bin/sh\necho export FROM_PROLOG=$CH_RUNNING\n");
-    let said = site.run("srun --task-prolog=$PWD/prolog --ch-image=$I sh -c 'echo $FROM_PROLOG'");
-    assert_eq!(said.ok(), site.image);
-}
-
-#[test]
 fn supplementary_groups_still_open_what_they_opened_outside() {
     let site = site!();
     if support::user().is_none() {
@@ -153,6 +150,10 @@ fn root_can_run_jobs_in_containers_too() {
     if support::user().is_none() {
         skip!("this is not root");
     }
+    if site.is_rootless() {
+        // Only the cluster's own user can run jobs in it.
+        return;
+    }
     let conf = site.cluster.join("slurm.conf");
     let output = std::process::Command::new("srun")
         .args(["--ch-image", &site.image, "id", "-u"])
@@ -175,21 +176,25 @@ fn a_terminal_works_inside_with_job_control() {
     }
 }
 
+/// Whether Open MPI crashed in its own set-up: a message of a rank that has left MPI_Init reaches one that
+/// has not registered anybody to take it, and calls a null pointer. Seen in 2 of 60 runs without any
+/// container on an idle machine, and more often on a busy one.
+fn open_mpi_was_too_early(said: &support::Said) -> bool {
+    said.err.contains("Segmentation fault (11)") && said.err.contains("Failing at address: (nil)")
+}
+
 #[test]
+#[ignore = "alone: on a busy machine Open MPI crashes in its set-up, container or not"]
 fn ranks_of_a_node_read_each_others_memory_and_mpi_runs_over_pmix() {
     let site = site!();
     let Some(images) = support::images().filter(|images| images.join("debian/bin").exists()) else {
         skip!("no Debian image: tests/run makes one");
     };
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/slurm/ranks.c");
-    let program = site.here().join("ranks");
-    let built = std::process::Command::new("mpicc")
-        .arg("-o")
-        .args([program.as_path(), source.as_ref()])
-        .output();
-    assert!(built.as_ref().unwrap().status.success(), "{built:?}");
-    // On one node Open MPI talks through shared memory. Its shared memory does not understand that our
-    // four nodes are one machine, and crashes without a container too.
+    let Some(ranks) = std::env::var_os("CHARIOT_TEST_RANKS") else {
+        skip!("CHARIOT_TEST_RANKS names no program: tests/run builds one");
+    };
+    std::fs::copy(ranks, site.here().join("ranks")).unwrap();
+    lacks!(site, PMIX);
     let image = images.join("debian").display().to_string();
     let said = site.run(&format!(
         "srun -N1 -n2 --mpi=pmix --ch-image={image} ./ranks | sort"
@@ -198,15 +203,13 @@ fn ranks_of_a_node_read_each_others_memory_and_mpi_runs_over_pmix() {
         said.ok(),
         "rank 0 of 2: sum 1, neighbour's memory 1\nrank 1 of 2: sum 1, neighbour's memory 0"
     );
-    // Open MPI on four nodes that are one machine now and then crashes in its set-up: what it takes for
-    // one node's shared memory is four containers'. A container that is wrong fails every time.
     let four_nodes = format!(
-        "export OMPI_MCA_btl_tcp_if_include=lo OMPI_MCA_btl=self,tcp OMPI_MCA_pml=ob1 PMIX_MCA_gds=hash; \
+        "export OMPI_MCA_btl_tcp_if_include=lo; \
          srun -N4 --ntasks-per-node=2 --mpi=pmix --ch-image={image} ./ranks"
     );
     let mut said = site.run(&four_nodes);
-    for _ in 0..3 {
-        if said.code == 0 {
+    for _ in 0..5 {
+        if !open_mpi_was_too_early(&said) {
             break;
         }
         said = site.run(&four_nodes);

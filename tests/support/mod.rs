@@ -78,9 +78,11 @@ pub(crate) fn busybox() -> Option<String> {
 
 /// A directory of the user's own for one test, removed at its end.
 pub(crate) fn scratch() -> tempfile::TempDir {
+    let parent =
+        std::env::var_os("CHARIOT_TEST_SCRATCH").map_or_else(std::env::temp_dir, PathBuf::from);
     let place = tempfile::Builder::new()
         .prefix("chariot-test.")
-        .tempdir()
+        .tempdir_in(parent)
         .unwrap();
     if let Some(user) = user() {
         let status = Command::new("chown")

@@ -1,0 +1,99 @@
+//! `chariot task`: the last step of a Slurm task whose prolog ran on the host. Not for people: the plugin
+//! puts it in front of the task's command, with descriptors of the container that the step's first task
+//! made. It joins, and becomes the command.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::File;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use super::run::become_command;
+use super::words;
+use crate::enter::{self, settle::find_program};
+use crate::error::{Error, Explain, Result};
+use crate::handover::{self, Record};
+use crate::host::{self, Environment};
+use crate::plan::environment::{Edit, apply};
+use crate::sys::namespaces::Namespaces;
+use crate::sys::{Call, process};
+
+/// The descriptors, in the order in which the plugin passes them.
+const DESCRIPTORS: [&str; 4] = ["user", "mount", "record", "before"];
+
+pub(super) fn command(words: Arg) -> Command {
+    let descriptors = DESCRIPTORS.map(|name| {
+        Arg::new(name)
+            .long(name)
+            .required(true)
+            .value_parser(value_parser!(i32).range(3..))
+    });
+    Command::new("task")
+        .hide(true)
+        .about("Join the container of a Slurm step")
+        .args(descriptors)
+        .arg(
+            Arg::new("quiet")
+                .long("quiet")
+                .action(ArgAction::SetTrue)
+                .help("another task of this node says why the command cannot be run"),
+        )
+        .arg(words)
+}
+
+/// Joins and becomes the command.
+pub(super) fn task(matches: &ArgMatches) -> Result<ExitCode> {
+    let what = || "can't join the container".to_owned();
+    let passed = |name: &str| -> Call<_> {
+        process::passed(matches.get_one::<i32>(name).copied().unwrap_or(-1))
+    };
+    let namespaces = Namespaces {
+        user: passed("user").explain(what)?,
+        mount: passed("mount").explain(what)?,
+    };
+    let record = handover::read(&File::from(passed("record").explain(what)?)).explain(what)?;
+    let record = Record::decode(&record).map_err(|error| error.within(&what()))?;
+    let before = handover::read(&File::from(passed("before").explain(what)?)).explain(what)?;
+    let before = handover::decode_environment(&before)
+        .ok_or_else(|| Error::new(format!("{}: its variables are not understood", what())))?;
+    enter::join(&namespaces, &record.workdir)?;
+    let environment = after_prolog(&before, env::vars_os().collect(), &record.edits);
+    let words: Vec<OsString> = words(matches);
+    let image = record.image.display().to_string();
+    let program = words
+        .first()
+        .map(|word| find_program(word, &environment, &image))
+        .transpose()
+        .map_err(|error| match matches.get_flag("quiet") {
+            true => error.told_elsewhere(),
+            false => error,
+        })?;
+    become_command(&program.unwrap_or_default(), &words, environment)
+}
+
+/// The container's changes of the environment, but for variables that the prolog has changed: what it
+/// exports comes last, as where it runs in the container.
+fn after_prolog(before: &Environment, now: Environment, edits: &[Edit]) -> Environment {
+    let untouched = |edit: &&Edit| {
+        let name = edit.name.to_string_lossy();
+        host::find(before, &name) == host::find(&now, &name)
+    };
+    let edits: Vec<Edit> = edits.iter().filter(untouched).cloned().collect();
+    apply(&now, &edits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_prolog_exported_outdoes_what_the_container_wants() {
+        let before = vec![("A".into(), "1".into()), ("B".into(), "1".into())];
+        let now = vec![("A".into(), "2".into()), ("B".into(), "1".into())];
+        let edits = [Edit::set("A", "image", ""), Edit::set("B", "image", "")];
+        let after = after_prolog(&before, now, &edits);
+        assert_eq!(host::find(&after, "A"), Some("2".as_ref()));
+        assert_eq!(host::find(&after, "B"), Some("image".as_ref()));
+    }
+}

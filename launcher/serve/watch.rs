@@ -1,0 +1,109 @@
+//! The process that watches the server, and what the two tell the user. They have nothing of the job's to
+//! write to; what is to be told goes to the standard error of a process in the container, found by its mount
+//! namespace.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::sync::Mutex;
+
+use super::{Service, answers};
+use crate::sys::detached;
+
+/// What the server tells the process that watches it: first the container's mount namespace, then one line
+/// that the user should read.
+#[derive(Debug)]
+pub(super) struct Complaints(Mutex<Option<UnixStream>>);
+
+impl Complaints {
+    /// Says which mount namespace the container has.
+    pub(super) fn namespace(&self, namespace: &str) {
+        if let Some(stream) = self
+            .0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .as_mut()
+        {
+            // Without its watcher the server serves on.
+            let _ = writeln!(stream, "{namespace}");
+        }
+    }
+
+    /// Tells the user one thing, the first.
+    pub(super) fn tell(&self, text: &str) {
+        let stream = self
+            .0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .take();
+        if let Some(mut stream) = stream {
+            let _ = writeln!(stream, "{}", text.replace('\n', " "));
+        }
+    }
+}
+
+/// In the process that watches: starts the server, passes on its complaint, and says if it was killed.
+pub(super) fn run(device: OwnedFd, ready: OwnedFd, service: Service) -> u8 {
+    let word = service.word.clone();
+    let Ok((heard, told)) = UnixStream::pair() else {
+        return 125;
+    };
+    let server = detached::fork_watched(move || {
+        let complaints = Complaints(Mutex::new(Some(told)));
+        // Only a name in ps(1).
+        let _ = detached::set_name(c"chariot-serve");
+        answers::serve(device, ready, service, complaints)
+    });
+    let Ok(wait) = server else {
+        return 125;
+    };
+    let mut lines = BufReader::new(heard).lines().map_while(io::Result::ok);
+    let namespace = lines.next();
+    let complaint = lines.next();
+    let tell = |text: &str| {
+        if let Some(namespace) = &namespace {
+            tell(namespace, text);
+        }
+    };
+    if let Some(complaint) = complaint {
+        tell(&complaint);
+    }
+    if let Some(signal) = wait() {
+        tell(&format!(
+            "chariot: the server of the image {word} was killed by signal {signal}: its files cannot be \
+             read any more\nchariot: hint: was it the memory limit of the job, or somebody's kill -9? Start \
+             the container again"
+        ));
+    }
+    0
+}
+
+/// A process's mount namespace, by device and inode, proc_pid_ns(5).
+pub(super) fn mount_namespace(process: &str) -> io::Result<String> {
+    let data = fs::metadata(format!("/proc/{process}/ns/mnt"))?;
+    Ok(format!("{}:{}", data.dev(), data.ino()))
+}
+
+/// Writes to the standard error of a process in that mount namespace.
+fn tell(namespace: &str, text: &str) {
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return;
+    };
+    for process in processes.flatten() {
+        let name = process.file_name();
+        let Some(number) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        if !mount_namespace(&number.to_string()).is_ok_and(|its| its == namespace) {
+            continue;
+        }
+        let Ok(error) = detached::descriptor_of(number, 2) else {
+            continue;
+        };
+        if writeln!(File::from(error), "{text}").is_ok() {
+            return;
+        }
+    }
+}

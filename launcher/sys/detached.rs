@@ -1,0 +1,145 @@
+//! Processes that live on beside the program that started them: they hold nothing of it, and hear no
+//! signal that is meant for it.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
+
+use super::{Call, called, process};
+
+/// Runs `work` in a process of its own, whose parent is not this one but whoever looks after orphans: it is
+/// in a session of its own, in "/", deaf to every signal that can be ignored, with standard streams that
+/// lead nowhere, free to run on every processor that the step has, and with no other descriptors open than
+/// `keep`. This process must have one thread.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn start(name: &CStr, keep: Vec<RawFd>, work: impl FnOnce() -> u8) -> Call<()> {
+    let first = process::fork(|| {
+        let second = process::fork(|| match detach(name, keep) {
+            Ok(()) => work(),
+            Err(_) => 125,
+        });
+        u8::from(second.is_err())
+    })?;
+    match first.wait()? {
+        0 => Ok(()),
+        _ => Err(crate::error::CallError::new("fork()", Errno::EAGAIN)),
+    }
+}
+
+fn detach(name: &CStr, mut keep: Vec<RawFd>) -> Call<()> {
+    set_name(name)?;
+    called(nix::unistd::setsid().map(drop), || "setsid()".into())?;
+    called(nix::unistd::chdir("/"), || "chdir(\"/\")".into())?;
+    ignore_signals();
+    let nowhere = super::open(Path::new("/dev/null"), rustix::fs::OFlags::RDWR)?;
+    for standard in 0..3 {
+        // SAFETY: dup2(2) takes any numbers; 0 to 2 are owned by nobody in this process.
+        let result = unsafe { libc::dup2(nowhere.as_raw_fd(), standard) };
+        called(Errno::result(result).map(drop), || {
+            format!("dup2({standard})")
+        })?;
+    }
+    use_all_processors();
+    keep.sort_unstable();
+    let mut first = 3;
+    for number in keep {
+        close_range(first, number - 1)?;
+        first = number + 1;
+    }
+    // `nowhere` goes with the rest; nothing uses it any more.
+    std::mem::forget(nowhere);
+    close_range(first, RawFd::MAX)
+}
+
+/// `prctl(PR_SET_NAME, name)`, PR_SET_NAME(2const): how ps(1) shows this process.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn set_name(name: &CStr) -> Call<()> {
+    called(nix::sys::prctl::set_name(name), || {
+        format!("prctl(PR_SET_NAME, {name:?})")
+    })
+}
+
+/// Ignores what can be ignored but SIGCHLD, so that children can be waited for, and lets the rest through.
+fn ignore_signals() {
+    for number in Signal::iterator().filter(|number| *number != Signal::SIGCHLD) {
+        // SAFETY: SIG_IGN is no function of ours. SIGKILL and SIGSTOP are refused, which is as it should be.
+        let _ = unsafe { nix::sys::signal::signal(number, SigHandler::SigIgn) };
+    }
+    for number in libc::SIGRTMIN()..=libc::SIGRTMAX() {
+        // SAFETY: as above. The C library keeps the first two for itself and does not count them here.
+        unsafe { libc::signal(number, libc::SIG_IGN) };
+    }
+    // The mask of slurmstepd's task, whatever it was, is not ours.
+    let _ = nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
+}
+
+/// Takes back what bound the task that started this to its own processors, sched_setaffinity(2); a cpuset
+/// of the step stays in force.
+fn use_all_processors() {
+    let mut all = nix::sched::CpuSet::new();
+    for processor in 0..nix::sched::CpuSet::count() {
+        let _ = all.set(processor);
+    }
+    // Where it is refused, the server is slower and no less right.
+    let _ = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &all);
+}
+
+/// `close_range(first, last, 0)`, close_range(2).
+fn close_range(first: RawFd, last: RawFd) -> Call<()> {
+    if first > last {
+        return Ok(());
+    }
+    // SAFETY: nothing of this process uses a descriptor but those that its starter asked to keep.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    called(Errno::result(result).map(drop), || {
+        format!("close_range({first}, {last})")
+    })
+}
+
+/// A copy of a descriptor of another process of this user namespace: pidfd_open(2), pidfd_getfd(2).
+///
+/// # Errors
+/// The kernel's answer, EPERM if that process is none of ours.
+pub fn descriptor_of(process: i32, number: RawFd) -> Call<OwnedFd> {
+    // SAFETY: pidfd_open(2) takes any number.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) };
+    let handle = owned(result, || format!("pidfd_open({process})"))?;
+    // SAFETY: pidfd_getfd(2) takes an open descriptor, which `handle` is, and any number.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_getfd, handle.as_raw_fd(), number, 0) };
+    owned(result, || format!("pidfd_getfd({process}, {number})"))
+}
+
+fn owned(result: libc::c_long, call: impl FnOnce() -> String) -> Call<OwnedFd> {
+    let number = called(Errno::result(result), call)?;
+    // SAFETY: the kernel has just made this descriptor for this process; nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(number).unwrap_or(-1)) })
+}
+
+/// How a child process ended: none if it ended by itself, else the signal that killed it.
+pub type Killed = Option<i32>;
+
+/// Forks once more: `work` runs in a child of this process, which is waited for by the function that is
+/// given back.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn fork_watched(work: impl FnOnce() -> u8) -> Call<impl FnOnce() -> Killed> {
+    use nix::sys::wait::{WaitStatus, waitpid};
+    let child = process::fork(work)?;
+    Ok(move || {
+        loop {
+            match waitpid(child.pid(), None) {
+                Ok(WaitStatus::Signaled(_, signal, _)) => return Some(signal as i32),
+                Err(Errno::EINTR) => {}
+                _ => return None,
+            }
+        }
+    })
+}

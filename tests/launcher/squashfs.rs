@@ -1,0 +1,254 @@
+//! SquashFS images: served by Chariot itself, for exactly as long as somebody is in the container.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::{Place, place, skip, support};
+
+/// Packs the place's image, with something of every kind in it, into `img.sqfs`.
+fn pack(place: &Place, options: &[&str]) -> bool {
+    let image = place.here().join("img");
+    let more = "mkdir -p d/many && i=0 && while [ $i -lt 3000 ]; do : >d/many/a-name-of-some-length-$i; i=$((i+1)); done; \
+                seq 500000 >d/large; rm -f d/again d/link d/fifo; ln d/large d/again; mkfifo d/fifo; ln -s ../bin/busybox d/link; \
+                printf 'x' >d/small; chmod 711 d/small; mkdir -p -m 700 d/mine; touch -d @1000000000 d/small; chown -R ${U:-$(id -un)} d";
+    let made = Command::new("sh")
+        .args(["-c", more])
+        .envs(support::user().map(|user| ("U", user)))
+        .current_dir(&image)
+        .status();
+    assert!(made.unwrap().success());
+    let packed = Command::new("mksquashfs")
+        .args([&image, &place.here().join("img.sqfs")])
+        .args(["-quiet", "-no-progress", "-noappend"])
+        .args(options)
+        .output();
+    packed.is_ok_and(|packed| packed.status.success())
+}
+
+/// The servers of the image in `place` that are running.
+fn servers(place: &Place) -> Vec<u32> {
+    let image = place.here().join("img.sqfs");
+    let serves = |process: &Path| {
+        let named = std::fs::read_to_string(process.join("comm"))
+            .is_ok_and(|name| name == "chariot-serve\n");
+        named
+            && std::fs::read_dir(process.join("fd")).is_ok_and(|files| {
+                files
+                    .flatten()
+                    .any(|file| file.path().read_link().is_ok_and(|target| target == image))
+            })
+    };
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter(|process| serves(&process.path()))
+        .filter_map(|process| process.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+#[track_caller]
+fn gone_within_a_second(place: &Place) {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while !servers(place).is_empty() {
+        assert!(Instant::now() < deadline, "the server is still there");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_mounted_image_shows_what_was_packed() {
+    let place = place!();
+    // Names, kinds, modes, times, link counts, contents and targets; owners are the user's.
+    let list = |at: &str| {
+        format!(
+            "$C run --bind=$PWD/img:/mnt/tree --workdir=/ ./img.sqfs -- sh -c 'cd {at} && \
+             busybox find . -exec busybox stat -c \"%n %F %a %Y %h\" {{}} + | busybox sort && \
+             busybox find . -type f -exec busybox md5sum {{}} + | busybox sort && \
+             busybox find . -type l -exec busybox readlink {{}} \\;'"
+        )
+    };
+    for options in [
+        &["-comp", "zstd"][..],
+        &["-comp", "gzip", "-b", "4K"],
+        &["-comp", "lz4", "-b", "1M"],
+        &["-comp", "xz", "-no-exports"],
+    ] {
+        if !pack(&place, options) {
+            skip!("mksquashfs is not installed (package squashfs-tools)");
+        }
+        for directory in ["bin", "d"] {
+            let packed = place.run(&list(&format!("/{directory}")));
+            let source = place.run(&list(&format!("/mnt/tree/{directory}")));
+            assert!(packed.ok().lines().count() > 10, "{packed:#?}");
+            assert_eq!(packed.ok(), source.ok(), "{options:?}");
+        }
+        gone_within_a_second(&place);
+    }
+}
+
+#[test]
+fn files_are_the_users_own_and_can_be_changed_in_an_overlay() {
+    let place = place!();
+    if !pack(&place, &["-comp", "zstd"]) {
+        skip!("mksquashfs is not installed (package squashfs-tools)");
+    }
+    let said = place.run(
+        "$C run ./img.sqfs -- sh -c 'stat -c %u:%g / /bin/busybox; id -u; id -g; touch /bin/x'",
+    );
+    let id = place.run("id -u; id -g");
+    let ids: Vec<&str> = id.ok().lines().collect();
+    let owner = format!("{}:{}", ids[0], ids[1]);
+    assert_eq!(
+        said.out.trim_end(),
+        format!("{owner}\n{owner}\n{}\n{}", ids[0], ids[1]),
+        "{said:#?}"
+    );
+    assert!(said.err.contains("Read-only file system"), "{said:#?}");
+    let said = place.run("$C run --writable ./img.sqfs -- sh -c 'echo new >>/d/small; cat /d/small; touch /bin/x; ls /bin/x'");
+    assert_eq!(said.ok(), "xnew\n/bin/x");
+    assert_eq!(said.err, "");
+    let said = place.run(
+        "mkdir o; $C run --overlay=o ./img.sqfs -- sh -c 'echo kept >/d/kept'; \
+         $C run --overlay=o ./img.sqfs -- cat /d/kept",
+    );
+    assert_eq!(said.ok(), "kept");
+    gone_within_a_second(&place);
+}
+
+#[test]
+fn the_server_lives_as_long_as_something_in_the_container_does() {
+    let place = place!();
+    if !pack(&place, &["-comp", "zstd"]) {
+        skip!("mksquashfs is not installed (package squashfs-tools)");
+    }
+    let said = place.run(
+        "$C run ./img.sqfs -- sh -c '(sleep 3; cat /d/small >late) >/dev/null 2>&1 & echo first is gone'",
+    );
+    assert_eq!(said.ok(), "first is gone");
+    assert_eq!(servers(&place).len(), 1);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !std::fs::read(place.here().join("late")).is_ok_and(|late| late == b"x") {
+        assert!(
+            Instant::now() < deadline,
+            "the child that was left behind could not read the image"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    gone_within_a_second(&place);
+}
+
+#[test]
+fn the_server_holds_nothing_of_the_program_and_hears_none_of_its_signals() {
+    let place = place!();
+    if !pack(&place, &["-comp", "zstd"]) {
+        skip!("mksquashfs is not installed (package squashfs-tools)");
+    }
+    // A pipe that a caller reads to its end, and a descriptor such as PMI's.
+    let said = place.run(
+        "exec 7<>pipe7; (echo started; exec $C run ./img.sqfs -- sh -c 'touch up; while [ ! -e go ]; do sleep 0.1; done' 7<&7) & \
+         while [ ! -e up ]; do sleep 0.05; done; \
+         p=$(pgrep -u $(id -u) -x chariot-serve | while read p; do ls -l /proc/$p/fd 2>/dev/null | grep -q $PWD/img.sqfs && echo $p; done); \
+         for s in HUP INT QUIT TERM USR1 USR2 ALRM TSTP; do kill -$s $p; done; \
+         ls -l /proc/$p/fd | grep -c -E 'pipe7|pipe:'; readlink /proc/$p/fd/0 /proc/$p/fd/1 /proc/$p/fd/2 /proc/$p/cwd; \
+         sleep 0.2; kill -0 $p && echo alive; touch go; wait",
+    );
+    assert_eq!(
+        said.ok(),
+        "started\n0\n/dev/null\n/dev/null\n/dev/null\n/\nalive",
+        "{said:#?}"
+    );
+    gone_within_a_second(&place);
+}
+
+#[test]
+fn a_killed_server_is_an_error_for_readers_and_a_sentence_for_the_user() {
+    let place = place!();
+    if !pack(&place, &["-comp", "zstd"]) {
+        skip!("mksquashfs is not installed (package squashfs-tools)");
+    }
+    let said = place.run(
+        "$C run ./img.sqfs -- sh -c 'touch up; while [ ! -e go ]; do sleep 0.1; done; read x </d/small || exit 9' & \
+         while [ ! -e up ]; do sleep 0.05; done; \
+         for p in $(pgrep -u $(id -u) -x chariot-serve); do \
+           ls -l /proc/$p/fd 2>/dev/null | grep -q $PWD/img.sqfs && kill -9 $p; done; sleep 0.5; touch go; wait $!",
+    );
+    assert_ne!(said.code, 0, "{said:#?}");
+    assert_eq!(
+        said.err.matches("img.sqfs was killed by signal 9").count(),
+        1,
+        "{said:#?}"
+    );
+    assert!(said.err.contains("hint: "), "{said:#?}");
+    gone_within_a_second(&place);
+}
+
+#[test]
+fn a_damaged_image_is_refused_or_an_error_that_says_where() {
+    let place = place!();
+    // The contents of d/large come first in the file.
+    let sort = place.here().join("sort");
+    std::fs::write(&sort, "d/large 32767\n").unwrap();
+    if !pack(&place, &["-comp", "gzip", "-sort", sort.to_str().unwrap()]) {
+        skip!("mksquashfs is not installed (package squashfs-tools)");
+    }
+    let bytes = std::fs::read(place.here().join("img.sqfs")).unwrap();
+    std::fs::write(
+        place.here().join("short.sqfs"),
+        &bytes[..bytes.len() - 5000],
+    )
+    .unwrap();
+    let said = place.run("$C run ./short.sqfs -- true");
+    said.failed(
+        125,
+        "short.sqfs: the file ends before the image does (at offset",
+        1,
+    );
+    let mut broken = bytes.clone();
+    broken[200..20_000].fill(0x55);
+    std::fs::write(place.here().join("broken.sqfs"), broken).unwrap();
+    let said = place.run("$C run ./broken.sqfs -- sh -c 'cat /d/large >/dev/null; cat /d/small'");
+    assert_eq!(said.out, "x", "{said:#?}");
+    assert_eq!(
+        said.err
+            .matches("broken.sqfs: a block cannot be decompressed (at offset")
+            .count(),
+        1,
+        "{said:#?}"
+    );
+    assert!(
+        said.err.contains("at offset") && said.err.contains("Input/output error"),
+        "{said:#?}"
+    );
+}
+
+#[test]
+fn setuid_bits_and_devices_of_an_image_have_no_effect() {
+    let place = place!();
+    if support::user().is_none() {
+        skip!("only root can make a device node");
+    }
+    let image = place.here().join("img");
+    let made = Command::new("sh")
+        .args([
+            "-c",
+            "mknod null c 1 3; cp bin/busybox su; chown 0 su; chmod 4755 su",
+        ])
+        .current_dir(&image)
+        .status();
+    assert!(made.unwrap().success());
+    if !pack(&place, &["-comp", "zstd"]) {
+        skip!("mksquashfs is not installed (package squashfs-tools)");
+    }
+    let said = place.run(
+        "$C run ./img.sqfs -- sh -c 'stat -c %F /null; cat </null; /su id -u; stat -c %a /su'",
+    );
+    assert!(
+        said.out.starts_with("character special file\n"),
+        "{said:#?}"
+    );
+    assert!(said.err.contains("Permission denied"), "{said:#?}");
+    assert!(
+        said.out.ends_with("4755\n") && !said.out.contains("\n0\n"),
+        "{said:#?}"
+    );
+}
