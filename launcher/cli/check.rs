@@ -58,6 +58,7 @@ impl Finding {
 pub(super) fn check(matches: &ArgMatches) -> Result<ExitCode> {
     let mut findings = vec![kernel(), mount_interface(), openat2()];
     findings.extend(sysctls());
+    findings.extend(yama());
     findings.extend([container(), overlay(), fuse(), user()]);
     findings.extend([site_file(config_path(matches)), plugstack()]);
     let text = match matches.get_flag("json") {
@@ -132,8 +133,9 @@ fn sysctls() -> Vec<Finding> {
         (
             "kernel.apparmor_restrict_unprivileged_userns",
             |value| value == 0,
-            "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile for \
-             /usr/bin/chariot with `userns,`",
+            "AppArmor lets only named programs make user namespaces here: install the package, which \
+             brings a profile for /usr/bin/chariot (etc/apparmor.d/chariot), or \
+             sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
         ),
     ];
     let mut findings = Vec::new();
@@ -151,6 +153,30 @@ fn sysctls() -> Vec<Finding> {
         });
     }
     findings
+}
+
+/// Whether processes of one user may read each other's memory, which MPI does between the ranks of a node
+/// (process_vm_readv); it copies more slowly where they may not. No container needs it.
+fn yama() -> Option<Finding> {
+    let name = "kernel.yama.ptrace_scope";
+    let text = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok()?;
+    let value = text.trim();
+    let found = format!("{name} = {value}");
+    Some(match value {
+        "0" => Finding::good("sysctl", found).optional(),
+        "1" => Finding::bad(
+            "sysctl",
+            format!("{found}: a process may be read by its parents, or by whom it names"),
+            "MPI libraries that use CMA ask for that themselves or copy twice; with 0 they need not",
+        )
+        .optional(),
+        _ => Finding::bad(
+            "sysctl",
+            format!("{found}: MPI ranks of one node cannot read each other's memory (CMA)"),
+            "sysctl -w kernel.yama.ptrace_scope=0 on compute nodes",
+        )
+        .optional(),
+    })
 }
 
 /// The real thing: namespaces, maps and mounts, in a child process.
@@ -217,7 +243,7 @@ fn fuse() -> Finding {
         Err(error) => Finding::bad(
             "FUSE",
             format!("/dev/fuse: {}", io_reason(&error)),
-            "later versions need it for SquashFS images: modprobe fuse; chmod 666 /dev/fuse",
+            "SquashFS images need it, directories do not: modprobe fuse; chmod 666 /dev/fuse",
         ),
     }
     .optional()

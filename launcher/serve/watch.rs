@@ -54,6 +54,7 @@ pub(super) fn run(device: OwnedFd, ready: OwnedFd, service: Service) -> u8 {
         let complaints = Complaints(Mutex::new(Some(told)));
         // Only a name in ps(1).
         let _ = detached::set_name(c"chariot-serve");
+        detached::keep_heap_small();
         answers::serve(device, ready, service, complaints)
     });
     let Ok(wait) = server else {

@@ -66,6 +66,16 @@ pub fn set_name(name: &CStr) -> Call<()> {
     })
 }
 
+/// Keeps the C library from holding on to freed memory: one heap for all threads, and blocks of an image
+/// outside of it, so that they go back to the kernel; mallopt(3). To be called before there are threads.
+pub fn keep_heap_small() {
+    #[cfg(target_env = "gnu")]
+    for (parameter, value) in [(libc::M_ARENA_MAX, 1), (libc::M_MMAP_THRESHOLD, 64 << 10)] {
+        // SAFETY: mallopt(3) takes any numbers; this process has one thread.
+        unsafe { libc::mallopt(parameter, value) };
+    }
+}
+
 /// Ignores what can be ignored but SIGCHLD, so that children can be waited for, and lets the rest through.
 fn ignore_signals() {
     for number in Signal::iterator().filter(|number| *number != Signal::SIGCHLD) {

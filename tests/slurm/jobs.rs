@@ -39,7 +39,10 @@ fn batch_host_leaves_the_script_outside_and_its_steps_inside() {
         1,
     );
     site.script("job", &lines);
-    assert_eq!(site.run("sbatch -W -o out -e err job >&2; cat out").ok(), expected);
+    assert_eq!(
+        site.run("sbatch -W -o out -e err job >&2; cat out").ok(),
+        expected
+    );
     let said = site.run("sbatch -W -o out -e err --ch-image=none job >&2; cat out");
     assert_eq!(
         said.ok(),
