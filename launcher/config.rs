@@ -1,6 +1,8 @@
 //! The site's file, `/etc/chariot/chariot.toml`: strict TOML, so that a misspelt key is an error and
 //! not a setting that silently does nothing.
 
+mod place;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -11,18 +13,15 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Error, Explain, Result};
-use crate::options::size;
 use crate::options::table::{self, OptionRow, Shape};
 use crate::options::{Dialect, Given, Source};
+use place::{Place, line_of};
 
 /// Where the site's file lies unless plugstack.conf or the command line says otherwise.
 pub const PATH: &str = "/etc/chariot/chariot.toml";
 
 /// The largest file that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
-
-/// The least memory that the server of an image file works with, in bytes.
-const SMALLEST_SERVER: u64 = 16 << 20;
 
 /// What the site decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,118 +205,6 @@ fn default(at: &Place<'_>, value: &DeValue<'_>, defaults: &mut Vec<Given>) -> Re
         defaults.push(given.map_err(|error| at.error(&error.to_string()))?);
     }
     Ok(())
-}
-
-/// A key of the file, with what is needed to say where it stands.
-struct Place<'a> {
-    text: &'a str,
-    key: &'a Spanned<std::borrow::Cow<'a, str>>,
-}
-
-impl Place<'_> {
-    fn name(&self) -> &str {
-        self.key.get_ref()
-    }
-
-    fn error(&self, reason: &str) -> Error {
-        Error::new(format!(
-            "line {}: {reason}",
-            line_of(self.text, self.key.span().start)
-        ))
-    }
-
-    fn wrong(&self, expected: &str) -> Error {
-        self.error(&format!("{} is not {expected}", self.name()))
-    }
-
-    fn unknown(&self, known: &[&str]) -> Error {
-        let error = self.error(&format!("unknown key \"{}\"", self.name()));
-        let near = |name: &&str| strsim::jaro_winkler(name, self.name());
-        match known
-            .iter()
-            .copied()
-            .max_by(|a, b| near(a).total_cmp(&near(b)))
-        {
-            Some(best) if near(&best) > 0.7 => error.hint(format!("did you mean {best}?")),
-            _ => error.hint(format!("the keys here are {}", known.join(", "))),
-        }
-    }
-
-    fn boolean(&self, value: &DeValue<'_>) -> Result<bool> {
-        value.as_bool().ok_or_else(|| self.wrong("true or false"))
-    }
-
-    fn string(&self, value: &DeValue<'_>) -> Result<String> {
-        value
-            .as_str()
-            .map(str::to_owned)
-            .ok_or_else(|| self.wrong("a string"))
-    }
-
-    fn strings(&self, value: &DeValue<'_>) -> Result<Vec<String>> {
-        let items = value
-            .as_array()
-            .ok_or_else(|| self.wrong("a list of strings"))?;
-        items
-            .iter()
-            .map(|item| item.get_ref().as_str().map(str::to_owned))
-            .collect::<Option<_>>()
-            .ok_or_else(|| self.wrong("a list of strings"))
-    }
-
-    fn one_of(&self, value: &DeValue<'_>, words: &[&str]) -> Result<String> {
-        let word = self.string(value)?;
-        if words.contains(&word.as_str()) {
-            return Ok(word);
-        }
-        Err(self.wrong(&format!("one of {}", words.join(", "))))
-    }
-
-    fn seconds(&self, value: &DeValue<'_>) -> Result<Duration> {
-        let number: Option<u64> = match value {
-            DeValue::Integer(number) => number.as_str().parse().ok(),
-            _ => None,
-        };
-        number
-            .filter(|seconds| (1..=86_400).contains(seconds))
-            .map(Duration::from_secs)
-            .ok_or_else(|| self.wrong("a number of seconds from 1 to 86400"))
-    }
-
-    /// An amount of memory that a server can work with.
-    fn size(&self, value: &DeValue<'_>) -> Result<u64> {
-        let bytes = size::parse(&self.string(value)?).map_err(|reason| self.error(&reason))?;
-        match bytes >= SMALLEST_SERVER {
-            true => Ok(bytes),
-            false => Err(self.wrong("16M or more")),
-        }
-    }
-
-    fn each(
-        &self,
-        value: &DeValue<'_>,
-        mut apply: impl FnMut(&Place<'_>, &DeValue<'_>) -> Result<()>,
-    ) -> Result<()> {
-        let table = value.as_table().ok_or_else(|| self.wrong("a table"))?;
-        for (key, value) in table {
-            apply(
-                &Place {
-                    text: self.text,
-                    key,
-                },
-                value.get_ref(),
-            )?;
-        }
-        Ok(())
-    }
-}
-
-fn line_of(text: &str, offset: usize) -> usize {
-    1 + text
-        .bytes()
-        .take(offset)
-        .filter(|byte| *byte == b'\n')
-        .count()
 }
 
 /// Root takes orders from a file only if nobody else could have written them.

@@ -3,6 +3,7 @@
 //! `RESOLVE_IN_ROOT`, a file is read by parsers that check every bound, and only so much of it.
 
 pub mod metadata;
+mod refusals;
 #[cfg(feature = "launcher")]
 pub mod squashfs;
 #[cfg(feature = "launcher")]
@@ -21,11 +22,12 @@ use nix::errno::Errno;
 use rustix::fs::OFlags;
 
 use crate::config::Config;
-use crate::error::{Error, Explain, Result, io_reason};
+use crate::error::{Error, Explain, Result};
 use crate::host::Host;
 use crate::options::given::is_path;
 use crate::sys;
 use metadata::Metadata;
+use refusals::{WHAT_AN_IMAGE_IS, missing, not_an_image, refuse_outside, refuse_scheme};
 #[cfg(feature = "launcher")]
 use squashfs::SquashFs;
 
@@ -51,9 +53,6 @@ enum Contents {
     #[cfg(feature = "launcher")]
     SquashFs(Arc<SquashFs>),
 }
-
-const WHAT_AN_IMAGE_IS: &str = "an image is a SquashFS file, or a directory that holds a whole file system, \
-                                such as `chariot unpack` makes";
 
 /// The largest file of metadata that is read from an image, in bytes.
 const LARGEST: usize = 4 << 20;
@@ -255,7 +254,7 @@ fn open_file(word: &str, path: &Path, config: &Config) -> Result<Contents> {
     let mut start = [0; 64];
     let count = std::os::unix::fs::FileExt::read_at(&file, &mut start, 0).explain(what)?;
     if !start.starts_with(b"hsqs") {
-        return Err(refuse_file(word, &start[..count]));
+        return Err(refusals::refuse_file(word, &start[..count]));
     }
     let image = SquashFs::open(file, 0, length, config.server_memory)
         .map_err(|damage| Error::new(format!("{}: {damage}", what())).hint(DAMAGED))?;
@@ -266,18 +265,6 @@ fn open_file(word: &str, path: &Path, config: &Config) -> Result<Contents> {
 #[cfg(not(feature = "launcher"))]
 fn open_file(word: &str, _: &Path, _: &Config) -> Result<Contents> {
     Err(not_an_image(word))
-}
-
-fn refuse_scheme(word: &str) -> Result<()> {
-    for scheme in ["oci:", "docker:", "docker-archive:", "oci-archive:"] {
-        if word.starts_with(scheme) {
-            return Err(Error::new(format!(
-                "can't use the image {word}: this version of Chariot runs directory trees and SquashFS files only"
-            ))
-            .hint("export it to a tar file and run `chariot unpack FILE DIR`"));
-        }
-    }
-    Ok(())
 }
 
 fn by_name(word: &str, config: &Config, host: &Host) -> Result<PathBuf> {
@@ -304,83 +291,6 @@ fn by_name(word: &str, config: &Config, host: &Host) -> Result<PathBuf> {
                 "an image given by path has a slash in it: ./{word}"
             ))
         })
-}
-
-fn missing(word: &str, path: &Path, error: &std::io::Error) -> Error {
-    let told = Error::new(format!(
-        "can't use the image {word}: stat(\"{}\"): {}",
-        path.display(),
-        io_reason(error)
-    ));
-    match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            told.hint("is it on a file system that this machine has mounted?")
-        }
-        std::io::ErrorKind::PermissionDenied => {
-            told.hint("you need permission to search every directory on the way to it")
-        }
-        _ => told,
-    }
-}
-
-/// Says what a file is that was given as an image.
-#[cfg(feature = "launcher")]
-fn refuse_file(word: &str, start: &[u8]) -> Error {
-    let (kind, command) = if start.get(32..42) == Some(b"SIF_MAGIC\0") {
-        (
-            "a SIF file",
-            format!("apptainer build --sandbox DIR {word}"),
-        )
-    } else if is_archive(start) {
-        ("an archive", format!("chariot unpack {word} DIR"))
-    } else {
-        return not_an_image(word);
-    };
-    Error::new(format!(
-        "can't use the image {word}: it is {kind}, and this version of Chariot runs directory trees and \
-         SquashFS files only"
-    ))
-    .hint(format!("make a directory of it: {command}"))
-}
-
-#[cfg(feature = "launcher")]
-fn is_archive(start: &[u8]) -> bool {
-    let magics: [&[u8]; 4] = [b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
-    magics.iter().any(|magic| start.starts_with(magic))
-}
-
-fn not_an_image(word: &str) -> Error {
-    Error::new(format!(
-        "can't use the image {word}: it is neither a directory nor a known file"
-    ))
-    .hint(WHAT_AN_IMAGE_IS)
-}
-
-fn refuse_outside(word: &str, path: &Path, config: &Config) -> Result<()> {
-    if !config.only_image_dirs {
-        return Ok(());
-    }
-    let real = path
-        .canonicalize()
-        .explain(|| format!("can't use the image {word}"))?;
-    // Path::starts_with compares whole components: /images2 does not lie in /images.
-    let allowed = config.image_dirs.iter().any(|directory| {
-        directory
-            .canonicalize()
-            .is_ok_and(|place| real.starts_with(place))
-    });
-    if allowed {
-        return Ok(());
-    }
-    let places: Vec<_> = config
-        .image_dirs
-        .iter()
-        .map(|directory| directory.display().to_string())
-        .collect();
-    Err(Error::new(format!(
-        "can't use the image {word}: the site runs only its own images"
-    ))
-    .hint(format!("these lie in {}", places.join(" and "))))
 }
 
 fn refuse_empty(image: &Image) -> Result<()> {

@@ -128,8 +128,9 @@ pub struct SquashFs {
 }
 
 impl SquashFs {
-    /// Opens the image of `length` bytes that begins at `start` in `file`. Its caches hold `memory` bytes
-    /// together, and a block at least.
+    /// Opens the image of `length` bytes that begins at `start` in `file`. Reading takes `memory` bytes in
+    /// all: a quarter for blocks that are being read and answered, the rest for caches, which hold two
+    /// blocks at least.
     ///
     /// # Errors
     /// It is no SquashFS 4.0 image, or damaged in a way that shows at once.
@@ -149,8 +150,9 @@ impl SquashFs {
         source.read_exact(0, &mut bytes)?;
         let superblock = Superblock::parse(&bytes, length)?;
         let block = u64::from(superblock.block_size);
-        let data = (memory * 3 / 4).max(2 * block);
-        let kept = memory / 8;
+        let caches = memory / 4 * 3;
+        let data = (caches / 4 * 3).max(2 * block);
+        let kept = caches / 8;
         let image = SquashFs {
             blocks: cache(data, block),
             metadata: cache(kept, metadata::BLOCK as u64),

@@ -11,7 +11,7 @@ use fuser::{INodeNo, Notifier};
 use crate::image::squashfs::{Inode, Piece, SquashFs};
 
 /// Blocks that wait to be pushed or prepared; what finds no place is not done.
-const QUEUE: usize = 8;
+const QUEUE: usize = 4;
 
 /// So many pushes are remembered, so that readers of one block at once do not push it each.
 const REMEMBERED: usize = 64;

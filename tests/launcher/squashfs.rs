@@ -1,6 +1,5 @@
 //! SquashFS images: served by Chariot itself, for exactly as long as somebody is in the container.
 
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -28,22 +27,7 @@ fn pack(place: &Place, options: &[&str]) -> bool {
 
 /// The servers of the image in `place` that are running.
 fn servers(place: &Place) -> Vec<u32> {
-    let image = place.here().join("img.sqfs");
-    let serves = |process: &Path| {
-        let named = std::fs::read_to_string(process.join("comm"))
-            .is_ok_and(|name| name == "chariot-serve\n");
-        named
-            && std::fs::read_dir(process.join("fd")).is_ok_and(|files| {
-                files
-                    .flatten()
-                    .any(|file| file.path().read_link().is_ok_and(|target| target == image))
-            })
-    };
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    processes
-        .filter(|process| serves(&process.path()))
-        .filter_map(|process| process.file_name().to_str()?.parse().ok())
-        .collect()
+    support::servers(&place.here().join("img.sqfs").to_string_lossy())
 }
 
 #[track_caller]

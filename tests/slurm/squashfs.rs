@@ -1,8 +1,8 @@
 //! SquashFS images in Slurm: one server per step and node, which ends with the step.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::support::servers;
 use crate::{Site, site, skip, support};
 
 /// A SquashFS file of the test's own, by which its servers can be told from those of other tests.
@@ -20,25 +20,6 @@ macro_rules! image {
             None => skip!("no SquashFS image: tests/run makes one"),
         }
     };
-}
-
-/// The servers of an image that are running.
-fn servers(image: &str) -> Vec<u32> {
-    let serves = |process: &Path| {
-        std::fs::read_to_string(process.join("comm")).is_ok_and(|name| name == "chariot-serve\n")
-            && std::fs::read_dir(process.join("fd")).is_ok_and(|files| {
-                files.flatten().any(|file| {
-                    file.path()
-                        .read_link()
-                        .is_ok_and(|target| target == Path::new(image))
-                })
-            })
-    };
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    processes
-        .filter(|process| serves(&process.path()))
-        .filter_map(|process| process.file_name().to_str()?.parse().ok())
-        .collect()
 }
 
 #[track_caller]

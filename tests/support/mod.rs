@@ -114,3 +114,22 @@ pub(crate) fn shell(script: &str, directory: &Path, variables: &[(&str, &str)]) 
         .unwrap()
         .into()
 }
+
+/// The servers of an image file that are running on this machine.
+pub(crate) fn servers(image: &str) -> Vec<u32> {
+    let serves = |process: &Path| {
+        let name = std::fs::read_to_string(process.join("comm"));
+        let files = std::fs::read_dir(process.join("fd"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let mut targets = files.filter_map(|file| file.path().read_link().ok());
+        name.is_ok_and(|name| name == "chariot-serve\n")
+            && targets.any(|target| target == Path::new(image))
+    };
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter(|process| serves(&process.path()))
+        .filter_map(|process| process.file_name().to_str()?.parse().ok())
+        .collect()
+}
