@@ -5,6 +5,8 @@
 pub mod metadata;
 mod refusals;
 #[cfg(feature = "launcher")]
+mod sif;
+#[cfg(feature = "launcher")]
 pub mod squashfs;
 #[cfg(feature = "launcher")]
 pub mod unpack;
@@ -49,7 +51,7 @@ pub struct Image {
 enum Contents {
     /// A directory, open for looking around.
     Tree(OwnedFd),
-    /// A SquashFS file.
+    /// SquashFS, in a file of its own or in a SIF file.
     #[cfg(feature = "launcher")]
     SquashFs(Arc<SquashFs>),
 }
@@ -253,10 +255,17 @@ fn open_file(word: &str, path: &Path, config: &Config) -> Result<Contents> {
     let length = file.metadata().explain(what)?.len();
     let mut start = [0; 64];
     let count = std::os::unix::fs::FileExt::read_at(&file, &mut start, 0).explain(what)?;
-    if !start.starts_with(b"hsqs") {
+    let (at, length) = if start.starts_with(b"hsqs") {
+        (0, length)
+    } else if sif::is_sif(&start) {
+        let place = sif::system_partition(&file).explain(what)?;
+        // What the file says of a length that it does not have shows when the image is opened.
+        let (at, size) = place.ok_or_else(|| refusals::no_partition(word))?;
+        (at, size.min(length.saturating_sub(at)))
+    } else {
         return Err(refusals::refuse_file(word, &start[..count]));
-    }
-    let image = SquashFs::open(file, 0, length, config.server_memory)
+    };
+    let image = SquashFs::open(file, at, length, config.server_memory)
         .map_err(|damage| Error::new(format!("{}: {damage}", what())).hint(DAMAGED))?;
     Ok(Contents::SquashFs(Arc::new(image)))
 }

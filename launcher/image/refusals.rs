@@ -6,14 +6,14 @@ use crate::config::Config;
 use crate::error::{Error, Explain, Result, io_reason};
 
 /// What to take instead.
-pub(super) const WHAT_AN_IMAGE_IS: &str = "an image is a SquashFS file, or a directory that holds a whole file system, \
-                                such as `chariot unpack` makes";
+pub(super) const WHAT_AN_IMAGE_IS: &str = "an image is a SquashFS or SIF file, or a directory that holds a whole file \
+                                system, such as `chariot unpack` makes";
 
 pub(super) fn refuse_scheme(word: &str) -> Result<()> {
     for scheme in ["oci:", "docker:", "docker-archive:", "oci-archive:"] {
         if word.starts_with(scheme) {
             return Err(Error::new(format!(
-                "can't use the image {word}: this version of Chariot runs directory trees and SquashFS files only"
+                "can't use the image {word}: this version of Chariot runs directory trees, SquashFS and SIF files only"
             ))
             .hint("export it to a tar file and run `chariot unpack FILE DIR`"));
         }
@@ -41,21 +41,25 @@ pub(super) fn missing(word: &str, path: &Path, error: &std::io::Error) -> Error 
 /// Says what a file is that was given as an image.
 #[cfg(feature = "launcher")]
 pub(super) fn refuse_file(word: &str, start: &[u8]) -> Error {
-    let (kind, command) = if start.get(32..42) == Some(b"SIF_MAGIC\0") {
-        (
-            "a SIF file",
-            format!("apptainer build --sandbox DIR {word}"),
-        )
-    } else if is_archive(start) {
-        ("an archive", format!("chariot unpack {word} DIR"))
-    } else {
+    if !is_archive(start) {
         return not_an_image(word);
-    };
+    }
     Error::new(format!(
-        "can't use the image {word}: it is {kind}, and this version of Chariot runs directory trees and \
-         SquashFS files only"
+        "can't use the image {word}: it is an archive, and this version of Chariot runs directory trees, SquashFS \
+         and SIF files only"
     ))
-    .hint(format!("make a directory of it: {command}"))
+    .hint(format!("make a directory of it: chariot unpack {word} DIR"))
+}
+
+/// Says that a SIF file holds nothing that could be run in.
+#[cfg(feature = "launcher")]
+pub(super) fn no_partition(word: &str) -> Error {
+    Error::new(format!(
+        "can't use the image {word}: this SIF file has no SquashFS partition to run in"
+    ))
+    .hint(
+        "encrypted ones and those of Singularity 2 cannot be read: build it again, or as SquashFS",
+    )
 }
 
 #[cfg(feature = "launcher")]

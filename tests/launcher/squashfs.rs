@@ -236,3 +236,34 @@ fn setuid_bits_and_devices_of_an_image_have_no_effect() {
         "{said:#?}"
     );
 }
+
+/// Writes a SIF file around img.sqfs, laid out as Apptainer does it.
+const SIF: &str = "import struct, sys
+image = open('img.sqfs', 'rb').read()
+header = b'#!/usr/bin/env run-singularity\\n'.ljust(32, b'\\0') + b'SIF_MAGIC\\0' + b'01\\0' + b'02\\0' + bytes(16)
+header += struct.pack('<8q', 0, 0, 47, 48, 4096, 48 * 585, 32768, len(image))
+one = struct.pack('<i?III7q', 0x4004, True, 1, 1, 0, 32768, len(image), len(image), 0, 0, 0, 0) + bytes(128)
+one += struct.pack('<ii', 1, 2).ljust(384, b'\\0')
+open('img.sif', 'wb').write(header.ljust(4096, b'\\0') + one.ljust(28672, b'\\0') + image)";
+
+#[test]
+fn the_squashfs_partition_of_a_sif_file_is_served_where_it_lies() {
+    let place = place!();
+    if !pack(&place, &["-comp", "gzip"]) {
+        skip!("mksquashfs is not installed (package squashfs-tools)");
+    }
+    std::fs::write(place.here().join("sif.py"), SIF).unwrap();
+    let said = place.run(
+        "python3 sif.py && $C run ./img.sif -- sh -c 'cat /d/small; busybox tail -n 1 /d/large'",
+    );
+    assert_eq!(said.ok(), "x500000");
+    let said = place.run("head -c 20000 img.sif >short.sif; $C run ./short.sif -- true");
+    said.failed(
+        125,
+        "short.sif: the file ends before the superblock does",
+        1,
+    );
+    let said = place.run("head -c 200 img.sif >head.sif; $C run ./head.sif -- true");
+    assert_eq!(said.code, 125, "{said:#?}");
+    assert!(said.err.contains("can't use the image"), "{said:#?}");
+}

@@ -362,3 +362,11 @@ fn a_block_gives_no_more_than_it_may_whatever_it_holds() {
         );
     }
 }
+
+#[test]
+fn an_image_inside_of_another_file_is_read_as_one_by_itself() {
+    let inner = std::fs::read(corpus("zstd.sqfs")).unwrap();
+    let outer = crate::image::sif::tests::wrap(&inner);
+    let image = SquashFs::open(in_memory(&outer), 32_768, inner.len() as u64, MEMORY).unwrap();
+    assert_eq!(walk(&image), 311);
+}
