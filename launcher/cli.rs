@@ -2,6 +2,7 @@
 
 mod check;
 mod exec;
+mod open;
 mod run;
 pub mod step;
 mod task;
@@ -38,6 +39,7 @@ pub fn main() -> ExitCode {
         Some(("completions", matches)) => completions(matches),
         Some(("man", _)) => man(),
         Some(("step", matches)) => return step::step(matches),
+        Some(("open", matches)) => open::open(matches),
         Some(("task", matches)) => task::task(matches),
         _ => Err(Error::new("no command").hint("chariot --help")),
     };
@@ -157,6 +159,7 @@ pub fn command() -> Command {
             ),
         )
         .subcommand(Command::new("man").about("Print the manual page, in roff"))
+        .subcommand(open::command())
         .subcommand(step::command())
         .subcommand(task::command(words))
 }

@@ -44,6 +44,8 @@ pub struct Config {
     pub task_prolog: TaskProlog,
     /// How long a task waits for the container of its step and node.
     pub wait_container: Duration,
+    /// Directories of images that the kernel may mount, since only root can write there.
+    pub kernel_mount: Vec<PathBuf>,
     /// How much memory the server of an image file may take, in bytes.
     pub server_memory: u64,
     /// A default for each option.
@@ -72,6 +74,7 @@ impl Default for Config {
             bind_cwd: true,
             task_prolog: TaskProlog::default(),
             wait_container: Duration::from_secs(60),
+            kernel_mount: Vec::new(),
             server_memory: 64 << 20,
             defaults: Vec::new(),
         }
@@ -129,16 +132,8 @@ impl Config {
             "log_level" => {
                 self.log_level = at.one_of(value, &["error", "warn", "info", "debug"])?
             }
-            "image_dirs" => {
-                self.image_dirs = at.strings(value)?.into_iter().map(PathBuf::from).collect();
-                if self
-                    .image_dirs
-                    .iter()
-                    .any(|directory| !directory.is_absolute())
-                {
-                    return Err(at.wrong("a list of absolute directories"));
-                }
-            }
+            "image_dirs" => self.image_dirs = at.directories(value)?,
+            "kernel_mount" => self.kernel_mount = at.directories(value)?,
             "only_image_dirs" => self.only_image_dirs = at.boolean(value)?,
             "store" => self.store = at.string(value)?,
             "cache" => self.cache = at.string(value)?,
@@ -170,6 +165,7 @@ impl Config {
                     "cache",
                     "bind_cwd",
                     "task_prolog",
+                    "kernel_mount",
                     "server_memory",
                     "waits",
                     "defaults",

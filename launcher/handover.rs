@@ -31,6 +31,8 @@ pub struct Request {
     pub script: Option<PathBuf>,
     /// Slurm's directory for temporary files on this node, TmpFS of slurm.conf.
     pub scratch: Option<PathBuf>,
+    /// The image file that root has mounted for the step, by device and inode.
+    pub mounted: Option<String>,
     /// The command, where it is the same for all tasks.
     pub command: Vec<OsString>,
     /// The task's environment.
@@ -64,6 +66,9 @@ impl Request {
         if let Some(scratch) = &self.scratch {
             field(&mut bytes, b't', scratch.as_os_str());
         }
+        if let Some(mounted) = &self.mounted {
+            field(&mut bytes, b'm', OsStr::new(mounted));
+        }
         for word in &self.command {
             field(&mut bytes, b'a', word);
         }
@@ -91,6 +96,7 @@ impl Request {
                 b'f' => request.config = text.into(),
                 b's' => request.script = Some(text.into()),
                 b't' => request.scratch = Some(text.into()),
+                b'm' => request.mounted = Some(text.into_string().ok()?),
                 b'a' => request.command.push(text),
                 b'e' => request.environment.push(split(&text)?),
                 _ => return None,
@@ -274,6 +280,7 @@ mod tests {
             config: "/etc/c".into(),
             script: Some("/spool/script".into()),
             scratch: Some("/scratch".into()),
+            mounted: Some("7:9".into()),
             command: vec![
                 "sh".into(),
                 "".into(),

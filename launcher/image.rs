@@ -8,6 +8,7 @@ mod refusals;
 mod sif;
 #[cfg(feature = "launcher")]
 pub mod squashfs;
+pub mod trusted;
 #[cfg(feature = "launcher")]
 pub mod unpack;
 
@@ -54,6 +55,9 @@ enum Contents {
     /// SquashFS, in a file of its own or in a SIF file.
     #[cfg(feature = "launcher")]
     SquashFs(Arc<SquashFs>),
+    /// The same, which root has mounted for the step.
+    #[cfg(feature = "launcher")]
+    Mounted(Arc<SquashFs>),
 }
 
 /// The largest file of metadata that is read from an image, in bytes.
@@ -115,7 +119,24 @@ impl Image {
             Contents::Tree(_) => "directory",
             #[cfg(feature = "launcher")]
             Contents::SquashFs(_) => "squashfs",
+            #[cfg(feature = "launcher")]
+            Contents::Mounted(_) => "kernel",
         }
+    }
+
+    /// Takes it that root has mounted the file `identity`, if the image is that file.
+    #[cfg(feature = "launcher")]
+    pub fn mounted_by_root(&mut self, identity: &str) {
+        if let Contents::SquashFs(image) = &self.contents
+            && self::identity(image.file()).is_ok_and(|own| own == identity)
+        {
+            self.contents = Contents::Mounted(Arc::clone(image));
+        }
+    }
+
+    /// Whether root has mounted it.
+    pub fn is_mounted_by_root(&self) -> bool {
+        self.kind() == "kernel"
     }
 
     /// Whether it is a directory, whose files belong to whom they belong on the host.
@@ -128,7 +149,7 @@ impl Image {
     pub fn squashfs(&self) -> Option<&Arc<SquashFs>> {
         match &self.contents {
             Contents::Tree(_) => None,
-            Contents::SquashFs(image) => Some(image),
+            Contents::SquashFs(image) | Contents::Mounted(image) => Some(image),
         }
     }
 
@@ -137,7 +158,9 @@ impl Image {
         match &self.contents {
             Contents::Tree(tree) => sys::open_in_root(tree, path, OFlags::PATH).is_ok(),
             #[cfg(feature = "launcher")]
-            Contents::SquashFs(image) => matches!(image.find(path, true), Ok(Some(_))),
+            Contents::SquashFs(image) | Contents::Mounted(image) => {
+                matches!(image.find(path, true), Ok(Some(_)))
+            }
         }
     }
 
@@ -152,7 +175,7 @@ impl Image {
                 }
             }
             #[cfg(feature = "launcher")]
-            Contents::SquashFs(image) => match image.find(path, true) {
+            Contents::SquashFs(image) | Contents::Mounted(image) => match image.find(path, true) {
                 Ok(Some(inode)) => !is_empty_directory(image, &inode),
                 Ok(None) => false,
                 Err(_) => true,
@@ -171,7 +194,9 @@ impl Image {
                     .into_bytes()
             }
             #[cfg(feature = "launcher")]
-            Contents::SquashFs(image) => image.target(&image.find(path, false).ok()??).ok()?,
+            Contents::SquashFs(image) | Contents::Mounted(image) => {
+                image.target(&image.find(path, false).ok()??).ok()?
+            }
         };
         Some(PathBuf::from(OsString::from_vec(target)))
     }
@@ -185,7 +210,7 @@ impl Image {
         let contents = match &self.contents {
             Contents::Tree(tree) => read_in_tree(tree, path).explain(what)?,
             #[cfg(feature = "launcher")]
-            Contents::SquashFs(image) => read_in_file(image, path)
+            Contents::SquashFs(image) | Contents::Mounted(image) => read_in_file(image, path)
                 .map_err(|damage| Error::new(format!("{}: {damage}", what())).hint(DAMAGED))?,
         };
         match contents {
@@ -312,6 +337,16 @@ fn refuse_empty(image: &Image) -> Result<()> {
         image.word
     ))
     .hint(WHAT_AN_IMAGE_IS))
+}
+
+/// Which file it is, whatever it is called: device and inode.
+///
+/// # Errors
+/// As fstat(2).
+pub fn identity(file: &File) -> std::io::Result<String> {
+    use std::os::unix::fs::MetadataExt;
+    let data = file.metadata()?;
+    Ok(format!("{}:{}", data.dev(), data.ino()))
 }
 
 fn is_empty(directory: OwnedFd) -> bool {

@@ -7,6 +7,7 @@
 #![allow(unsafe_code, reason = "this is the module that makes system calls")]
 
 pub mod detached;
+pub mod loopback;
 pub mod mounts;
 pub mod namespaces;
 pub mod process;

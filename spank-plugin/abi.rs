@@ -7,6 +7,8 @@ use slurm_spank::spank_sys as sys;
 /// What the plugin uses, as slurm-spank bundles it.
 const BUNDLED: &[(&str, u64)] = &[
     ("spank_item_S_JOB_ID", sys::spank_item_S_JOB_ID as u64),
+    ("spank_item_S_JOB_UID", sys::spank_item_S_JOB_UID as u64),
+    ("spank_item_S_JOB_GID", sys::spank_item_S_JOB_GID as u64),
     (
         "spank_item_S_JOB_STEPID",
         sys::spank_item_S_JOB_STEPID as u64,

@@ -11,3 +11,4 @@ mod spank;
 mod state;
 mod submit;
 mod task;
+mod trusted;

@@ -21,7 +21,7 @@ use chariot::sys::process;
 use slurm_spank::spank_sys as sys;
 use slurm_spank::{LogLevel, OptionCache, SpankHandle};
 
-use crate::{submit, task};
+use crate::{submit, task, trusted};
 
 /// The name under which Slurm files our options: `_SLURM_SPANK_OPTION_chariot_…`.
 pub(crate) const NAME: &str = "chariot";
@@ -116,6 +116,11 @@ impl Slurm<'_> {
     /// The number of the job.
     pub(crate) fn job(&self) -> Option<u32> {
         self.handle.job_id().ok()
+    }
+
+    /// The user and the primary group of the job.
+    pub(crate) fn user(&self) -> Option<(u32, u32)> {
+        Some((self.handle.job_uid().ok()?, self.handle.job_gid().ok()?))
     }
 
     /// A variable of the job's environment.
@@ -362,6 +367,20 @@ extern "C" fn slurm_spank_init_post_opt(
             Context::Other => Ok(()),
         },
     ))
+}
+
+/// As root, in the task. It returns success whatever happens: there is always the way without a kernel mount.
+#[unsafe(no_mangle)]
+extern "C" fn slurm_spank_task_init_privileged(
+    spank: sys::spank_t,
+    count: c_int,
+    words: *const *const c_char,
+) -> c_int {
+    callback(spank, count, words, |slurm, _| {
+        trusted::prepare(slurm);
+        Ok(())
+    });
+    0
 }
 
 #[unsafe(no_mangle)]

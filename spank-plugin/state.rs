@@ -20,6 +20,12 @@ pub(crate) struct State {
     pub(crate) paths: Paths,
     /// The tasks' meeting place, if a container may be wanted.
     pub(crate) meeting: Option<MeetingPlace>,
+    /// Where the tasks meet to have the image mounted by the kernel, if the site trusts any.
+    pub(crate) trusted: Option<MeetingPlace>,
+    /// The directories of images that the site trusts.
+    pub(crate) kernel_mount: Vec<PathBuf>,
+    /// In a task: the file of the image that root has mounted.
+    pub(crate) mounted: Option<String>,
     /// How long a task waits.
     pub(crate) patience: Duration,
     /// Slurm's directory for temporary files, with `%n` in it.
@@ -80,6 +86,9 @@ pub(crate) fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
         raw: Vec::new(),
         paths: Paths::default(),
         meeting: None,
+        trusted: None,
+        kernel_mount: Vec::new(),
+        mounted: None,
         patience: Config::default().wait_container,
         scratch: None,
         task_prolog: TaskProlog::default(),

@@ -91,6 +91,11 @@ pub(crate) fn options_complete(slurm: &Slurm<'_>) {
             return;
         }
         state.scratch = spank::scratch();
+        if !config.kernel_mount.is_empty() {
+            state.kernel_mount = config.kernel_mount;
+            // Without it, images are served.
+            state.trusted = MeetingPlace::new().ok();
+        }
         match MeetingPlace::new().explain(|| "can't prepare the tasks' meeting place".into()) {
             Ok(meeting) => state.meeting = Some(meeting),
             Err(error) => state.problem = Some(error),
@@ -268,6 +273,7 @@ fn request(slurm: &Slurm<'_>, state: &State, givens: &[Given]) -> Request {
         config: state.paths.config.clone(),
         script,
         scratch,
+        mounted: state.mounted.clone(),
         command,
         environment: slurm.environment(),
     }

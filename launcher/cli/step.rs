@@ -101,7 +101,8 @@ fn make(socket: i32) -> Result<()> {
     hand_over(&plan, &entered, &socket)
 }
 
-fn request() -> Result<Request> {
+/// What the task wants, on standard input.
+pub(super) fn request() -> Result<Request> {
     let what = || "can't read the request of the task".to_owned();
     let mut bytes = Vec::new();
     io::stdin().read_to_end(&mut bytes).explain(what)?;
@@ -124,7 +125,10 @@ fn plan(request: Request, options: &Options, config: &Config) -> Result<Plan> {
     // The task's PWD, not this process's, which has no variables.
     let directory = directory(&request);
     let host = Host::look(request.environment, directory);
-    let image = Image::locate(&image.value, config, &host)?;
+    let mut image = Image::locate(&image.value, config, &host)?;
+    if let Some(identity) = &request.mounted {
+        image.mounted_by_root(identity);
+    }
     let task = Task {
         command: request.command,
         script: request.script,

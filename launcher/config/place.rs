@@ -1,5 +1,6 @@
 //! Values of the site's file: each is what its key wants, or an error that names the line.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -66,6 +67,18 @@ impl Place<'_> {
             .map(|item| item.get_ref().as_str().map(str::to_owned))
             .collect::<Option<_>>()
             .ok_or_else(|| self.wrong("a list of strings"))
+    }
+
+    pub(super) fn directories(&self, value: &DeValue<'_>) -> Result<Vec<PathBuf>> {
+        let directories: Vec<PathBuf> = self
+            .strings(value)?
+            .into_iter()
+            .map(PathBuf::from)
+            .collect();
+        match directories.iter().all(|directory| directory.is_absolute()) {
+            true => Ok(directories),
+            false => Err(self.wrong("a list of absolute directories")),
+        }
     }
 
     pub(super) fn one_of(&self, value: &DeValue<'_>, words: &[&str]) -> Result<String> {

@@ -11,6 +11,7 @@ use rustix::fs::OFlags;
 
 use super::points::Points;
 use crate::error::{CallError, Error, Explain, Result};
+use crate::image::trusted::MOUNT_POINT;
 use crate::plan::mounts::{Mount, MountSource};
 use crate::plan::{Plan, Root};
 use crate::serve::{Server, Service};
@@ -26,6 +27,9 @@ pub(super) fn serve(plan: &Plan) -> Result<Option<Server>> {
     let Some(image) = plan.image.squashfs() else {
         return Ok(None);
     };
+    if plan.image.is_mounted_by_root() {
+        return Ok(None);
+    }
     let service = Service {
         image: Arc::clone(image),
         word: plan.image.word.clone(),
@@ -45,10 +49,10 @@ impl NewRoot {
     /// Mounts what will be the root on top of `/`.
     pub(super) fn build(plan: &Plan, server: Option<Server>) -> Result<NewRoot> {
         let what = || format!("can't mount the image {}", plan.image.word);
+        let image = Lower::of(plan, server)?;
         // Before the root: what is mounted over "/" after it would be mounted on the new root.
         let texts = mounts::tmpfs(Some(TEXTS_SIZE), "755").explain(what)?;
         mounts::attach_over_root(&texts).explain(what)?;
-        let image = Lower::of(plan, server)?;
         let tree = match &plan.root {
             Root::ReadOnly => image.mounted().explain(what)?,
             Root::Throwaway(bytes) => throwaway(&image, *bytes).explain(what).map_err(|error| {
@@ -149,8 +153,12 @@ enum Lower<'a> {
 
 impl Lower<'_> {
     fn of(plan: &Plan, server: Option<Server>) -> Result<Lower<'_>> {
+        let what = || format!("can't mount the image {}", plan.image.word);
         Ok(match server {
             Some(server) => Lower::Served(server.mount()?),
+            None if plan.image.is_mounted_by_root() => {
+                Lower::Served(mounts::clone_tree(Path::new(MOUNT_POINT)).explain(what)?)
+            }
             None => Lower::Directory(&plan.image.path),
         })
     }

@@ -169,6 +169,11 @@ impl SquashFs {
         &self.source.file
     }
 
+    /// Where in the file it lies: its start and its length, in bytes.
+    pub fn place(&self) -> (u64, u64) {
+        (self.source.start, self.source.length)
+    }
+
     /// How it is compressed.
     pub fn compressor(&self) -> Compressor {
         self.superblock.compressor

@@ -228,6 +228,21 @@ fn file_system(kind: &CStr, options: &[(&str, String)]) -> Call<OwnedFd> {
     rustix_called(mount, || format!("fsmount(\"{name}\")"))
 }
 
+/// A new mount of a device that holds SquashFS, not yet in any place: read-only, without set-user-ID bits and
+/// devices. For root alone.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn squashfs(device: &Path) -> Call<OwnedFd> {
+    let options = [
+        ("source", device.display().to_string()),
+        ("ro", String::new()),
+    ];
+    let mount = file_system(c"squashfs", &options)?;
+    seal(&mount)?;
+    Ok(mount)
+}
+
 /// Makes `root` the root of this mount namespace and takes everything else away: `fchdir(root)`,
 /// `pivot_root(".", ".")`, `umount2("/..", MNT_DETACH)`; pivot_root(2) explains the dots. What was
 /// mounted over the old root lies, with the old root, on top of the new one; `..` of a root leads

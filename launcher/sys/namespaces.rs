@@ -92,6 +92,21 @@ impl Namespaces {
     }
 }
 
+/// `setns(mount, CLONE_NEWNS)`, setns(2), and back to the directory that this process was in, by its name. For
+/// root alone.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn join_mounts(mount: impl AsFd) -> Call<()> {
+    let here = called(nix::unistd::getcwd(), || "getcwd()".into())?;
+    called(nix::sched::setns(mount, CloneFlags::CLONE_NEWNS), || {
+        "setns(CLONE_NEWNS)".into()
+    })?;
+    // A directory that is gone by now was so for the command too; it starts in "/" as Slurm has it.
+    let _ = nix::unistd::chdir(&here);
+    Ok(())
+}
+
 /// `prctl(PR_SET_NO_NEW_PRIVS, 1)`, PR_SET_NO_NEW_PRIVS(2const): no program that this process
 /// executes, now or later, gains anything by set-user-ID bits or file capabilities.
 ///

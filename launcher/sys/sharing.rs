@@ -46,12 +46,49 @@ struct Page {
 const READY: u32 = 0x100;
 const FAILED: u32 = 0x200;
 
+/// A pair of sockets by which descriptors are handed over.
+#[derive(Debug)]
+pub struct Channel {
+    sender: OwnedFd,
+    receiver: OwnedFd,
+}
+
+impl Channel {
+    /// Makes one: `socketpair(AF_UNIX, SOCK_SEQPACKET)`, socketpair(2).
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn new() -> Call<Channel> {
+        let kind = SockType::SeqPacket;
+        let (sender, receiver) = called(
+            socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC),
+            || "socketpair(AF_UNIX, SOCK_SEQPACKET)".into(),
+        )?;
+        Ok(Channel { sender, receiver })
+    }
+
+    /// The end that is sent into.
+    pub fn sender(&self) -> BorrowedFd<'_> {
+        self.sender.as_fd()
+    }
+
+    /// Looks at the first message and leaves it there: `recvmsg(socket, MSG_PEEK|MSG_CMSG_CLOEXEC)`, recvmsg(2).
+    ///
+    /// # Errors
+    /// The kernel's answer, EAGAIN if nothing was sent, EPROTO if it is another number of descriptors.
+    pub fn look<const N: usize>(&self) -> Call<[OwnedFd; N]> {
+        let files = receive(self.receiver.as_fd(), MsgFlags::MSG_PEEK)?;
+        files
+            .try_into()
+            .map_err(|_| CallError::new("recvmsg(SCM_RIGHTS)", Errno::EPROTO))
+    }
+}
+
 /// The meeting place of a step's tasks on this node.
 #[derive(Debug)]
 pub struct MeetingPlace {
     page: NonNull<Page>,
-    sender: OwnedFd,
-    receiver: OwnedFd,
+    channel: Channel,
 }
 
 // SAFETY: the page is only reached through a process-shared mutex and an atomic, which are made for
@@ -67,15 +104,9 @@ impl MeetingPlace {
     /// # Errors
     /// The kernel's answer.
     pub fn new() -> Call<MeetingPlace> {
-        let kind = SockType::SeqPacket;
-        let (sender, receiver) = called(
-            socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC),
-            || "socketpair(AF_UNIX, SOCK_SEQPACKET)".into(),
-        )?;
         Ok(MeetingPlace {
             page: map_page()?,
-            sender,
-            receiver,
+            channel: Channel::new()?,
         })
     }
 
@@ -138,21 +169,25 @@ impl MeetingPlace {
 
     /// The end that the container's maker sends into.
     pub fn sender(&self) -> BorrowedFd<'_> {
-        self.sender.as_fd()
+        self.channel.sender()
     }
 
-    /// Looks at the message and leaves it there: `recvmsg(socket, MSG_PEEK|MSG_CMSG_CLOEXEC)`,
-    /// recvmsg(2). Gives the namespaces, and the record of what joining tasks have to do.
+    /// Looks at the maker's message and leaves it there. Gives the namespaces, and the record of what joining
+    /// tasks have to do.
     ///
     /// # Errors
-    /// The kernel's answer, EAGAIN if nothing was sent.
+    /// As [`Channel::look`].
     pub fn look(&self) -> Call<(Namespaces, OwnedFd)> {
-        let files = receive(self.receiver.as_fd(), MsgFlags::MSG_PEEK)?;
-        let call = "recvmsg(SCM_RIGHTS)";
-        let [user, mount, record]: [OwnedFd; 3] = files
-            .try_into()
-            .map_err(|_| CallError::new(call, Errno::EPROTO))?;
+        let [user, mount, record] = self.channel.look()?;
         Ok((Namespaces { user, mount }, record))
+    }
+
+    /// Looks at another kind of message.
+    ///
+    /// # Errors
+    /// As [`Channel::look`].
+    pub fn look_at<const N: usize>(&self) -> Call<[OwnedFd; N]> {
+        self.channel.look()
     }
 }
 

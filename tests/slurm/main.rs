@@ -19,6 +19,7 @@ mod prolog;
 mod releases;
 mod squashfs;
 mod steps;
+mod trusted;
 mod upgrade;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,63 @@
+//! `chariot open`: opens the image of a Slurm step as its user, for root to mount if it trusts the file. Not for
+//! people: the plugin executes it as the user, with a [`Request`](crate::handover::Request) on standard input.
+//! It sends two descriptors, the file and a line of text with the image's place in it, or nothing.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+
+use super::step;
+use crate::config::Config;
+use crate::error::{Explain, Result};
+use crate::host::Host;
+use crate::image::Image;
+use crate::options::{Dialect, Options, given};
+use crate::sys::{self, process, sharing};
+
+pub(super) fn command() -> Command {
+    Command::new("open")
+        .hide(true)
+        .about("Open the image of a Slurm step for root to mount")
+        .arg(
+            Arg::new("socket")
+                .long("socket")
+                .required(true)
+                .value_parser(value_parser!(i32).range(3..))
+                .help("the descriptor to send the file to"),
+        )
+}
+
+/// Sends the image's file, if it is one that the kernel could mount for this step. Whatever is wrong is not told
+/// here: the step's container is made later by the usual way, which says it.
+pub(super) fn open(matches: &ArgMatches) -> Result<ExitCode> {
+    let what = || "can't hand the image over".to_owned();
+    let socket = matches.get_one::<i32>("socket").copied().unwrap_or(-1);
+    let socket = process::passed(socket).explain(what)?;
+    let request = step::request()?;
+    let config = Config::load(&request.config)?;
+    let mut givens = config.defaults.clone();
+    givens.extend(given::decode(&request.options)?);
+    let options = Options::resolve(givens, Dialect::Slurm)?;
+    let is_changed = options
+        .writable
+        .as_ref()
+        .is_some_and(|size| size.value.is_some())
+        || options.overlay.is_some();
+    let (Some(word), false) = (&options.image, is_changed) else {
+        // The kernel shows files as belonging to whom the image says, whom nobody in the container is.
+        return Ok(ExitCode::SUCCESS);
+    };
+    let host = Host::look(request.environment, None);
+    let image = Image::locate(&word.value, &config, &host)?;
+    let Some(squashfs) = image.squashfs() else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let (start, length) = squashfs.place();
+    let mut place = File::from(sys::memory_file(c"place").explain(what)?);
+    writeln!(place, "{start} {length}").explain(what)?;
+    sharing::send(socket.as_fd(), &[squashfs.file().as_fd(), place.as_fd()]).explain(what)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,125 @@
+//! Images that the site trusts, mounted by the kernel: the one thing that root does with what a user named, and
+//! then with a descriptor that the user's own process opened, and only after checking it.
+//!
+//! The mount has to be made here, as root and before there is a user namespace: only then is it locked, and
+//! nobody inside can take "read-only" or "no set-user-ID" from it. It lies in a mount namespace of the step's
+//! own, in which all its tasks go on; with the last of them it is gone, and the loop device with it. Whatever
+//! does not work out, the image is served as any other.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+use chariot::error::{Error, Explain, Result};
+use chariot::handover::{self, Request};
+use chariot::image::trusted;
+use chariot::options::given::CARRIER;
+use chariot::sys::namespaces::{self, Namespaces};
+use chariot::sys::sharing::{self, Channel, MeetingPlace, State as Progress};
+use chariot::sys::{self, loopback, mounts, process};
+
+use crate::spank::{self, NAME, Slurm};
+use crate::state::{self, State};
+
+/// How long the user's process may take to open the image.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// As root, in the task: sees to it that the image is mounted for the step, if the site trusts it.
+pub(crate) fn prepare(slurm: &Slurm<'_>) {
+    state::with(|state| {
+        let Some(meeting) = &state.trusted else {
+            return;
+        };
+        match meet(slurm, state, meeting) {
+            Ok(mounted) => state.mounted = mounted,
+            Err(error) => spank::log(&format!(
+                "{NAME}: served and not mounted by the kernel: {error}"
+            )),
+        }
+    });
+}
+
+/// The first task mounts, the others join it. Gives the identity of the image's file.
+fn meet(slurm: &Slurm<'_>, state: &State, meeting: &MeetingPlace) -> Result<Option<String>> {
+    let what = || "can't meet the other tasks".to_owned();
+    if meeting.state() == Progress::Missing {
+        let _held = meeting.lock(state.patience).explain(what)?;
+        if meeting.state() == Progress::Missing {
+            let mounted = mount(slurm, state, meeting);
+            meeting.publish(if mounted.is_ok() {
+                Progress::Ready
+            } else {
+                Progress::Failed(0)
+            });
+            return mounted.map(Some);
+        }
+    }
+    if meeting.state() != Progress::Ready {
+        return Ok(None);
+    }
+    let [namespace, identity] = meeting.look_at().explain(what)?;
+    let identity = handover::read(&File::from(identity)).explain(what)?;
+    namespaces::join_mounts(namespace).explain(what)?;
+    Ok(String::from_utf8(identity).ok())
+}
+
+fn mount(slurm: &Slurm<'_>, state: &State, meeting: &MeetingPlace) -> Result<String> {
+    let what = || "can't mount the image".to_owned();
+    let (file, (start, length)) = opened_by_the_user(slurm, state)?;
+    trusted::check(&file, &state.kernel_mount)?;
+    let identity = chariot::image::identity(&file).explain(what)?;
+    let device = loopback::attach(&file, start, length).explain(what)?;
+    namespaces::unshare_mounts().explain(what)?;
+    mounts::receive_only().explain(what)?;
+    let tree = mounts::squashfs(&device.path).explain(what)?;
+    mounts::attach(
+        &tree,
+        trusted::mount_point()?,
+        trusted::MOUNT_POINT.as_ref(),
+    )
+    .explain(what)?;
+    let mut record = File::from(sys::memory_file(c"mounted").explain(what)?);
+    record.write_all(identity.as_bytes()).explain(what)?;
+    let own = Namespaces::of("self").explain(what)?;
+    sharing::send(meeting.sender(), &[own.mount.as_fd(), record.as_fd()]).explain(what)?;
+    Ok(identity)
+}
+
+/// Has the image opened by a process that is only the user, and gives the file and the image's place in it.
+fn opened_by_the_user(slurm: &Slurm<'_>, state: &State) -> Result<(File, (u64, u64))> {
+    let what = || "can't have the image opened".to_owned();
+    let (Some(options), Some((user, group))) = (slurm.variable(CARRIER), slurm.user()) else {
+        return Err(Error::new(format!("{}: nobody has named it", what())));
+    };
+    // Handed on as it is: not a byte of the user's is understood here.
+    let request = Request {
+        options: options.to_string_lossy().into_owned(),
+        config: state.paths.config.clone(),
+        environment: slurm.environment(),
+        ..Request::default()
+    };
+    let input = sys::memory_file(c"request").explain(what)?;
+    let mut input = File::from(input);
+    input.write_all(&request.encode()).explain(what)?;
+    std::io::Seek::rewind(&mut input).explain(what)?;
+    let channel = Channel::new().explain(what)?;
+    let mut command = Command::new(&state.paths.launcher);
+    let socket = channel.sender().as_raw_fd().to_string();
+    command
+        .args(["open", "--socket", &socket])
+        .uid(user)
+        .gid(group);
+    let helper =
+        process::start_helper(command, OwnedFd::from(input), channel.sender()).explain(what)?;
+    helper.report(PATIENCE).explain(what)?;
+    let [file, place] = channel
+        .look()
+        .explain(|| "it is no image that the kernel could mount".into())?;
+    let file = File::from(file);
+    let place = handover::read(&File::from(place)).explain(what)?;
+    let place = trusted::place(&place, &file)?;
+    Ok((file, place))
+}
