@@ -7,9 +7,9 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use chariot::options::given::{self, CARRIER};
 use chariot::options::table::OptionRow;
 use chariot::options::{Batch, Dialect, Given, Options, Source};
 use chariot::sys::namespaces::Namespaces;
+use chariot::sys::process::Helper;
 use chariot::sys::sharing::{MeetingPlace, State as Progress};
 use chariot::sys::{self, process};
 
@@ -227,19 +228,19 @@ fn make(
     meeting: &MeetingPlace,
     givens: &[Given],
 ) -> Result<Progress, Error> {
-    let launcher = &state.paths.launcher;
-    let what = || format!("can't make a container: can't run {}", launcher.display());
-    let mut input = File::from(sys::memory_file(c"request").explain(what)?);
-    input
-        .write_all(&request(slurm, state, givens).encode())
-        .explain(what)?;
-    input.rewind().explain(what)?;
-    let socket = meeting.sender();
-    let mut command = Command::new(launcher);
-    command.args(["step", "--socket", &socket.as_raw_fd().to_string()]);
-    let helper = process::start_helper(command, OwnedFd::from(input), socket).explain(what);
-    let helper = helper
-        .map_err(|error| error.hint("the administrator has to install `chariot` on this node"))?;
+    let request = request(slurm, state, givens);
+    let helper = start_launcher(
+        &state.paths.launcher,
+        "step",
+        &request,
+        meeting.sender(),
+        |_| {},
+    )
+    .map_err(|error| {
+        error
+            .within("can't make a container")
+            .hint("the administrator has to install `chariot` on this node")
+    })?;
     let seconds = state.patience.as_secs();
     let report = helper.report(state.patience).map_err(|error| {
         Error::new(format!(
@@ -248,6 +249,24 @@ fn make(
         .hint(SLOW)
     })?;
     Ok(relay(&report))
+}
+
+/// Executes the launcher, which sends what it makes into `socket`. `adjust` has the last word on how.
+pub(crate) fn start_launcher(
+    launcher: &Path,
+    subcommand: &str,
+    request: &Request,
+    socket: BorrowedFd<'_>,
+    adjust: impl FnOnce(&mut Command),
+) -> Result<Helper, Error> {
+    let what = || format!("can't run {}", launcher.display());
+    let mut input = File::from(sys::memory_file(c"request").explain(what)?);
+    input.write_all(&request.encode()).explain(what)?;
+    input.rewind().explain(what)?;
+    let mut command = Command::new(launcher);
+    command.args([subcommand, "--socket", &socket.as_raw_fd().to_string()]);
+    adjust(&mut command);
+    process::start_helper(command, OwnedFd::from(input), socket).explain(what)
 }
 
 fn request(slurm: &Slurm<'_>, state: &State, givens: &[Given]) -> Request {

@@ -8,21 +8,21 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::time::Duration;
 
-use chariot::error::{Error, Explain, Result};
+use chariot::error::{Explain, Result};
 use chariot::handover::{self, Request};
 use chariot::image::trusted;
 use chariot::options::given::CARRIER;
 use chariot::sys::namespaces::{self, Namespaces};
 use chariot::sys::sharing::{self, Channel, MeetingPlace, State as Progress};
-use chariot::sys::{self, loopback, mounts, process};
+use chariot::sys::{self, loopback, mounts};
 
 use crate::spank::{self, NAME, Slurm};
 use crate::state::{self, State};
+use crate::task;
 
 /// How long the user's process may take to open the image.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -49,12 +49,12 @@ fn meet(slurm: &Slurm<'_>, state: &State, meeting: &MeetingPlace) -> Result<Opti
         let _held = meeting.lock(state.patience).explain(what)?;
         if meeting.state() == Progress::Missing {
             let mounted = mount(slurm, state, meeting);
-            meeting.publish(if mounted.is_ok() {
-                Progress::Ready
-            } else {
-                Progress::Failed(0)
+            let is_mounted = matches!(mounted, Ok(Some(_)));
+            meeting.publish(match is_mounted {
+                true => Progress::Ready,
+                false => Progress::Failed(0),
             });
-            return mounted.map(Some);
+            return mounted;
         }
     }
     if meeting.state() != Progress::Ready {
@@ -66,9 +66,11 @@ fn meet(slurm: &Slurm<'_>, state: &State, meeting: &MeetingPlace) -> Result<Opti
     Ok(String::from_utf8(identity).ok())
 }
 
-fn mount(slurm: &Slurm<'_>, state: &State, meeting: &MeetingPlace) -> Result<String> {
+fn mount(slurm: &Slurm<'_>, state: &State, meeting: &MeetingPlace) -> Result<Option<String>> {
     let what = || "can't mount the image".to_owned();
-    let (file, (start, length)) = opened_by_the_user(slurm, state)?;
+    let Some((file, (start, length))) = opened_by_the_user(slurm, state)? else {
+        return Ok(None);
+    };
     trusted::check(&file, &state.kernel_mount)?;
     let identity = chariot::image::identity(&file).explain(what)?;
     let device = loopback::attach(&file, start, length).explain(what)?;
@@ -85,14 +87,18 @@ fn mount(slurm: &Slurm<'_>, state: &State, meeting: &MeetingPlace) -> Result<Str
     record.write_all(identity.as_bytes()).explain(what)?;
     let own = Namespaces::of("self").explain(what)?;
     sharing::send(meeting.sender(), &[own.mount.as_fd(), record.as_fd()]).explain(what)?;
-    Ok(identity)
+    Ok(Some(identity))
 }
 
-/// Has the image opened by a process that is only the user, and gives the file and the image's place in it.
-fn opened_by_the_user(slurm: &Slurm<'_>, state: &State) -> Result<(File, (u64, u64))> {
+/// An image's file, and where in it the image lies: start and length in bytes.
+type Opened = (File, (u64, u64));
+
+/// Has the image opened by a process that is only the user, without supplementary groups: a trusted image is one
+/// that everybody may read. None if it is no file that the kernel could mount.
+fn opened_by_the_user(slurm: &Slurm<'_>, state: &State) -> Result<Option<Opened>> {
     let what = || "can't have the image opened".to_owned();
     let (Some(options), Some((user, group))) = (slurm.variable(CARRIER), slurm.user()) else {
-        return Err(Error::new(format!("{}: nobody has named it", what())));
+        return Ok(None);
     };
     // Handed on as it is: not a byte of the user's is understood here.
     let request = Request {
@@ -101,19 +107,11 @@ fn opened_by_the_user(slurm: &Slurm<'_>, state: &State) -> Result<(File, (u64, u
         environment: slurm.environment(),
         ..Request::default()
     };
-    let input = sys::memory_file(c"request").explain(what)?;
-    let mut input = File::from(input);
-    input.write_all(&request.encode()).explain(what)?;
-    std::io::Seek::rewind(&mut input).explain(what)?;
     let channel = Channel::new().explain(what)?;
-    let mut command = Command::new(&state.paths.launcher);
-    let socket = channel.sender().as_raw_fd().to_string();
-    command
-        .args(["open", "--socket", &socket])
-        .uid(user)
-        .gid(group);
-    let helper =
-        process::start_helper(command, OwnedFd::from(input), channel.sender()).explain(what)?;
+    let launcher = &state.paths.launcher;
+    let helper = task::start_launcher(launcher, "open", &request, channel.sender(), |command| {
+        command.uid(user).gid(group);
+    })?;
     helper.report(PATIENCE).explain(what)?;
     let [file, place] = channel
         .look()
@@ -121,5 +119,5 @@ fn opened_by_the_user(slurm: &Slurm<'_>, state: &State) -> Result<(File, (u64, u
     let file = File::from(file);
     let place = handover::read(&File::from(place)).explain(what)?;
     let place = trusted::place(&place, &file)?;
-    Ok((file, place))
+    Ok(Some((file, place)))
 }
