@@ -77,7 +77,8 @@ impl Site {
     fn run_while(&self, script: &str, work: impl FnOnce()) -> Said {
         std::thread::scope(|scope| {
             let step = scope.spawn(|| self.run(script));
-            let deadline = Instant::now() + Duration::from_secs(30);
+            // The tests beside this one may have the nodes for a while.
+            let deadline = Instant::now() + Duration::from_secs(90);
             while !self.here().join("up").exists() {
                 assert!(Instant::now() < deadline, "the step does not start");
                 std::thread::sleep(Duration::from_millis(50));

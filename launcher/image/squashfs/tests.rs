@@ -263,6 +263,49 @@ fn every_file_of_a_packed_tree_is_read_as_it_was() {
 }
 
 #[test]
+fn a_directory_of_a_hundred_thousand_entries_is_listed_and_searched() {
+    let place = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..100_000)
+        .map(|number| format!("entry-{number}"))
+        .collect();
+    let tree = place.path().join("tree");
+    std::fs::create_dir(&tree).unwrap();
+    for name in &names {
+        File::create(tree.join(name)).unwrap();
+    }
+    let path = place.path().join("large.sqfs");
+    let packed = Command::new("mksquashfs")
+        .args([&tree, &path])
+        .args(["-quiet", "-no-progress"])
+        .output();
+    let Ok(packed) = packed else {
+        assert!(
+            std::env::var_os("CHARIOT_MUST_WORK").is_none(),
+            "mksquashfs is not installed"
+        );
+        return;
+    };
+    assert!(packed.status.success(), "{packed:?}");
+    let image = open(&path).unwrap();
+    let root = image.root().unwrap();
+    assert_eq!(
+        image
+            .entries(&root, Position::default())
+            .unwrap()
+            .flatten()
+            .count(),
+        names.len()
+    );
+    for name in names.iter().step_by(997) {
+        assert!(
+            image.lookup(&root, name.as_bytes()).unwrap().is_some(),
+            "{name}"
+        );
+    }
+    assert!(image.lookup(&root, b"entry-100000").unwrap().is_none());
+}
+
+#[test]
 fn an_image_that_ends_anywhere_is_refused_or_read_without_harm() {
     let whole = std::fs::read(corpus("zstd.sqfs")).unwrap();
     for length in (0..whole.len()).step_by(37) {
