@@ -11,6 +11,9 @@
 //!   in Slurm:     the step's first task executes `chariot`, which creates;┘
 //!                 every task joins; Slurm executes the command
 //! ```
+//!
+//! An image that is a file is read by [`image::squashfs`] and served to the kernel by [`serve`], one process
+//! for each container, which ends when the kernel unmounts the image.
 
 #[cfg(feature = "launcher")]
 pub mod cli;

@@ -11,8 +11,9 @@ impl Display for Plan {
         let identity = &self.identity;
         writeln!(
             out,
-            "image        {} ({})",
+            "image        {} ({}, {})",
             self.image.path.display(),
+            self.image.kind(),
             self.root
         )?;
         writeln!(out, "namespaces   user, mount")?;
