@@ -9,10 +9,11 @@
     reason = "Slurm chose the names of its symbols"
 )]
 
-use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int, c_void};
+mod release;
+
+use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use chariot::error::{Error, Exit};
 use chariot::host::Environment;
@@ -22,6 +23,8 @@ use slurm_spank::spank_sys as sys;
 use slurm_spank::{LogLevel, OptionCache, SpankHandle};
 
 use crate::{submit, task, trusted};
+use release::prepend_task_argv;
+pub(crate) use release::{can_prepend, scratch};
 
 /// The name under which Slurm files our options: `_SLURM_SPANK_OPTION_chariot_…`.
 pub(crate) const NAME: &str = "chariot";
@@ -30,48 +33,6 @@ pub(crate) const NAME: &str = "chariot";
 static plugin_name: [u8; 8] = *b"chariot\0";
 #[unsafe(no_mangle)]
 static plugin_type: [u8; 6] = *b"spank\0";
-/// Slurm reads it after the constructor below has run. Zero is refused by every Slurm.
-#[unsafe(no_mangle)]
-static plugin_version: AtomicU32 = AtomicU32::new(0);
-
-/// The releases for which the plugin interface was read or run: libslurm's API version, and the
-/// number that a plugin of that release carries.
-const RELEASES: [(u32, u32); 8] = [
-    (38, 0x16_05_00),
-    (39, 0x17_02_00),
-    (40, 0x17_0b_00),
-    (41, 0x18_05_00),
-    (42, 0x18_0b_00),
-    (43, 0x19_05_00),
-    (44, 0x19_0b_00),
-    (45, 0x1a_05_00),
-];
-
-/// The dynamic loader runs it before dlopen(3) returns, and so before Slurm compares versions.
-#[used]
-#[unsafe(link_section = ".init_array")]
-static CONSTRUCTOR: extern "C" fn() = adopt_version;
-
-/// Takes on the version of the Slurm that is loading us, if it is one that we know. The interface has
-/// been the same since 22.05; a release that is not in the table may have changed it, and refuses us.
-extern "C" fn adopt_version() {
-    // SAFETY: dlsym(3) takes a NUL-terminated name, and may be called from a constructor.
-    let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"slurm_api_version".as_ptr()) };
-    if address.is_null() {
-        return;
-    }
-    // SAFETY: slurm.h declares `extern long slurm_api_version(void)`, the same in all releases.
-    let api_version = unsafe {
-        std::mem::transmute::<*mut c_void, unsafe extern "C" fn() -> libc::c_long>(address)
-    };
-    // SAFETY: the function has no conditions.
-    let number = unsafe { api_version() };
-    let major = u32::try_from((number >> 16) & 0xff).unwrap_or(0);
-    if let Some((_, version)) = RELEASES.iter().find(|(known, _)| *known == major) {
-        plugin_version.store(*version, Ordering::Relaxed);
-    }
-}
-
 /// Which program has loaded the plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Context {
@@ -186,53 +147,6 @@ impl Slurm<'_> {
             ))
         })
     }
-}
-
-/// TmpFS of slurm.conf, with `%n` and `%h` in it. To be called in slurmstepd itself: it takes a lock
-/// that a thread may hold while a task is forked.
-pub(crate) fn scratch() -> Option<String> {
-    let name = c"slurm_get_tmp_fs";
-    // SAFETY: dlsym(3) takes a NUL-terminated name.
-    let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-    if address.is_null() {
-        return None;
-    }
-    // SAFETY: Slurm declares `char *slurm_get_tmp_fs(char *node_name)` in all releases of the table.
-    let get = unsafe {
-        std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut c_char) -> *mut c_char>(
-            address,
-        )
-    };
-    // SAFETY: without a node's name it copies the text as it stands.
-    let text = unsafe { get(std::ptr::null_mut()) };
-    if text.is_null() {
-        return None;
-    }
-    // SAFETY: it gives a NUL-terminated string that is ours. Its few bytes are not given back: Slurm's
-    // way to do that is a macro, and this is called once in a process.
-    let text = unsafe { CStr::from_ptr(text) };
-    Some(text.to_string_lossy().into_owned())
-}
-
-type PrependTaskArgv =
-    unsafe extern "C" fn(sys::spank_t, c_int, *mut *const c_char) -> sys::spank_err_t;
-
-/// `spank_prepend_task_argv`, which Slurm has since 23.11. Looked up, because a plugin that merely refers
-/// to it could not be loaded by an older release.
-fn prepend_task_argv() -> Option<PrependTaskArgv> {
-    let name = c"spank_prepend_task_argv";
-    // SAFETY: dlsym(3) takes a NUL-terminated name.
-    let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-    if address.is_null() {
-        return None;
-    }
-    // SAFETY: spank.h declares it with this type in every release that has it.
-    Some(unsafe { std::mem::transmute::<*mut c_void, PrependTaskArgv>(address) })
-}
-
-/// Whether this Slurm can put words in front of a task's command.
-pub(crate) fn can_prepend() -> bool {
-    prepend_task_argv().is_some()
 }
 
 /// Registers an option with Slurm, under its number in the table.

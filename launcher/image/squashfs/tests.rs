@@ -145,6 +145,24 @@ fn a_directory_can_be_read_on_from_each_of_its_positions() {
     }
 }
 
+/// Packs a tree; false where mksquashfs(1) is not installed.
+fn packed(tree: &Path, path: &Path, options: &[&str]) -> bool {
+    let packed = Command::new("mksquashfs")
+        .args([tree, path])
+        .args(["-quiet", "-no-progress", "-noappend"])
+        .args(options)
+        .output();
+    let Ok(packed) = packed else {
+        assert!(
+            std::env::var_os("CHARIOT_MUST_WORK").is_none(),
+            "mksquashfs is not installed"
+        );
+        return false;
+    };
+    assert!(packed.status.success(), "{packed:?}");
+    true
+}
+
 /// Compares a tree with what the reader finds.
 fn compare(image: &SquashFs, tree: &Path, path: &Path, inode: &Inode) {
     let data = tree.join(path).symlink_metadata().unwrap();
@@ -243,20 +261,9 @@ fn every_file_of_a_packed_tree_is_read_as_it_was() {
     ];
     for (index, options) in options.into_iter().enumerate() {
         let path = place.path().join(format!("{index}.sqfs"));
-        let packed = Command::new("mksquashfs")
-            .arg(&tree)
-            .arg(&path)
-            .args(["-quiet", "-no-progress", "-noappend"])
-            .args(options)
-            .output();
-        let Ok(packed) = packed else {
-            assert!(
-                std::env::var_os("CHARIOT_MUST_WORK").is_none(),
-                "mksquashfs is not installed"
-            );
+        if !packed(&tree, &path, options) {
             return;
-        };
-        assert!(packed.status.success(), "{packed:?}");
+        }
         let image = open(&path).unwrap();
         compare(&image, &tree, Path::new(""), &image.root().unwrap());
     }
@@ -274,18 +281,9 @@ fn a_directory_of_a_hundred_thousand_entries_is_listed_and_searched() {
         File::create(tree.join(name)).unwrap();
     }
     let path = place.path().join("large.sqfs");
-    let packed = Command::new("mksquashfs")
-        .args([&tree, &path])
-        .args(["-quiet", "-no-progress"])
-        .output();
-    let Ok(packed) = packed else {
-        assert!(
-            std::env::var_os("CHARIOT_MUST_WORK").is_none(),
-            "mksquashfs is not installed"
-        );
+    if !packed(&tree, &path, &[]) {
         return;
-    };
-    assert!(packed.status.success(), "{packed:?}");
+    }
     let image = open(&path).unwrap();
     let root = image.root().unwrap();
     assert_eq!(
