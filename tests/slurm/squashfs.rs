@@ -121,20 +121,21 @@ fn signals_of_scancel_reach_the_tasks_and_not_the_server() {
 fn a_server_does_not_hold_up_the_end_of_a_step() {
     let site = site!();
     let image = image!(site);
-    let time = |options: &str| {
-        let start = Instant::now();
+    // From scancel to the end of the step, in seconds; when it starts is up to the tests beside this one.
+    let time = |options: &str| -> u64 {
         let said = site.run(&format!(
             "srun -J ending -N2 -n4 {options} sh -c 'touch ready-$SLURM_PROCID; exec sleep 7300' & \
-             while [ ! -e ready-3 ]; do sleep 0.05; done; scancel -n ending; wait; rm -f ready-*"
+             while [ ! -e ready-3 ]; do sleep 0.05; done; SECONDS=0; scancel -n ending; wait; \
+             echo $SECONDS; rm -f ready-*"
         ));
         assert!(!said.err.contains("chariot"), "{said:#?}");
-        start.elapsed()
+        said.out.trim_end().parse().unwrap()
     };
     let (without, with) = (time(""), time(&format!("--ch-image={image}")));
     // The time-out for what cannot be killed is 30 seconds in these clusters.
     assert!(
-        with < without + Duration::from_secs(8),
-        "{with:?} and {without:?} without a container"
+        with < without + 15,
+        "{with} s, and {without} s without a container"
     );
     no_server_is_left(&image);
     site.nodes_are_fine();
