@@ -45,6 +45,8 @@ impl Trusted {
 impl Drop for Trusted {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.place);
+        // Where root mounts; the next step would make it again.
+        let _ = std::fs::remove_dir("/run/chariot");
     }
 }
 
