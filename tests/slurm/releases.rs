@@ -30,10 +30,10 @@ pub(crate) const CONTAIN_SPANK: Feature = Feature {
     name: "SlurmdParameters=contain_spank",
     missing: |release| release < 24_05_00,
 };
-/// A user's environment for `sbatch --export=NONE` is asked of su(1), which wants a password of a slurmd that
+/// A user's environment for `sbatch --export=NONE` or `=NAME` is asked of su(1), which wants a password of a slurmd that
 /// is not root; older releases go on without it, 26.05 holds the job.
-pub(crate) const EXPORT_NONE_WITHOUT_ROOT: Feature = Feature {
-    name: "sbatch --export=NONE where slurmd is not root",
+pub(crate) const EXPORT_WITHOUT_ROOT: Feature = Feature {
+    name: "sbatch --export=NONE and --export=NAME where slurmd is not root",
     missing: |release| release >= 26_05_00,
 };
 pub(crate) const AUTH_SLURM: Feature = Feature {
