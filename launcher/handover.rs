@@ -72,9 +72,7 @@ impl Request {
         for word in &self.command {
             field(&mut bytes, b'a', word);
         }
-        for (name, value) in &self.environment {
-            field(&mut bytes, b'e', &pair(name, value));
-        }
+        bytes.extend(encode_environment(&self.environment));
         bytes
     }
 

@@ -7,27 +7,20 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{ArgMatches, Command};
 
 use super::step;
 use crate::config::Config;
 use crate::error::{Explain, Result};
 use crate::host::Host;
 use crate::image::Image;
-use crate::options::{Dialect, Options, given};
 use crate::sys::{self, process, sharing};
 
 pub(super) fn command() -> Command {
     Command::new("open")
         .hide(true)
         .about("Open the image of a Slurm step for root to mount")
-        .arg(
-            Arg::new("socket")
-                .long("socket")
-                .required(true)
-                .value_parser(value_parser!(i32).range(3..))
-                .help("the descriptor to send the file to"),
-        )
+        .arg(step::socket_argument())
 }
 
 /// Sends the image's file, if it is one that the kernel could mount for this step. Whatever is wrong is not told
@@ -38,9 +31,7 @@ pub(super) fn open(matches: &ArgMatches) -> Result<ExitCode> {
     let socket = process::passed(socket).explain(what)?;
     let request = step::request()?;
     let config = Config::load(&request.config)?;
-    let mut givens = config.defaults.clone();
-    givens.extend(given::decode(&request.options)?);
-    let options = Options::resolve(givens, Dialect::Slurm)?;
+    let options = step::options(&request, &config)?;
     let is_changed = options
         .writable
         .as_ref()

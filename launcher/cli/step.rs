@@ -39,13 +39,23 @@ pub(super) fn command() -> Command {
     Command::new("step")
         .hide(true)
         .about("Make the container of a Slurm step")
-        .arg(
-            Arg::new("socket")
-                .long("socket")
-                .required(true)
-                .value_parser(value_parser!(i32).range(3..))
-                .help("the descriptor to send the namespaces to"),
-        )
+        .arg(socket_argument())
+}
+
+/// The socket by which a task gets what it asked for.
+pub(super) fn socket_argument() -> Arg {
+    Arg::new("socket")
+        .long("socket")
+        .required(true)
+        .value_parser(value_parser!(i32).range(3..))
+        .help("the descriptor to send into")
+}
+
+/// What the request asks for, with the site's defaults under it.
+pub(super) fn options(request: &Request, config: &Config) -> Result<Options> {
+    let mut givens = config.defaults.clone();
+    givens.extend(given::decode(&request.options)?);
+    Options::resolve(givens, Dialect::Slurm)
 }
 
 /// Makes the container and sends its namespaces, or says why not.
@@ -77,9 +87,7 @@ fn make(socket: i32) -> Result<()> {
     let socket = process::passed(socket).explain(|| "can't use the step's socket".into())?;
     let request = request()?;
     let config = Config::load(&request.config)?;
-    let mut givens = config.defaults.clone();
-    givens.extend(given::decode(&request.options)?);
-    let options = Options::resolve(givens, Dialect::Slurm)?;
+    let options = options(&request, &config)?;
     let level = if options.verbose {
         tracing::Level::DEBUG
     } else {

@@ -22,7 +22,6 @@ use crate::sys::{self, Call};
 const TEXTS_SIZE: u64 = 16 << 20;
 
 /// Starts the server of an image that is a file.
-#[cfg(feature = "launcher")]
 pub(super) fn serve(plan: &Plan) -> Result<Option<Server>> {
     let Some(image) = plan.image.squashfs() else {
         return Ok(None);

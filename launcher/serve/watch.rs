@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 
 use super::{Service, answers};
-use crate::sys::detached;
+use crate::sys::{detached, process};
 
 /// What the server tells the process that watches it: first the container's mount namespace, then one line
 /// that the user should read.
@@ -50,14 +50,14 @@ pub(super) fn run(device: OwnedFd, ready: OwnedFd, service: Service) -> u8 {
     let Ok((heard, told)) = UnixStream::pair() else {
         return 125;
     };
-    let server = detached::fork_watched(move || {
+    let server = process::fork(move || {
         let complaints = Complaints(Mutex::new(Some(told)));
         // Only a name in ps(1).
         let _ = detached::set_name(c"chariot-serve");
         detached::keep_heap_small();
         answers::serve(device, ready, service, complaints)
     });
-    let Ok(wait) = server else {
+    let Ok(server) = server else {
         return 125;
     };
     let mut lines = BufReader::new(heard).lines().map_while(io::Result::ok);
@@ -71,7 +71,7 @@ pub(super) fn run(device: OwnedFd, ready: OwnedFd, service: Service) -> u8 {
     if let Some(complaint) = complaint {
         tell(&complaint);
     }
-    if let Some(signal) = wait() {
+    if let Some(signal) = server.killed_by() {
         tell(&format!(
             "chariot: the server of the image {word} was killed by signal {signal}: its files cannot be \
              read any more\nchariot: hint: was it the memory limit of the job, or somebody's kill -9? Start \

@@ -131,25 +131,3 @@ fn owned(result: libc::c_long, call: impl FnOnce() -> String) -> Call<OwnedFd> {
     // SAFETY: the kernel has just made this descriptor for this process; nobody else knows its number.
     Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(number).unwrap_or(-1)) })
 }
-
-/// How a child process ended: none if it ended by itself, else the signal that killed it.
-pub type Killed = Option<i32>;
-
-/// Forks once more: `work` runs in a child of this process, which is waited for by the function that is
-/// given back.
-///
-/// # Errors
-/// The kernel's answer.
-pub fn fork_watched(work: impl FnOnce() -> u8) -> Call<impl FnOnce() -> Killed> {
-    use nix::sys::wait::{WaitStatus, waitpid};
-    let child = process::fork(work)?;
-    Ok(move || {
-        loop {
-            match waitpid(child.pid(), None) {
-                Ok(WaitStatus::Signaled(_, signal, _)) => return Some(signal as i32),
-                Err(Errno::EINTR) => {}
-                _ => return None,
-            }
-        }
-    })
-}

@@ -166,9 +166,16 @@ pub fn fork(work: impl FnOnce() -> u8) -> Call<Forked> {
 }
 
 impl Forked {
-    /// The child's number.
-    pub fn pid(&self) -> nix::unistd::Pid {
-        self.pid
+    /// Waits until the child has ended, and gives the signal that killed it, if one did.
+    pub fn killed_by(&self) -> Option<i32> {
+        use nix::sys::wait::{WaitStatus, waitpid};
+        loop {
+            match waitpid(self.pid, None) {
+                Ok(WaitStatus::Signaled(_, signal, _)) => return Some(signal as i32),
+                Err(Errno::EINTR) => {}
+                _ => return None,
+            }
+        }
     }
 
     /// The child's exit status, once it has ended; waitpid(2).

@@ -176,22 +176,20 @@ impl SquashFs {
         else {
             return Err(Damage::new(0, "it is no regular file"));
         };
-        let all = self.blocks_of(inode, fragment.is_some());
-        let mut next = (start, sizes);
-        let mut number = 0;
-        if let Some(known) = (1..=wanted).rev().find_map(|number| {
-            self.segments
-                .get(&(sizes.block, sizes.offset, number - 1))
-                .map(|known| (number, known))
-        }) {
-            (number, next) = (known.0, known.1.next);
+        let key = |number| (sizes.block, sizes.offset, number);
+        if let Some(segment) = self.segments.get(&key(wanted)) {
+            return Ok(segment);
         }
+        let all = self.blocks_of(inode, fragment.is_some());
+        let known = (0..wanted)
+            .rev()
+            .find_map(|number| Some((number + 1, self.segments.get(&key(number))?.next)));
+        let (mut number, mut next) = known.unwrap_or((0, (start, sizes)));
         loop {
-            let key = (sizes.block, sizes.offset, number);
             let count = all.saturating_sub(number * SEGMENT).min(SEGMENT);
-            let segment = self
-                .segments
-                .get_or_insert_with(&key, || self.read_segment(next, count).map(Arc::new))?;
+            let segment = self.segments.get_or_insert_with(&key(number), || {
+                self.read_segment(next, count).map(Arc::new)
+            })?;
             if number == wanted {
                 return Ok(segment);
             }
