@@ -1,27 +1,35 @@
 //! The command line: subcommands, and their options from the table.
 
+mod asked;
+mod build;
 mod check;
+mod convert;
+mod documentation;
+mod edf;
 mod exec;
+mod images;
+mod inspect;
+mod mpi;
 mod open;
+mod progress;
+mod pull;
 mod run;
+pub(crate) use run::{become_command, become_entered};
 pub mod step;
 mod task;
-mod unpack;
+mod tool;
 
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, Command, value_parser};
 
-use crate::config::{self, Config};
+use crate::config;
 use crate::error::{Error, Exit, Result};
-use crate::host::{self, Environment, Host};
-use crate::log::{self, Reader};
 use crate::options::table::{self, OptionRow};
-use crate::options::{Dialect, Given, Options, Source, given};
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
@@ -35,9 +43,20 @@ pub fn main() -> ExitCode {
         Some(("exec", matches)) => exec::exec(matches),
         Some(("explain", matches)) => run::explain(matches),
         Some(("check", matches)) => check::check(matches),
-        Some(("unpack", matches)) => unpack::unpack(matches),
-        Some(("completions", matches)) => completions(matches),
-        Some(("man", _)) => man(),
+        Some(("pull", matches)) => pull::pull(matches),
+        Some(("build", matches)) => build::build(matches),
+        Some(("pack", matches)) => convert::pack(matches),
+        Some(("unpack", matches)) => convert::unpack(matches),
+        Some(("export", matches)) => convert::export(matches),
+        Some(("images", matches)) => images::images(matches),
+        Some(("inspect", matches)) => inspect::inspect(matches),
+        Some(("rm", matches)) => images::remove(matches),
+        Some(("gc", matches)) => images::collect(matches),
+        Some(("resolve", matches)) => pull::resolve(matches),
+        Some(("edf", matches)) => edf::edf(matches),
+        Some(("completions", matches)) => documentation::completions(matches),
+        Some(("man", matches)) => documentation::man(matches),
+        Some(("help", matches)) => documentation::help(matches),
         Some(("step", matches)) => return step::step(matches),
         Some(("open", matches)) => open::open(matches),
         Some(("task", matches)) => task::task(matches),
@@ -80,19 +99,9 @@ fn print(text: &str) -> Result<ExitCode> {
     }
 }
 
-/// The whole command line.
+/// The whole command line. What takes long to put together is put together when it is asked for: it would be
+/// a tenth of a millisecond of each container's start.
 pub fn command() -> Command {
-    let image = Arg::new("image-word").value_name("IMAGE").required(true).help(
-        "a directory that holds a file system: a path with a slash, or a name in the image store",
-    );
-    let words = Arg::new("command")
-        .value_name("COMMAND")
-        .value_parser(value_parser!(OsString))
-        .num_args(1..)
-        .required(true)
-        .trailing_var_arg(true)
-        .allow_hyphen_values(true)
-        .help("the command and its arguments");
     Command::new("chariot")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Run a command in a container of your choice, without privilege")
@@ -115,41 +124,37 @@ pub fn command() -> Command {
                 .help("the site's file"),
         )
         .subcommand(
-            with_options(Command::new("run"))
+            Command::new("run")
                 .about("Run a command in an image")
-                .arg(image.clone())
-                .arg(words.clone()),
+                .defer(|run| with_options(run).arg(image()).arg(own_or_words())),
         )
         .subcommand(
-            with_options(Command::new("shell"))
+            Command::new("shell")
                 .about("Start an interactive shell in an image")
-                .arg(image.clone()),
+                .defer(|shell| with_options(shell).arg(image())),
         )
         .subcommand(
             Command::new("exec")
                 .about("Run a command in the container of a running process of yours")
-                .arg(
-                    Arg::new("pid")
-                        .value_name("PID")
-                        .required(true)
-                        .value_parser(value_parser!(u32).range(1..))
-                        .help("the number of a process in the container"),
-                )
-                .args(["workdir", "set-env", "unset-env", "keep-env"].map(named))
-                .arg(words.clone()),
+                .defer(exec::arguments),
         )
         .subcommand(
-            with_options(Command::new("explain"))
+            Command::new("explain")
                 .about("Show what `run` would do, and do nothing")
-                .arg(image)
-                .arg(words.clone()),
+                .defer(|explain| with_options(explain).arg(image()).arg(own_or_words())),
         )
-        .subcommand(
-            Command::new("check")
-                .about("Say whether this machine can run containers, and what to do if not")
-                .arg(flag("json", "print the findings as JSON")),
-        )
-        .subcommand(unpack::command())
+        .subcommand(check::command())
+        .subcommand(pull::command())
+        .subcommand(build::command())
+        .subcommand(convert::pack_command())
+        .subcommand(convert::unpack_command())
+        .subcommand(convert::export_command())
+        .subcommand(images::images_command())
+        .subcommand(inspect::command())
+        .subcommand(images::remove_command())
+        .subcommand(images::collect_command())
+        .subcommand(pull::resolve_command())
+        .subcommand(edf::command())
         .subcommand(
             Command::new("completions").about("Print a completion script for a shell").arg(
                 Arg::new("shell")
@@ -158,10 +163,37 @@ pub fn command() -> Command {
                     .value_parser(value_parser!(clap_complete::Shell)),
             ),
         )
-        .subcommand(Command::new("man").about("Print the manual page, in roff"))
+        .subcommand(documentation::man_command())
+        .subcommand(documentation::help_command())
         .subcommand(open::command())
         .subcommand(step::command())
-        .subcommand(task::command(words))
+        .subcommand(task::command())
+}
+
+fn image() -> Arg {
+    Arg::new("image-word")
+        .value_name("IMAGE")
+        .required_unless_present("edf")
+        .help(
+            "a path with a slash, a name in the image store, or docker://NAME; left out with --edf",
+        )
+}
+
+fn command_words() -> Arg {
+    Arg::new("command")
+        .value_name("COMMAND")
+        .value_parser(value_parser!(OsString))
+        .num_args(1..)
+        .required(true)
+        .trailing_var_arg(true)
+        .allow_hyphen_values(true)
+        .help("the command and its arguments")
+}
+
+fn own_or_words() -> Arg {
+    command_words()
+        .required(false)
+        .help("the command and its arguments; without one, what the image says of itself runs")
 }
 
 fn flag(name: &'static str, help: &'static str) -> Arg {
@@ -203,129 +235,11 @@ fn argument(row: &'static OptionRow) -> Arg {
     }
 }
 
-/// What was typed, with the environment and the site's file under it.
-struct Asked {
-    options: Options,
-    config: Config,
-    host: Host,
-}
-
-impl Asked {
-    fn read(matches: &ArgMatches) -> Result<Asked> {
-        let config = Config::load(config_path(matches))?;
-        let environment: Environment = env::vars_os().collect();
-        let directory = given::working_directory();
-        let base = directory.clone().unwrap_or_else(|| PathBuf::from("/"));
-        let dialect = Dialect::Launcher;
-        let mut givens = config.defaults.clone();
-        let variable = |name: &str| host::find(&environment, name).map(OsString::from);
-        givens.extend(given::from_variables(variable, &base, dialect)?);
-        givens.extend(typed(matches, &base)?);
-        let options = Options::resolve(givens, dialect)?;
-        start_log(&options, &config);
-        refuse_disabled(&config)?;
-        Ok(Asked {
-            options,
-            config,
-            host: Host::look(environment, directory),
-        })
-    }
-}
-
-fn config_path(matches: &ArgMatches) -> &Path {
-    matches
-        .get_one::<PathBuf>("config")
-        .map_or(Path::new(config::PATH), PathBuf::as_path)
-}
-
-fn start_log(options: &Options, config: &Config) {
-    let level = if options.verbose {
-        tracing::Level::DEBUG
-    } else {
-        log::level(&config.log_level)
-    };
-    log::start(Reader::Person, level);
-}
-
-/// The site's switch.
-fn refuse_disabled(config: &Config) -> Result<()> {
-    if config.enabled {
-        return Ok(());
-    }
-    Err(
-        Error::new("this site has turned Chariot off (enabled = false in the site's file)")
-            .hint("ask the administrators why, and until when"),
-    )
-}
-
-/// The uses of options in the order in which they were typed.
-fn typed(matches: &ArgMatches, directory: &Path) -> Result<Vec<Given>> {
-    let mut givens = Vec::new();
-    let use_of = |row, value: &str| {
-        Given::new(
-            row,
-            Some(value),
-            Source::Typed,
-            directory,
-            Dialect::Launcher,
-        )
-    };
-    for row in table::TABLE {
-        let name = if row.name == "image" {
-            "image-word"
-        } else {
-            row.name
-        };
-        // An option that this subcommand does not have was not typed.
-        let Ok(Some(values)) = matches.try_get_many::<String>(name) else {
-            continue;
-        };
-        for value in values {
-            givens.push(use_of(row, value)?);
-        }
-    }
-    Ok(givens)
-}
-
-fn words(matches: &ArgMatches) -> Vec<OsString> {
-    matches
-        .get_many("command")
-        .into_iter()
-        .flatten()
-        .cloned()
-        .collect()
-}
-
-fn completions(matches: &ArgMatches) -> Result<ExitCode> {
-    let mut text = Vec::new();
-    if let Some(shell) = matches.get_one::<clap_complete::Shell>("shell") {
-        clap_complete::generate(*shell, &mut command(), "chariot", &mut text);
-    }
-    print(&String::from_utf8_lossy(&text))
-}
-
-fn man() -> Result<ExitCode> {
-    let mut text = Vec::new();
-    let failed = |error: io::Error| Error::new(format!("can't write the manual page: {error}"));
-    clap_mangen::Man::new(command())
-        .render(&mut text)
-        .map_err(failed)?;
-    for subcommand in command()
-        .get_subcommands()
-        .filter(|command| !command.is_hide_set())
-    {
-        let name = format!("chariot {}", subcommand.get_name());
-        let subcommand = subcommand.clone().name(name);
-        let page = clap_mangen::Man::new(subcommand);
-        page.render_name_section(&mut text).map_err(failed)?;
-        page.render_synopsis_section(&mut text).map_err(failed)?;
-        page.render_options_section(&mut text).map_err(failed)?;
-    }
-    print(&String::from_utf8_lossy(&text))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use super::asked::typed;
     use super::*;
 
     #[test]

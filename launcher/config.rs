@@ -1,7 +1,8 @@
 //! The site's file, `/etc/chariot/chariot.toml`: strict TOML, so that a misspelt key is an error and
 //! not a setting that silently does nothing.
 
-mod place;
+pub(crate) mod place;
+pub mod registries;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -16,9 +17,15 @@ use crate::error::{Error, Explain, Result};
 use crate::options::table::{self, OptionRow, Shape};
 use crate::options::{Dialect, Given, Source};
 use place::{Place, line_of};
+use registries::Registries;
 
 /// Where the site's file lies unless plugstack.conf or the command line says otherwise.
 pub const PATH: &str = "/etc/chariot/chariot.toml";
+
+/// Slurm's commands that users call in jobs.
+const HOST_COMMANDS: [&str; 9] = [
+    "srun", "sbatch", "scancel", "squeue", "sinfo", "scontrol", "sacct", "sstat", "sbcast",
+];
 
 /// The largest file that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -38,18 +45,63 @@ pub struct Config {
     pub store: String,
     /// The user's cache of converted images, likewise.
     pub cache: String,
+    /// A cache that root fills and all read first.
+    pub site_cache: Option<PathBuf>,
+    /// How much a user's cache may hold, in bytes.
+    pub cache_size: u64,
+    /// Whether a step copies an image file to its node before it runs.
+    pub stage: Stage,
+    /// Where to, with `$USER` and the like in it, and how much may lie there, in bytes.
+    pub stage_dir: String,
+    /// See `stage_dir`.
+    pub stage_size: u64,
+    /// What builds images, in the order in which it is looked for.
+    pub builders: Vec<String>,
+    /// What is known of registries.
+    pub registries: Registries,
+    /// Where environment definition files are looked for by name, after the user's own directories.
+    pub edf_dirs: Vec<PathBuf>,
+    /// Whether an environment definition file that does not say so runs the image's entrypoint: Sarus Suite does, the
+    /// CSCS Container Engine does not.
+    pub edf_entrypoint: bool,
+    /// Commands of the host that can be called in the container of a job.
+    pub host_commands: Vec<String>,
+    /// Where specifications of devices are looked for, weakest first.
+    pub cdi_dirs: Vec<PathBuf>,
+    /// Programs that they may have run.
+    pub cdi_hooks: Vec<PathBuf>,
+    /// The kind of device that Slurm's GPUs are, as VENDOR/CLASS.
+    pub gpu_kind: Option<String>,
     /// Bind the caller's directory at its own path.
     pub bind_cwd: bool,
     /// Where Slurm's TaskProlog runs.
     pub task_prolog: TaskProlog,
     /// How long a task waits for the container of its step and node.
     pub wait_container: Duration,
+    /// How long a step waits for an image to be fetched and converted.
+    pub wait_fetch: Duration,
+    /// How long a registry may be silent.
+    pub wait_byte: Duration,
+    /// How long a submission waits for a registry to say what a name means.
+    pub wait_look_up: Duration,
     /// Directories of images that the kernel may mount, since only root can write there.
     pub kernel_mount: Vec<PathBuf>,
     /// How much memory the server of an image file may take, in bytes.
     pub server_memory: u64,
+    /// The most that an image may be when it is made from another form, uncompressed, in bytes.
+    pub image_size: u64,
     /// A default for each option.
     pub defaults: Vec<Given>,
+}
+
+/// From where a step runs an image file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// From where it lies.
+    #[default]
+    None,
+    /// From a copy on the node.
+    Node,
 }
 
 /// Where the scripts of Slurm's TaskProlog and of `srun --task-prolog` run.
@@ -71,11 +123,28 @@ impl Default for Config {
             only_image_dirs: false,
             store: "$XDG_DATA_HOME/chariot".into(),
             cache: "$XDG_CACHE_HOME/chariot".into(),
+            site_cache: None,
+            cache_size: 50 << 30,
+            stage: Stage::default(),
+            stage_dir: "/var/tmp/chariot-$USER".into(),
+            stage_size: 50 << 30,
+            builders: ["docker", "podman", "buildah"].map(String::from).into(),
+            registries: Registries::new(),
+            edf_dirs: vec!["/etc/edf".into()],
+            edf_entrypoint: false,
+            host_commands: HOST_COMMANDS.map(String::from).into(),
+            cdi_dirs: ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).into(),
+            cdi_hooks: Vec::new(),
+            gpu_kind: None,
             bind_cwd: true,
             task_prolog: TaskProlog::default(),
             wait_container: Duration::from_secs(60),
+            wait_fetch: Duration::from_secs(1800),
+            wait_byte: Duration::from_secs(60),
+            wait_look_up: Duration::from_secs(5),
             kernel_mount: Vec::new(),
             server_memory: 64 << 20,
+            image_size: 200 << 30,
             defaults: Vec::new(),
         }
     }
@@ -137,6 +206,31 @@ impl Config {
             "only_image_dirs" => self.only_image_dirs = at.boolean(value)?,
             "store" => self.store = at.string(value)?,
             "cache" => self.cache = at.string(value)?,
+            "site_cache" => self.site_cache = Some(at.absolute(value)?),
+            "cache_size" => self.cache_size = at.size(value)?,
+            "stage" => {
+                self.stage = match at.one_of(value, &["none", "node"])?.as_str() {
+                    "node" => Stage::Node,
+                    _ => Stage::None,
+                }
+            }
+            "stage_dir" => self.stage_dir = at.string(value)?,
+            "stage_size" => self.stage_size = at.size(value)?,
+            "builders" => self.builders = at.some_of(value, &["docker", "podman", "buildah"])?,
+            "registries" => at.each(value, |at, value| {
+                let registry = registries::read(at, value)?;
+                self.registries.insert(at.name().to_owned(), registry);
+                Ok(())
+            })?,
+            "edf_dirs" => self.edf_dirs = at.directories(value)?,
+            "edf_entrypoint" => self.edf_entrypoint = at.boolean(value)?,
+            "host_commands" => self.host_commands = at.names(value)?,
+            "cdi_dirs" => self.cdi_dirs = at.directories(value)?,
+            "cdi_hooks" => self.cdi_hooks = at.directories(value)?,
+            "gpu" => at.each(value, |at, value| match at.name() {
+                "kind" => put(&mut self.gpu_kind, Some(at.kind(value)?)),
+                _ => Err(at.unknown(&["kind"])),
+            })?,
             "bind_cwd" => self.bind_cwd = at.boolean(value)?,
             "task_prolog" => {
                 self.task_prolog = match at.one_of(value, &["container", "host"])?.as_str() {
@@ -145,12 +239,13 @@ impl Config {
                 }
             }
             "server_memory" => self.server_memory = at.size(value)?,
+            "image_size" => self.image_size = at.size(value)?,
             "waits" => at.each(value, |at, value| match at.name() {
-                "container" => {
-                    self.wait_container = at.seconds(value)?;
-                    Ok(())
-                }
-                _ => Err(at.unknown(&["container"])),
+                "container" => put(&mut self.wait_container, at.seconds(value)?),
+                "fetch" => put(&mut self.wait_fetch, at.seconds(value)?),
+                "byte" => put(&mut self.wait_byte, at.seconds(value)?),
+                "look_up" => put(&mut self.wait_look_up, at.seconds(value)?),
+                _ => Err(at.unknown(&["container", "fetch", "byte", "look_up"])),
             })?,
             "defaults" => {
                 at.each(value, |at, value| default(at, value, &mut self.defaults))?;
@@ -163,10 +258,24 @@ impl Config {
                     "only_image_dirs",
                     "store",
                     "cache",
+                    "site_cache",
+                    "cache_size",
+                    "stage",
+                    "stage_dir",
+                    "stage_size",
+                    "builders",
+                    "registries",
+                    "edf_dirs",
+                    "edf_entrypoint",
+                    "host_commands",
+                    "cdi_dirs",
+                    "cdi_hooks",
+                    "gpu",
                     "bind_cwd",
                     "task_prolog",
                     "kernel_mount",
                     "server_memory",
+                    "image_size",
                     "waits",
                     "defaults",
                 ]));
@@ -174,6 +283,11 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn put<T>(place: &mut T, value: T) -> Result<()> {
+    *place = value;
+    Ok(())
 }
 
 /// A default of an option: a string, a boolean, or a list of strings where uses add up.
@@ -217,89 +331,4 @@ fn refuse_foreign(file: &File, path: &Path) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_file_that_we_ship_has_every_default_and_nothing_else() {
-        let shipped = include_str!("../etc/chariot.toml");
-        assert_eq!(Config::parse(shipped).unwrap(), Config::default());
-        for row in table::TABLE {
-            assert!(
-                shipped.contains(&format!("# {} = ", row.key())),
-                "{}",
-                row.key()
-            );
-        }
-    }
-
-    #[test]
-    fn a_misspelt_key_is_refused_with_its_line_and_what_was_meant() {
-        let error = Config::parse("enabled = true\n\nbind_cdw = false\n").unwrap_err();
-        assert_eq!(error.to_string(), "line 3: unknown key \"bind_cdw\"");
-        assert_eq!(error.advice(), Some("did you mean bind_cwd?"));
-        let error = Config::parse("[defaults]\nprivate-tmp = true\n").unwrap_err();
-        assert_eq!(error.advice(), Some("did you mean private_tmp?"));
-    }
-
-    #[test]
-    fn values_of_the_wrong_kind_are_refused_with_their_line() {
-        for (text, expected) in [
-            ("enabled = 1", "line 1: enabled is not true or false"),
-            (
-                "\nlog_level = \"loud\"",
-                "line 2: log_level is not one of error, warn",
-            ),
-            (
-                "image_dirs = [\"rel\"]",
-                "line 1: image_dirs is not a list of absolute",
-            ),
-            (
-                "[waits]\ncontainer = 0",
-                "line 2: container is not a number of seconds",
-            ),
-            (
-                "[defaults]\nhome = \"yes\"",
-                "line 2: home is not true or false",
-            ),
-            (
-                "[defaults]\nbind = [\"/a:b\"]",
-                "line 2: bind in the site's file=/a:b",
-            ),
-            ("enabled = ", "line 1: "),
-            ("enabled = true\nenabled = true", "line 2: "),
-        ] {
-            let error = Config::parse(text).unwrap_err().to_string();
-            assert!(error.starts_with(expected), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn defaults_become_the_weakest_uses_of_options() {
-        let text = "[defaults]\nimage = \"debian\"\nbind = [\"/a\", \"/b\"]\nwritable = true\n";
-        let config = Config::parse(text).unwrap();
-        let values: Vec<_> = config
-            .defaults
-            .iter()
-            .map(|given| given.value.as_str())
-            .collect();
-        assert_eq!(values.len(), 4);
-        for value in ["debian", "/a:/a", "/b:/b", "yes"] {
-            assert!(values.contains(&value), "{value}");
-        }
-        assert!(
-            config
-                .defaults
-                .iter()
-                .all(|given| given.source == Source::Site)
-        );
-    }
-
-    #[test]
-    fn a_missing_file_says_nothing() {
-        assert_eq!(
-            Config::load(Path::new("/nonexistent/chariot.toml")),
-            Ok(Config::default())
-        );
-    }
-}
+mod tests;

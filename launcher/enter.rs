@@ -3,11 +3,16 @@
 //! What users order is data, [`Plan::mounts`].
 
 #[cfg(feature = "launcher")]
+mod hooks;
+#[cfg(feature = "launcher")]
+mod layered;
+#[cfg(feature = "launcher")]
 mod points;
 #[cfg(feature = "launcher")]
 mod root;
 pub mod settle;
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -18,20 +23,21 @@ use crate::plan::environment::Edit;
 #[cfg(feature = "launcher")]
 use crate::sys::mounts;
 use crate::sys::namespaces::{self, Namespaces};
+use crate::sys::seccomp;
 #[cfg(feature = "launcher")]
 use root::NewRoot;
 
 /// A container that this process is in, and what was found there.
 #[derive(Debug)]
 pub struct Entered {
-    /// The container's namespaces, for others to join.
-    pub namespaces: Namespaces,
     /// Where the command starts.
     pub workdir: PathBuf,
     /// All changes of the environment.
     pub environment: Vec<Edit>,
     /// The file to execute, if the command is known.
     pub program: Option<PathBuf>,
+    /// Where calls of the host's commands come in, if the plan has any.
+    pub listener: Option<OwnedFd>,
 }
 
 /// Makes the container that `plan` describes and moves this process into it. The process must have
@@ -48,11 +54,10 @@ pub fn create(plan: &Plan) -> Result<Entered> {
     // belongs to it. No other kind: ranks must share network, IPC and process IDs with their host.
     namespaces::unshare_user().explain(what)?;
     namespaces::write_id_maps(plan.identity.user, plan.identity.group).explain(what)?;
-    // The server of an image file belongs to the user namespace and not to the mount namespace, which
-    // ends with the last that uses it, and the server with that.
-    let server = root::serve(plan)?;
+    // The servers of image files belong to the user namespace and not to the mount namespace, which
+    // ends with the last that uses it, and the servers with that.
+    let servers = root::serve(plan)?;
     namespaces::unshare_mounts().explain(what)?;
-    let namespaces = Namespaces::of("self").explain(what)?;
     clock.lap("namespaces");
 
     // Nothing mounted from here on reaches the host; unmounts of the host still reach us, so that a
@@ -60,7 +65,7 @@ pub fn create(plan: &Plan) -> Result<Entered> {
     mounts::receive_only().explain(what)?;
 
     // The image, or an overlay of it, on top of "/", where no path leads to it yet.
-    let mut root = NewRoot::build(plan, server)?;
+    let mut root = NewRoot::build(plan, servers)?;
     clock.lap("root");
 
     // The mounts, in order. Sources are opened by path in this namespace, with the user's rights;
@@ -70,6 +75,8 @@ pub fn create(plan: &Plan) -> Result<Entered> {
         root.mount(mount)?;
     }
     root.seal().explain(what)?;
+    // Programs that devices want run: with the host's files, and the new root as a descriptor.
+    hooks::run(plan, root.tree())?;
     clock.lap("mounts");
 
     // From here on the host is only what was bound.
@@ -79,7 +86,8 @@ pub fn create(plan: &Plan) -> Result<Entered> {
     namespaces::no_new_privileges().explain(what)?;
     clock.lap("pivot");
 
-    settle::look_around(plan, namespaces)
+    let listener = root.listener();
+    settle::look_around(plan, listener)
 }
 
 /// Joins a container that another process made: both namespaces, the working directory, and no new
@@ -93,6 +101,20 @@ pub fn join(namespaces: &Namespaces, workdir: &Path) -> Result<()> {
     namespaces::change_directory(workdir)
         .explain(|| format!("can't start in {}", workdir.display()))?;
     namespaces::no_new_privileges().explain(what)
+}
+
+/// Has this process and what it starts believe that owners were changed, if that is wanted. The last thing before
+/// the command.
+///
+/// # Errors
+/// The kernel has no filters.
+pub fn pretend(is_wanted: bool) -> Result<()> {
+    match is_wanted {
+        true => seccomp::pretend_to_change_owners()
+            .explain(|| "can't pretend that owners are changed (fakeroot)".into())
+            .map_err(|error| error.hint("the kernel needs CONFIG_SECCOMP_FILTER")),
+        false => Ok(()),
+    }
 }
 
 /// Says how long each step took, to whoever asked for it with `--verbose`.

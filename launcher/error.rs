@@ -157,6 +157,19 @@ pub fn io_reason(error: &io::Error) -> String {
     }
 }
 
+/// The reason at the bottom of an I/O error: libraries wrap it into what they were doing, with paths of their
+/// own view.
+pub fn innermost(error: &io::Error) -> String {
+    let mut source: &dyn std::error::Error = error;
+    while let Some(inner) = source.source() {
+        source = inner;
+    }
+    match source.downcast_ref::<io::Error>() {
+        Some(inner) => io_reason(inner),
+        None => source.to_string(),
+    }
+}
+
 /// Hints for answers of the kernel that mislead, whatever was being done.
 fn general_hint(error: &CallError) -> Option<&'static str> {
     let call = error.call.split('(').next().unwrap_or_default();

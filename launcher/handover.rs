@@ -18,7 +18,7 @@ use crate::plan::environment::Edit;
 
 /// The form of what follows and the version that writes it. A plugin and a launcher that agree on the
 /// form understand each other.
-const STAMP: &str = concat!("chariot-handover 1 ", env!("CARGO_PKG_VERSION"));
+const STAMP: &str = concat!("chariot-handover 3 ", env!("CARGO_PKG_VERSION"));
 
 /// A task's request for the container of its step and node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,6 +46,10 @@ pub struct Record {
     pub workdir: PathBuf,
     /// Changes of the environment.
     pub edits: Vec<Edit>,
+    /// What stands before the command.
+    pub entrypoint: Vec<OsString>,
+    /// Whether changes of owners are pretended.
+    pub fakeroot: bool,
     /// For the audit line: the image.
     pub image: PathBuf,
     /// For the audit line: its digest.
@@ -114,6 +118,12 @@ impl Record {
         if let Some(digest) = &self.digest {
             field(&mut bytes, b'd', OsStr::new(digest));
         }
+        if self.fakeroot {
+            field(&mut bytes, b'r', OsStr::new(""));
+        }
+        for word in &self.entrypoint {
+            field(&mut bytes, b'p', word);
+        }
         for edit in &self.edits {
             match &edit.value {
                 Some(value) => field(&mut bytes, b'+', &pair(&edit.name, value)),
@@ -141,6 +151,8 @@ impl Record {
                 b'i' => record.image = text.into(),
                 b'k' => record.kind = text.into_string().ok()?,
                 b'd' => record.digest = Some(text.into_string().ok()?),
+                b'r' => record.fakeroot = true,
+                b'p' => record.entrypoint.push(text),
                 b'+' => {
                     let (name, value) = split(&text)?;
                     record.edits.push(Edit::set(name, value, ""));
@@ -161,9 +173,11 @@ pub fn read(file: &File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
     loop {
-        match file.read_at(&mut buffer, bytes.len() as u64)? {
-            0 => return Ok(bytes),
-            count => bytes.extend_from_slice(&buffer[..count]),
+        let count = file.read_at(&mut buffer, bytes.len() as u64)?;
+        bytes.extend_from_slice(&buffer[..count]);
+        // A regular file gives less than it is asked for at its end alone.
+        if count < buffer.len() {
+            return Ok(bytes);
         }
     }
 }
@@ -200,7 +214,7 @@ pub fn version() -> &'static str {
     STAMP.rsplit(' ').next().unwrap_or_default()
 }
 
-fn stamp() -> Vec<u8> {
+pub(crate) fn stamp() -> Vec<u8> {
     let mut bytes = Vec::new();
     field(&mut bytes, b'v', OsStr::new(STAMP));
     bytes
@@ -210,7 +224,7 @@ fn stamp() -> Vec<u8> {
 ///
 /// # Errors
 /// The stamp names another form.
-fn body(bytes: &[u8]) -> Result<Option<Vec<(u8, OsString)>>> {
+pub(crate) fn body(bytes: &[u8]) -> Result<Option<Vec<(u8, OsString)>>> {
     let Some((form, writer)) = stamp_of(bytes) else {
         return Ok(None);
     };
@@ -228,11 +242,11 @@ fn body(bytes: &[u8]) -> Result<Option<Vec<(u8, OsString)>>> {
 const SAME_VERSION: &str = "chariot and chariot.so have to be of one version on this node; if they are \
                             just being replaced, try again";
 
-fn foreign() -> Error {
+pub(crate) fn foreign() -> Error {
     Error::new("it is not understood").hint(SAME_VERSION)
 }
 
-fn field(bytes: &mut Vec<u8>, letter: u8, text: &OsStr) {
+pub(crate) fn field(bytes: &mut Vec<u8>, letter: u8, text: &OsStr) {
     bytes.push(letter);
     bytes.extend(text.as_bytes().iter().filter(|byte| **byte != 0));
     bytes.push(0);
@@ -294,6 +308,8 @@ mod tests {
         let record = Record {
             workdir: "/w".into(),
             edits: vec![Edit::set("A", "1", ""), Edit::unset("B", "")],
+            entrypoint: vec!["/e".into(), "-x".into()],
+            fakeroot: true,
             image: "/i".into(),
             digest: Some("sha256:0".into()),
             kind: "directory".into(),
@@ -329,8 +345,8 @@ mod tests {
         let error = Record::decode(&theirs("0")).unwrap_err();
         assert!(error.to_string().contains("Chariot 9.8.7 wrote"), "{error}");
         assert!(error.advice().unwrap().contains("of one version"));
-        assert!(Record::decode(&theirs("1")).is_ok());
-        assert_eq!(writer(&theirs("1")), Some("9.8.7".into()));
+        assert!(Record::decode(&theirs("3")).is_ok());
+        assert_eq!(writer(&theirs("3")), Some("9.8.7".into()));
     }
 
     #[test]

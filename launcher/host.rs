@@ -1,12 +1,20 @@
 //! Who is asking, and from where: facts of the host that a plan is made from.
 
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
 
 use crate::error::{Error, Explain, Result};
+use crate::sys::process::{self, Helper};
 
 /// The oldest kernel that has every call that Chariot makes.
 pub const OLDEST_KERNEL: (u32, u32) = (5, 14);
+
+/// Numbers from here on are of special steps, slurm.h: a batch script and the shell of salloc have one. Slurm 26.05 writes
+/// them as negative numbers, of 32 bits, and older releases none for a script.
+const FIRST_SPECIAL_STEP: i64 = 0xffff_fff0;
 
 /// The variables of a process, in its order.
 pub type Environment = Vec<(OsString, OsString)>;
@@ -47,14 +55,20 @@ impl Host {
     pub fn look(environment: Environment, directory: Option<PathBuf>) -> Host {
         let uid = nix::unistd::geteuid().as_raw();
         let gid = nix::unistd::getegid().as_raw();
+        // Both are asked at once, where it takes asking.
+        let (user, group) = (Lookup::start("passwd", uid), Lookup::start("group", gid));
+        let user = user.line().as_deref().and_then(read_user);
         // A node with a stale user database should not keep a job from running: invent the names.
-        let user = user(uid).unwrap_or_else(|| User {
+        let user = user.unwrap_or_else(|| User {
             name: format!("user{uid}"),
             gecos: String::new(),
             home: PathBuf::from("/"),
             shell: "/bin/sh".into(),
         });
-        let group = group(gid).unwrap_or_else(|| format!("group{gid}"));
+        let group = group
+            .line()
+            .and_then(|line| line.split(':').next().map(str::to_owned))
+            .unwrap_or_else(|| format!("group{gid}"));
         Host {
             uid,
             gid,
@@ -68,6 +82,14 @@ impl Host {
     /// A variable of the caller's environment.
     pub fn variable(&self, name: &str) -> Option<&OsStr> {
         find(&self.environment, name)
+    }
+
+    /// Whether this is the script of a job, or the shell of salloc, and no step that one of them started.
+    pub fn is_in_script(&self) -> bool {
+        let step = self.variable("SLURM_STEP_ID").and_then(OsStr::to_str);
+        let is_special = |step: i64| !(0..FIRST_SPECIAL_STEP).contains(&step);
+        self.variable("SLURM_JOB_ID").is_some()
+            && step.is_none_or(|step| step.parse().is_ok_and(is_special))
     }
 
     /// Replaces `$HOME`, `$USER`, `$XDG_DATA_HOME` and `$XDG_CACHE_HOME` in a directory of the site's
@@ -132,30 +154,18 @@ fn is_new_enough(release: &str) -> bool {
     }
 }
 
+/// How long the user database may take. One that is stuck should not keep a job from running.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// A user's entry of the user database, if there is one.
-#[cfg(not(target_feature = "crt-static"))]
+#[cfg(feature = "launcher")]
 pub(crate) fn user(uid: u32) -> Option<User> {
-    let user = nix::unistd::User::from_uid(uid.into()).ok()??;
-    Some(User {
-        name: user.name,
-        gecos: user.gecos.to_string_lossy().into_owned(),
-        home: user.dir,
-        shell: user.shell.to_string_lossy().into_owned(),
-    })
+    read_user(&Lookup::start("passwd", uid).line()?)
 }
 
-#[cfg(not(target_feature = "crt-static"))]
-fn group(gid: u32) -> Option<String> {
-    nix::unistd::Group::from_gid(gid.into())
-        .ok()?
-        .map(|group| group.name)
-}
-
-// A static binary has no NSS: glibc's own getent(1) asks LDAP and SSSD in its place.
-#[cfg(target_feature = "crt-static")]
-pub(crate) fn user(uid: u32) -> Option<User> {
-    let line = getent("passwd", uid)?;
-    let mut fields = line.trim_end().split(':').map(str::to_owned);
+/// A line of passwd(5).
+fn read_user(line: &str) -> Option<User> {
+    let mut fields = line.split(':').map(str::to_owned);
     let name = fields.next()?;
     let mut fields = fields.skip(3);
     Some(User {
@@ -166,23 +176,44 @@ pub(crate) fn user(uid: u32) -> Option<User> {
     })
 }
 
-#[cfg(target_feature = "crt-static")]
-fn group(gid: u32) -> Option<String> {
-    getent("group", gid)?.split(':').next().map(str::to_owned)
+/// The search for the line of a number in a user database: first in the file in /etc, and then, as far as that
+/// does not have it, by getent(1), which asks what the site has, LDAP or SSSD. Not by getpwuid(3): the launcher
+/// is a static program, since those start twice as fast, and these have no modules of the C library.
+enum Lookup {
+    Found(String),
+    Asked(Helper),
+    Unknown,
 }
 
-#[cfg(target_feature = "crt-static")]
-fn getent(database: &str, id: u32) -> Option<String> {
-    let mut command = std::process::Command::new("/usr/bin/getent");
-    let output = command
-        .arg(database)
-        .arg(id.to_string())
-        .env_clear()
-        .output()
-        .ok()?;
-    String::from_utf8(output.stdout)
-        .ok()
-        .filter(|line| !line.is_empty())
+impl Lookup {
+    fn start(database: &str, id: u32) -> Lookup {
+        let file = fs::read_to_string(format!("/etc/{database}")).unwrap_or_default();
+        if let Some(line) = line_of(&file, id) {
+            return Lookup::Found(line.to_owned());
+        }
+        let mut getent = Command::new("/usr/bin/getent");
+        getent.arg(database).arg(id.to_string());
+        process::start_asking(getent).map_or(Lookup::Unknown, Lookup::Asked)
+    }
+
+    fn line(self) -> Option<String> {
+        match self {
+            Lookup::Found(line) => Some(line),
+            Lookup::Asked(getent) => {
+                let answer = getent.report(PATIENCE).ok()?;
+                let line = answer.lines().next()?;
+                Some(line.to_owned())
+            }
+            Lookup::Unknown => None,
+        }
+    }
+}
+
+/// The line whose third field is `id`, as passwd(5) and group(5) have it.
+fn line_of(file: &str, id: u32) -> Option<&str> {
+    let id = id.to_string();
+    file.lines()
+        .find(|line| line.split(':').nth(2) == Some(id.as_str()))
 }
 
 #[cfg(test)]
@@ -201,6 +232,20 @@ mod tests {
         ] {
             assert_eq!(is_new_enough(release), enough, "{release}");
         }
+    }
+
+    #[test]
+    fn a_user_is_found_by_number_in_the_file_and_by_nothing_like_it() {
+        let file = "root:x:0:0:root:/root:/bin/bash\n# 7\nada:x:1000:7:Ada L.:/home/ada:/bin/zsh\nbroken\n";
+        let ada = read_user(line_of(file, 1000).unwrap()).unwrap();
+        assert_eq!(
+            (ada.name.as_str(), ada.gecos.as_str(), ada.shell.as_str()),
+            ("ada", "Ada L.", "/bin/zsh")
+        );
+        assert_eq!(ada.home, PathBuf::from("/home/ada"));
+        assert_eq!(line_of(file, 7), None);
+        assert_eq!(line_of(file, 100), None);
+        assert_eq!(read_user("broken"), None);
     }
 
     #[test]

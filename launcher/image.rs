@@ -2,20 +2,25 @@
 //! of itself. Everything inside an image is hostile: what a directory holds is opened with
 //! `RESOLVE_IN_ROOT`, a file is read by parsers that check every bound, and only so much of it.
 
+#[cfg(feature = "launcher")]
+pub mod confined;
 pub mod metadata;
+#[cfg(feature = "launcher")]
 mod refusals;
 #[cfg(feature = "launcher")]
-mod sif;
+pub mod sif;
+#[cfg(feature = "launcher")]
+pub mod source;
 #[cfg(feature = "launcher")]
 pub mod squashfs;
 pub mod trusted;
-#[cfg(feature = "launcher")]
-pub mod unpack;
 
+#[cfg(feature = "launcher")]
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
+#[cfg(feature = "launcher")]
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 #[cfg(feature = "launcher")]
@@ -24,13 +29,19 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use rustix::fs::OFlags;
 
-use crate::config::Config;
+#[cfg(feature = "launcher")]
+use crate::cache::{Access, Cache, stage};
+#[cfg(feature = "launcher")]
+use crate::config::{Config, Stage};
 use crate::error::{Error, Explain, Result};
+#[cfg(feature = "launcher")]
 use crate::host::Host;
-use crate::options::given::is_path;
 use crate::sys;
 use metadata::Metadata;
-use refusals::{WHAT_AN_IMAGE_IS, missing, not_an_image, refuse_outside, refuse_scheme};
+#[cfg(feature = "launcher")]
+use refusals::{WHAT_AN_IMAGE_IS, missing, not_an_image};
+#[cfg(feature = "launcher")]
+use source::Source;
 #[cfg(feature = "launcher")]
 use squashfs::SquashFs;
 
@@ -64,29 +75,54 @@ enum Contents {
 const LARGEST: usize = 4 << 20;
 
 impl Image {
-    /// Finds the image that `word` names.
+    /// Finds the image that `word` names; one that is not in a form to be run in is fetched or converted into
+    /// the cache, as far as `access` allows.
     ///
     /// # Errors
     /// The word names nothing, nothing readable, or no image.
-    pub fn locate(word: &str, config: &Config, host: &Host) -> Result<Image> {
-        refuse_scheme(word)?;
-        let path = if is_path(word) {
-            PathBuf::from(word)
-        } else {
-            by_name(word, config, host)?
+    #[cfg(feature = "launcher")]
+    pub fn locate(
+        word: &str,
+        config: &Config,
+        host: &Host,
+        access: &mut Access<'_>,
+    ) -> Result<Image> {
+        // Not before it is needed: most images are there, and looking at the cache is I/O on each node.
+        let cache = || Cache::of(config, host);
+        let image = match source::find(word, config, host)? {
+            Source::Image(image) => *image,
+            other => Image::open(word, &other.in_cache(&cache(), access)?, config)?,
         };
+        match config.stage {
+            Stage::Node
+                if access.may_fetch
+                    && !image.is_tree()
+                    && host.variable("SLURM_JOB_ID").is_some() =>
+            {
+                let path = stage::stage(&image.path, word, &cache(), access)?;
+                Image::open(word, &path, config)
+            }
+            _ => Ok(image),
+        }
+    }
+
+    /// Opens a directory, SquashFS or SIF file.
+    ///
+    /// # Errors
+    /// It is something else, or damaged.
+    #[cfg(feature = "launcher")]
+    pub(crate) fn open(word: &str, path: &Path, config: &Config) -> Result<Image> {
         let data = path
             .metadata()
-            .map_err(|error| missing(word, &path, &error))?;
-        refuse_outside(word, &path, config)?;
+            .map_err(|error| missing(word, path, &error))?;
         let contents = match data.file_type() {
-            kind if kind.is_dir() => open_tree(word, &path)?,
-            kind if kind.is_file() => open_file(word, &path, config)?,
+            kind if kind.is_dir() => open_tree(word, path)?,
+            kind if kind.is_file() => open_file(word, path, config)?,
             _ => return Err(not_an_image(word)),
         };
         let mut image = Image {
             word: word.to_owned(),
-            path,
+            path: path.to_owned(),
             contents,
             metadata: Metadata::default(),
         };
@@ -183,22 +219,46 @@ impl Image {
         }
     }
 
+    /// The names in a directory of the image; none if there is no such directory.
+    #[cfg(feature = "launcher")]
+    pub fn names(&self, path: &Path) -> Vec<OsString> {
+        match &self.contents {
+            Contents::Tree(tree) => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK;
+                let opened = sys::open_in_root(tree, path, flags).ok();
+                let entries = opened.and_then(|directory| rustix::fs::Dir::new(directory).ok());
+                let name = |entry: rustix::fs::DirEntry| {
+                    OsString::from_vec(entry.file_name().to_bytes().to_vec())
+                };
+                entries.into_iter().flatten().flatten().map(name).collect()
+            }
+            Contents::SquashFs(image) | Contents::Mounted(image) => {
+                let Ok(Some(inode)) = image.find(path, true) else {
+                    return Vec::new();
+                };
+                let entries = image.entries(&inode, squashfs::Position::default());
+                let entries = entries.into_iter().flatten().flatten();
+                entries
+                    .map(|entry| OsString::from_vec(entry.name))
+                    .collect()
+            }
+        }
+    }
+
     /// Where a symbolic link of the image points, if `path` is one.
     pub fn link(&self, path: &Path) -> Option<PathBuf> {
-        let target = match &self.contents {
+        match &self.contents {
             Contents::Tree(tree) => {
                 let flags = OFlags::PATH | OFlags::NOFOLLOW;
                 let link = sys::open_in_root(tree, path, flags).ok()?;
-                rustix::fs::readlinkat(link, "", Vec::new())
-                    .ok()?
-                    .into_bytes()
+                sys::mounts::target_of(link).ok()
             }
             #[cfg(feature = "launcher")]
             Contents::SquashFs(image) | Contents::Mounted(image) => {
-                image.target(&image.find(path, false).ok()??).ok()?
+                let target = image.target(&image.find(path, false).ok()??).ok()?;
+                Some(PathBuf::from(OsString::from_vec(target)))
             }
-        };
-        Some(PathBuf::from(OsString::from_vec(target)))
+        }
     }
 
     /// The contents of a regular file of the image, if there is one.
@@ -235,10 +295,12 @@ fn read_in_tree(tree: &OwnedFd, path: &Path) -> std::io::Result<Option<Vec<u8>>>
         return Ok(None);
     };
     let file = File::from(file);
-    if !file.metadata().is_ok_and(|data| data.is_file()) {
+    let Some(data) = file.metadata().ok().filter(std::fs::Metadata::is_file) else {
         return Ok(None);
-    }
-    let mut contents = Vec::new();
+    };
+    let size = usize::try_from(data.len()).map_or(LARGEST, |size| size.min(LARGEST));
+    // One more than there should be, so that the end shows in the same read.
+    let mut contents = Vec::with_capacity(size + 1);
     file.take(LARGEST as u64 + 1).read_to_end(&mut contents)?;
     Ok(Some(contents))
 }
@@ -261,6 +323,7 @@ fn is_empty_directory(image: &SquashFs, inode: &squashfs::Inode) -> bool {
             .is_ok_and(|mut entries| entries.next().is_none())
 }
 
+#[cfg(feature = "launcher")]
 fn open_tree(word: &str, path: &Path) -> Result<Contents> {
     let what = || format!("can't use the image {word}");
     let tree = sys::open(path, OFlags::PATH | OFlags::DIRECTORY).explain(what)?;
@@ -279,7 +342,7 @@ fn open_file(word: &str, path: &Path, config: &Config) -> Result<Contents> {
     let file = File::open(path).explain(what)?;
     let length = file.metadata().explain(what)?.len();
     let mut start = [0; 64];
-    let count = std::os::unix::fs::FileExt::read_at(&file, &mut start, 0).explain(what)?;
+    std::os::unix::fs::FileExt::read_at(&file, &mut start, 0).explain(what)?;
     let (at, length) = if start.starts_with(b"hsqs") {
         (0, length)
     } else if sif::is_sif(&start) {
@@ -288,45 +351,14 @@ fn open_file(word: &str, path: &Path, config: &Config) -> Result<Contents> {
         let (at, size) = place.ok_or_else(|| refusals::no_partition(word))?;
         (at, size.min(length.saturating_sub(at)))
     } else {
-        return Err(refusals::refuse_file(word, &start[..count]));
+        return Err(not_an_image(word));
     };
     let image = SquashFs::open(file, at, length, config.server_memory)
         .map_err(|damage| Error::new(format!("{}: {damage}", what())).hint(DAMAGED))?;
     Ok(Contents::SquashFs(Arc::new(image)))
 }
 
-/// Only the launcher reads files.
-#[cfg(not(feature = "launcher"))]
-fn open_file(word: &str, _: &Path, _: &Config) -> Result<Contents> {
-    Err(not_an_image(word))
-}
-
-fn by_name(word: &str, config: &Config, host: &Host) -> Result<PathBuf> {
-    let store = host.expand(&config.store);
-    let places: Vec<PathBuf> = std::iter::once(store)
-        .chain(config.image_dirs.iter().cloned())
-        .collect();
-    let found = places
-        .iter()
-        .map(|place| place.join(word))
-        .find(|path| path.exists());
-    found
-        .filter(|_| !matches!(word, "." | ".."))
-        .ok_or_else(|| {
-            let places: Vec<_> = places
-                .iter()
-                .map(|place| place.display().to_string())
-                .collect();
-            Error::new(format!(
-                "can't find an image named {word} in {}",
-                places.join(" or ")
-            ))
-            .hint(format!(
-                "an image given by path has a slash in it: ./{word}"
-            ))
-        })
-}
-
+#[cfg(feature = "launcher")]
 fn refuse_empty(image: &Image) -> Result<()> {
     // A directory that may be searched and not listed can be run in.
     if image.has_own(Path::new("/")) {
@@ -349,7 +381,8 @@ pub fn identity(file: &File) -> std::io::Result<String> {
     Ok(format!("{}:{}", data.dev(), data.ino()))
 }
 
-fn is_empty(directory: OwnedFd) -> bool {
+/// Whether an open directory has no entries.
+pub(crate) fn is_empty(directory: OwnedFd) -> bool {
     let Ok(entries) = rustix::fs::Dir::new(directory) else {
         return false;
     };

@@ -12,21 +12,42 @@
 //!                 every task joins; Slurm executes the command
 //! ```
 //!
+//! What is no image to be run in yet becomes one in the [`cache`]: [`registry`] fetches layers, [`convert`] makes
+//! SquashFS of them, or of an archive, and of all nodes that want it one does the work.
+//!
+//! What a device needs, by the Container Device Interface, is mounts and variables of the plan: [`cdi`].
+//!
+//! In a job, commands of the host that are called inside run outside: [`host_commands`].
+//!
 //! An image that is a file is read by [`image::squashfs`] and served to the kernel by [`serve`], one process
 //! for each container, which ends when the kernel unmounts the image.
 
 #[cfg(feature = "launcher")]
+pub mod cache;
+pub mod cdi;
+#[cfg(feature = "launcher")]
+pub mod ch_run;
+#[cfg(feature = "launcher")]
 pub mod cli;
 pub mod config;
+#[cfg(feature = "launcher")]
+pub mod convert;
 pub mod enter;
 pub mod error;
 pub mod handover;
 pub mod host;
+#[cfg(feature = "launcher")]
+pub mod host_commands;
 pub mod image;
 #[cfg(feature = "launcher")]
 pub mod log;
+pub mod oci;
 pub mod options;
+#[cfg(feature = "launcher")]
+pub mod output;
 pub mod plan;
+#[cfg(feature = "launcher")]
+pub mod registry;
 #[cfg(feature = "launcher")]
 pub mod serve;
 /// The numbers of the installed Slurm's plugin interface, empty where it has no headers; build.rs.
@@ -35,3 +56,5 @@ pub mod slurm_abi {
     include!(concat!(env!("OUT_DIR"), "/slurm_abi.rs"));
 }
 pub mod sys;
+#[cfg(feature = "launcher")]
+pub mod work;

@@ -13,6 +13,8 @@ use tracing::{Event, Level, Metadata, Subscriber};
 pub enum Reader {
     /// A person: `chariot: …` on standard error.
     Person,
+    /// The same, who called `ch-run`.
+    ChRun,
     /// A task of Slurm, on standard output: see [`crate::cli::step`].
     Task,
 }
@@ -62,6 +64,9 @@ impl Subscriber for Lines {
         // Nobody is left to tell that standard error is gone.
         let _ = match self.reader {
             Reader::Person => writeln!(io::stderr(), "chariot: {line}"),
+            Reader::ChRun => {
+                writeln!(io::stderr(), "ch-run[{}]: {line}", std::process::id())
+            }
             Reader::Task => writeln!(io::stdout(), "I{line}"),
         };
     }

@@ -3,5 +3,11 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    chariot::cli::main()
+    if chariot::ch_run::is_called() {
+        return chariot::ch_run::main();
+    }
+    match chariot::host_commands::is_called() {
+        true => chariot::host_commands::main(),
+        false => chariot::cli::main(),
+    }
 }

@@ -4,15 +4,22 @@
 //! the site's file, and resolved once, when all of them are known.
 
 pub mod bind;
+pub mod device;
+pub mod edf;
 pub mod given;
 pub mod size;
 pub mod table;
+mod values;
 
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use bind::Bind;
+use device::Device;
 pub use given::{Dialect, Given, Source};
+use values::{
+    absolute, assignment, batch, checked_glob, image, variable_name, writable, yes_or_no,
+};
 
 /// The size of `--writable` where none is given, in bytes.
 const WRITABLE_SIZE: u64 = 1 << 30;
@@ -52,6 +59,10 @@ pub struct Options {
     pub image: Option<Sourced<String>>,
     /// Weakest first.
     pub binds: Vec<Sourced<Bind>>,
+    /// Weakest first.
+    pub devices: Vec<Sourced<Device>>,
+    /// Take none but those, not even those that Slurm gave the step.
+    pub no_other_devices: bool,
     /// Absolute.
     pub workdir: Option<Sourced<PathBuf>>,
     /// Weakest first.
@@ -64,12 +75,18 @@ pub struct Options {
     pub home: Option<Sourced<bool>>,
     /// An empty /tmp.
     pub private_tmp: Option<Sourced<bool>>,
+    /// Run the image's entrypoint before the command.
+    pub entrypoint: Option<Sourced<bool>>,
     /// Bytes that may be written, if any.
     pub writable: Option<Sourced<Option<u64>>>,
     /// Where changes persist.
     pub overlay: Option<Sourced<PathBuf>>,
     /// Appear as uid 0.
     pub root: Option<Sourced<bool>>,
+    /// Pretend that owners were changed.
+    pub fakeroot: Option<Sourced<bool>>,
+    /// What an environment file says for others than Chariot; explained, and else of no effect.
+    pub annotations: Vec<String>,
     /// Where the batch script runs.
     pub batch: Batch,
     /// Say each step.
@@ -97,6 +114,10 @@ impl Options {
     fn apply(&mut self, given: &Given, dialect: Dialect) -> std::result::Result<(), String> {
         let value = given.value.as_str();
         let origin = given.spelled(dialect);
+        let switch = || -> std::result::Result<_, String> {
+            let (value, origin) = (yes_or_no(value)?, origin.clone());
+            Ok(Some(Sourced { value, origin }))
+        };
         match given.row.name {
             "image" => self.image = image(value)?.map(|value| Sourced { value, origin }),
             "bind" => {
@@ -104,6 +125,15 @@ impl Options {
                 // place and start at the root.
                 for value in bind::parse_list(value, Path::new("/"))? {
                     push_once(&mut self.binds, value, &origin);
+                }
+            }
+            "device" if value == "none" => {
+                self.devices.clear();
+                self.no_other_devices = true;
+            }
+            "device" => {
+                for word in value.split(',') {
+                    push_once(&mut self.devices, device::parse(word)?, &origin);
                 }
             }
             "workdir" => {
@@ -117,18 +147,9 @@ impl Options {
                     self.keep_env.push(variable_name(name)?);
                 }
             }
-            "home" => {
-                self.home = Some(Sourced {
-                    value: yes_or_no(value)?,
-                    origin,
-                })
-            }
-            "private-tmp" => {
-                self.private_tmp = Some(Sourced {
-                    value: yes_or_no(value)?,
-                    origin,
-                })
-            }
+            "home" => self.home = switch()?,
+            "entrypoint" => self.entrypoint = switch()?,
+            "private-tmp" => self.private_tmp = switch()?,
             "writable" => {
                 self.writable = Some(Sourced {
                     value: writable(value)?,
@@ -139,12 +160,11 @@ impl Options {
                 let value = absolute(value)?;
                 self.overlay = Some(Sourced { value, origin });
             }
-            "root" => {
-                self.root = Some(Sourced {
-                    value: yes_or_no(value)?,
-                    origin,
-                })
-            }
+            "root" => self.root = switch()?,
+            "fakeroot" => self.fakeroot = switch()?,
+            // It was replaced by what it says where it was typed.
+            "edf" if value.is_empty() => return Err("no environment is named".into()),
+            "edf" => {}
             "batch" => self.batch = batch(value)?,
             "verbose" => self.verbose = yes_or_no(value)?,
             // A row that nothing here reads is a mistake of ours; refusing is what fails closed.
@@ -169,6 +189,12 @@ impl Options {
         Ok(())
     }
 
+    /// Whether the image may be changed, for now or for good.
+    pub fn may_change_image(&self) -> bool {
+        let writable = self.writable.as_ref();
+        self.overlay.is_some() || writable.is_some_and(|writable| writable.value.is_some())
+    }
+
     /// Whether a switch is on; off when nobody said anything.
     pub fn on(switch: &Option<Sourced<bool>>) -> bool {
         switch.as_ref().is_some_and(|switch| switch.value)
@@ -182,74 +208,6 @@ fn push_once<T: PartialEq>(list: &mut Vec<Sourced<T>>, value: T, origin: &str) {
         value,
         origin: origin.to_owned(),
     });
-}
-
-fn image(value: &str) -> std::result::Result<Option<String>, String> {
-    match value {
-        "" => Err("no image is named".into()),
-        "none" => Ok(None),
-        value => Ok(Some(value.to_owned())),
-    }
-}
-
-fn absolute(value: &str) -> std::result::Result<PathBuf, String> {
-    if value.starts_with('/') {
-        Ok(PathBuf::from(value))
-    } else {
-        Err("the directory must be absolute".into())
-    }
-}
-
-fn yes_or_no(value: &str) -> std::result::Result<bool, String> {
-    match value {
-        "yes" => Ok(true),
-        "no" => Ok(false),
-        _ => Err("neither yes nor no".into()),
-    }
-}
-
-fn writable(value: &str) -> std::result::Result<Option<u64>, String> {
-    match value {
-        "yes" => Ok(Some(WRITABLE_SIZE)),
-        "no" => Ok(None),
-        text => size::parse(text)
-            .map(Some)
-            .map_err(|reason| format!("{reason}, yes or no")),
-    }
-}
-
-fn batch(value: &str) -> std::result::Result<Batch, String> {
-    match value {
-        "container" => Ok(Batch::Container),
-        "host" => Ok(Batch::Host),
-        _ => Err("neither container nor host".into()),
-    }
-}
-
-fn assignment(value: &str) -> std::result::Result<Assignment, String> {
-    match value.split_once('=') {
-        Some((name, value)) => Ok(Assignment::Variable(variable_name(name)?, value.to_owned())),
-        None if value.is_empty() => Err("no variable is named".into()),
-        None => Ok(Assignment::File(PathBuf::from(value))),
-    }
-}
-
-fn variable_name(name: &str) -> std::result::Result<String, String> {
-    if name.is_empty() {
-        return Err("a variable without a name".into());
-    }
-    if name.contains('=') {
-        return Err(format!("\"{name}\" is not the name of a variable"));
-    }
-    Ok(name.to_owned())
-}
-
-fn checked_glob(value: &str) -> std::result::Result<String, String> {
-    if value.is_empty() {
-        return Err("no variable is named".into());
-    }
-    glob::Pattern::new(value).map_err(|error| format!("not a pattern: {}", error.msg))?;
-    Ok(value.to_owned())
 }
 
 #[cfg(test)]
@@ -276,7 +234,9 @@ mod tests {
         for row in table::TABLE {
             let value = match row.name {
                 "batch" => "host",
-                "writable" | "home" | "private-tmp" | "root" | "verbose" => "yes",
+                "device" => "example.com/class=name",
+                "writable" | "home" | "private-tmp" | "root" | "fakeroot" | "verbose"
+                | "entrypoint" => "yes",
                 _ => "/x",
             };
             resolve(&[(Source::Typed, row.name, value)]).unwrap();

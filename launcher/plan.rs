@@ -4,12 +4,15 @@
 
 pub mod environment;
 pub mod explain;
+pub mod host_commands;
 pub mod identity;
 pub mod mounts;
+mod task_files;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::cdi::{Devices, Hook};
 use crate::config::Config;
 use crate::enter::settle::Known;
 use crate::error::{Error, Result};
@@ -17,8 +20,11 @@ use crate::host::{Environment, Host};
 use crate::image::Image;
 use crate::options::{Options, Sourced};
 use environment::Edit;
+use host_commands::HostCommands;
 use identity::Identity;
 use mounts::Mount;
+#[cfg(feature = "launcher")]
+use mounts::MountSource;
 
 /// What is to run, and what only the caller knows about it.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +35,8 @@ pub struct Task {
     pub script: Option<PathBuf>,
     /// Slurm's directory for temporary files on this node, in which PMIx makes one for the step.
     pub scratch: Option<PathBuf>,
+    /// Whether the container is one that all tasks of a step share.
+    pub is_of_step: bool,
 }
 
 /// What the container's root is made of.
@@ -36,11 +44,16 @@ pub struct Task {
 pub enum Root {
     /// The image, read-only.
     ReadOnly,
+    /// The image itself, which is changed.
+    AsItIs,
     /// The image under a tmpfs of so many bytes.
     Throwaway(u64),
     /// The image under a directory that keeps the changes.
     Kept(PathBuf),
 }
+
+/// Where an overlay's directory has its changes; `work` beside it is the kernel's.
+pub const UPPER: &str = "upper";
 
 /// Where the command starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +77,8 @@ pub struct Plan {
     pub identity: Identity,
     /// What is mounted, in this order.
     pub mounts: Vec<Mount>,
+    /// The SquashFS files among them, open, in the same order.
+    pub files: Vec<Image>,
     /// The caller's environment.
     pub before: Environment,
     /// What changes in the environment.
@@ -72,6 +87,18 @@ pub struct Plan {
     pub workdir: Workdir,
     /// What runs.
     pub task: Task,
+    /// The image's entrypoint, if it is to run the command; it is in the task's command already.
+    pub entrypoint: Vec<String>,
+    /// Whether changes of owners are pretended.
+    pub fakeroot: bool,
+    /// Commands of the host that can be called inside.
+    pub host_commands: Option<HostCommands>,
+    /// The devices that were asked for, with who asked.
+    pub devices: Vec<String>,
+    /// Programs that run before the container is entered.
+    pub hooks: Vec<Hook>,
+    /// Said in an environment file, and of no effect.
+    pub annotations: Vec<String>,
     /// Told once, before the command runs.
     pub warnings: Vec<Error>,
 }
@@ -86,13 +113,32 @@ impl Plan {
         config: &Config,
         host: &Host,
         image: Image,
-        task: Task,
+        mut task: Task,
     ) -> Result<Plan> {
+        let entrypoint = entrypoint(options, &image, &task)?;
+        task.command
+            .splice(0..0, entrypoint.iter().map(OsString::from));
         let identity = Identity::of(host, &image, Options::on(&options.root))?;
-        let mounts = mounts::plan(options, config, host, &image, &identity, &task)?;
-        let environment = environment::plan(options, host, &image)?;
+        let host_commands = HostCommands::plan(options, config, host, &image, &task);
+        let devices = Devices::plan(options, config, host, &image)?;
+        let surroundings = mounts::Surroundings {
+            config,
+            host,
+            image: &image,
+            identity: &identity,
+            task: &task,
+            host_commands: host_commands.as_ref(),
+            devices: &devices,
+        };
+        let mounts = mounts::plan(options, &surroundings)?;
+        let files = files(&mounts, config)?;
+        let mut environment = environment::plan(options, host, &image, &devices.environment)?;
+        if let Some(commands) = &host_commands {
+            environment::end_path_in(&commands.directory, &host.environment, &mut environment);
+        }
         let root = root(options)?;
-        let warnings = warnings(&root, host, &image, &task);
+        let mut warnings = warnings(&root, host, &image, &task, host_commands.as_ref());
+        warnings.extend(devices.warnings);
         let workdir = Workdir {
             asked: options.workdir.clone(),
             caller: host.directory.as_deref().and_then(Known::new),
@@ -104,12 +150,61 @@ impl Plan {
             root,
             identity,
             mounts,
+            files,
             before,
             environment,
             workdir,
             task,
+            entrypoint,
+            fakeroot: Options::on(&options.fakeroot),
+            host_commands,
+            devices: devices.names,
+            hooks: devices.hooks,
+            annotations: options.annotations.clone(),
             warnings,
         })
+    }
+}
+
+/// Opens the SquashFS files that are mounted beside the image.
+#[cfg(feature = "launcher")]
+fn files(mounts: &[Mount], config: &Config) -> Result<Vec<Image>> {
+    let open = |mount: &Mount| {
+        let MountSource::SquashFs(path) = &mount.source else {
+            return None;
+        };
+        let word = path.display().to_string();
+        let destination = mount.destination.display();
+        let what = format!("can't mount {word} on {destination}");
+        let opened = Image::open(&word, path, config).map_err(|error| error.within(&what));
+        Some(opened.and_then(|image| {
+            match image.is_tree() {
+                true => Err(Error::new(format!("{what}: it is a directory"))
+                    .hint(format!("{}: leave out sqsh", mount.origin))),
+                false => Ok(image),
+            }
+        }))
+    };
+    mounts.iter().filter_map(open).collect()
+}
+
+/// Only the launcher mounts anything.
+#[cfg(not(feature = "launcher"))]
+fn files(_: &[Mount], _: &Config) -> Result<Vec<Image>> {
+    Ok(Vec::new())
+}
+
+fn entrypoint(options: &Options, image: &Image, task: &Task) -> Result<Vec<String>> {
+    if !Options::on(&options.entrypoint) || task.script.is_some() {
+        return Ok(Vec::new());
+    }
+    match image.metadata.entrypoint.is_empty() {
+        false => Ok(image.metadata.entrypoint.clone()),
+        true => Err(Error::new(format!(
+            "can't run the entrypoint of the image {}: it has none",
+            image.word
+        ))
+        .hint("leave --entrypoint out, or --entrypoint=no if the job or the site asks for it")),
     }
 }
 
@@ -140,7 +235,13 @@ fn root(options: &Options) -> Result<Root> {
     }
 }
 
-fn warnings(root: &Root, host: &Host, image: &Image, task: &Task) -> Vec<Error> {
+fn warnings(
+    root: &Root,
+    host: &Host,
+    image: &Image,
+    task: &Task,
+    host_commands: Option<&HostCommands>,
+) -> Vec<Error> {
     use std::os::unix::fs::MetadataExt;
     let mut warnings = Vec::new();
     let owner = image.path.metadata().map(|data| data.uid());
@@ -154,16 +255,15 @@ fn warnings(root: &Root, host: &Host, image: &Image, task: &Task) -> Vec<Error> 
             .hint("the files of a SquashFS image, or of a tree that you unpacked yourself, are yours"),
         );
     }
-    warnings.extend(
-        task.script
-            .as_ref()
-            .and_then(|script| srun_inside(script, image)),
-    );
+    let has_srun =
+        host_commands.is_some_and(|commands| commands.names.iter().any(|name| name == "srun"));
+    let script = task.script.as_ref().filter(|_| !has_srun);
+    warnings.extend(script.and_then(|script| srun_inside(script, image)));
     warnings
 }
 
-/// A script that runs in an image without Slurm cannot start steps; the shell's own `srun: not
-/// found` would not say what to do.
+/// Where the site does not let srun be called from containers, a script that runs in an image without Slurm cannot
+/// start steps; the shell's own `srun: not found` would not say what to do.
 fn srun_inside(script: &std::path::Path, image: &Image) -> Option<Error> {
     let text = std::fs::read_to_string(script).ok()?;
     let calls = text

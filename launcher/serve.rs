@@ -18,13 +18,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use nix::fcntl::OFlag;
 use rustix::fs::OFlags;
 
-use crate::error::{CallError, Explain, Result};
+use crate::error::{Explain, Result};
 use crate::image::squashfs::SquashFs;
 use crate::sys::mounts;
-use crate::sys::{self, detached};
+use crate::sys::{self, detached, process};
 
 /// What is served, and for whom.
 #[derive(Debug, Clone)]
@@ -57,10 +56,7 @@ impl Server {
             .map_err(|error| {
                 error.hint("SquashFS images need FUSE: modprobe fuse; chmod 666 /dev/fuse")
             })?;
-        let pipe = nix::unistd::pipe2(OFlag::O_CLOEXEC);
-        let (ready, go) = pipe
-            .map_err(|errno| CallError::new("pipe2()", errno))
-            .explain(what)?;
+        let (ready, go) = process::pipe().explain(what)?;
         let served = device.try_clone().explain(what)?;
         let keep = vec![
             served.as_raw_fd(),

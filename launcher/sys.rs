@@ -7,11 +7,15 @@
 #![allow(unsafe_code, reason = "this is the module that makes system calls")]
 
 pub mod detached;
+pub mod fork;
 pub mod loopback;
+pub mod message;
 pub mod mounts;
 pub mod namespaces;
 pub mod process;
+pub mod seccomp;
 pub mod sharing;
+pub mod signals;
 
 use std::fmt::Display;
 use std::os::fd::{AsFd, OwnedFd};
@@ -81,9 +85,34 @@ pub fn open(path: &Path, flags: rustix::fs::OFlags) -> Call<OwnedFd> {
 /// # Errors
 /// The kernel's answer.
 pub fn mount_of(file: impl AsFd) -> Call<u64> {
+    place_of(file).map(|place| place.mount)
+}
+
+/// What tells files apart that are known by descriptors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The number of the mount.
+    pub mount: u64,
+    /// The file system, as major and minor number of a device.
+    pub device: (u32, u32),
+    /// The file's number there.
+    pub inode: u64,
+}
+
+/// Where an open file is: `statx(fd, STATX_MNT_ID)`, statx(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn place_of(file: impl AsFd) -> Call<Place> {
     use rustix::fs::{AtFlags, StatxFlags, statx};
-    let result = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID);
-    rustix_called(result, || "statx(STATX_MNT_ID)".into()).map(|data| data.stx_mnt_id)
+    let wanted = StatxFlags::MNT_ID | StatxFlags::INO;
+    let result = statx(file, "", AtFlags::EMPTY_PATH, wanted);
+    let data = rustix_called(result, || "statx(STATX_MNT_ID)".into())?;
+    Ok(Place {
+        mount: data.stx_mnt_id,
+        device: (data.stx_dev_major, data.stx_dev_minor),
+        inode: data.stx_ino,
+    })
 }
 
 /// `memfd_create(name, MFD_CLOEXEC)`, memfd_create(2): a file that has no name anywhere.
@@ -95,4 +124,27 @@ pub fn memory_file(name: &std::ffi::CStr) -> Call<OwnedFd> {
     called(memfd_create(name, MFdFlags::MFD_CLOEXEC), || {
         format!("memfd_create({name:?})")
     })
+}
+
+/// The same with something in it, to be read from the start.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn memory_file_of(name: &std::ffi::CStr, bytes: &[u8]) -> Call<OwnedFd> {
+    mounts::fill(memory_file(name)?, bytes)
+}
+
+/// Whether any other descriptor of this machine has the file open: `fcntl(fd, F_SETLEASE, F_WRLCK)`, fcntl(2),
+/// which only an owner may ask. Where nobody can tell, none has.
+pub fn is_open_elsewhere(file: impl AsFd) -> bool {
+    use std::os::fd::AsRawFd;
+    let number = file.as_fd().as_raw_fd();
+    // SAFETY: fcntl(2) on a descriptor that is borrowed for this function, with a plain number.
+    let taken = unsafe { libc::fcntl(number, libc::F_SETLEASE, libc::F_WRLCK) };
+    if taken == 0 {
+        // SAFETY: as above.
+        unsafe { libc::fcntl(number, libc::F_SETLEASE, libc::F_UNLCK) };
+        return false;
+    }
+    Errno::last() == Errno::EAGAIN
 }

@@ -2,10 +2,12 @@
 //!
 //! Slurm loads it into srun, sbatch and salloc, where it registers options and refuses malformed
 //! ones ([`submit`]); into slurmstepd, where the tasks of a step meet to make one container and join
-//! it ([`task`]); and into slurmd, where it does nothing. [`spank`] is the boundary to Slurm, and the
+//! it ([`task`], [`creator`]); and into slurmd, where it does nothing. [`spank`] is the boundary to Slurm, and the
 //! only module that may be `unsafe`.
 
 mod abi;
+mod creator;
+mod gpus;
 mod prolog;
 mod spank;
 mod state;

@@ -3,7 +3,6 @@
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -50,15 +49,13 @@ pub(crate) fn join_at_exec(
     record: File,
 ) -> Result<(), Error> {
     let what = || CANT_JOIN.to_owned();
-    let mut before = File::from(sys::memory_file(c"before").explain(what)?);
-    before
-        .write_all(&handover::encode_environment(&slurm.environment()))
-        .explain(what)?;
+    let variables = handover::encode_environment(&slurm.environment());
+    let before = sys::memory_file_of(c"before", &variables).explain(what)?;
     let files = [
         ("--user", namespaces.user),
         ("--mount", namespaces.mount),
         ("--record", record.into()),
-        ("--before", before.into()),
+        ("--before", before),
     ];
     let mut words = vec![launcher.as_os_str().to_owned(), "task".into()];
     for (name, file) in files {

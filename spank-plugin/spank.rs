@@ -74,6 +74,11 @@ impl Slurm<'_> {
         self.handle.job_stepid().ok()
     }
 
+    /// How many tasks of the step are on this node.
+    pub(crate) fn local_tasks(&self) -> Option<u32> {
+        self.handle.job_local_task_count().ok()
+    }
+
     /// The number of the job.
     pub(crate) fn job(&self) -> Option<u32> {
         self.handle.job_id().ok()

@@ -24,10 +24,14 @@ pub(crate) struct State {
     pub(crate) trusted: Option<MeetingPlace>,
     /// The directories of images that the site trusts.
     pub(crate) kernel_mount: Vec<PathBuf>,
+    /// Whether the site says what GPUs of a step are called, so that a container has those of all its tasks.
+    pub(crate) counts_gpus: bool,
     /// In a task: the file of the image that root has mounted.
     pub(crate) mounted: Option<String>,
     /// How long a task waits.
     pub(crate) patience: Duration,
+    /// How much longer if the image has to be fetched.
+    pub(crate) wait_fetch: Duration,
     /// Slurm's directory for temporary files, with `%n` in it.
     pub(crate) scratch: Option<String>,
     /// Where TaskProlog runs.
@@ -88,8 +92,10 @@ pub(crate) fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
         meeting: None,
         trusted: None,
         kernel_mount: Vec::new(),
+        counts_gpus: false,
         mounted: None,
         patience: Config::default().wait_container,
+        wait_fetch: Config::default().wait_fetch,
         scratch: None,
         task_prolog: TaskProlog::default(),
         problem: None,

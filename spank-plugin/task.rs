@@ -4,43 +4,37 @@
 //! is looked at in [`enter`], by a process that is only the user, and mostly by another program: the
 //! launcher, freshly executed.
 
-use std::ffi::OsString;
+use std::ffi::CString;
 use std::fs::File;
-use std::io::{Seek, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::mem::ManuallyDrop;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use chariot::config::{Config, TaskProlog};
 use chariot::enter;
-use chariot::error::{Error, Exit, Explain};
-use chariot::handover::{self, Record, Request};
+use chariot::error::{Error, Explain};
+use chariot::handover::{self, Record};
 use chariot::options::given::{self, CARRIER};
 use chariot::options::table::OptionRow;
 use chariot::options::{Batch, Dialect, Given, Options, Source};
 use chariot::sys::namespaces::Namespaces;
-use chariot::sys::process::Helper;
-use chariot::sys::sharing::{MeetingPlace, State as Progress};
-use chariot::sys::{self, process};
+use chariot::sys::process;
+use chariot::sys::sharing::{Held, MeetingPlace, State as Progress};
 
+use crate::creator;
+use crate::gpus;
 use crate::prolog;
 use crate::spank::{self, NAME, Slurm};
 use crate::state::{self, Paths, State};
-use crate::submit::MULTI_PROG;
 
 /// Numbers of special steps, slurm.h.
 const EXTERN_STEP: u32 = 0xffff_fffc;
-const BATCH_STEP: u32 = 0xffff_fffb;
+pub(crate) const BATCH_STEP: u32 = 0xffff_fffb;
 const INTERACTIVE_STEP: u32 = 0xffff_fffa;
 
 /// What a task could not do.
 pub(crate) const CANT_JOIN: &str = "can't join the container";
-
-/// What to do when a wait was too short.
-const SLOW: &str = "is the image's file system slow or stuck? the site's file has a longer wait: \
-                    waits.container";
 
 /// How much longer than the maker of the container the others wait, so that it is the one to say
 /// what happened.
@@ -86,6 +80,8 @@ pub(crate) fn options_complete(slurm: &Slurm<'_>) {
             .iter()
             .any(|given| given.row.name == "image");
         state.patience = config.wait_container;
+        state.wait_fetch = config.wait_fetch;
+        state.counts_gpus = config.gpu_kind.is_some();
         state.task_prolog = prolog::place(&config, slurm.release());
         state.givens = config.defaults;
         if !(named || by_default) {
@@ -130,17 +126,56 @@ fn enter_or_fail(slurm: &Slurm<'_>, state: &State) -> Result<(), Error> {
     let Some(meeting) = &state.meeting else {
         return Err(Error::new("the tasks have no meeting place"));
     };
+    let mut clock = Laps::start(options.verbose && is_one_of_two(slurm));
     if let Progress::Failed(code) = meet(slurm, state, meeting, &givens)? {
         // Whoever tried has said why.
         process::end(code);
     }
+    clock.lap("container");
     let (namespaces, record) = meeting.look().explain(|| CANT_JOIN.into())?;
     let record = File::from(record);
     match state.task_prolog {
-        TaskProlog::Container => join(slurm, &namespaces, &record),
+        TaskProlog::Container => {
+            // The command's execve(2) closes them, without a call for each.
+            let namespaces = ManuallyDrop::new(namespaces);
+            let record = ManuallyDrop::new(record);
+            join(slurm, &namespaces, &record)?;
+            clock.lap("join");
+            Ok(())
+        }
         TaskProlog::Host => {
             let launcher = &state.paths.launcher;
             prolog::join_at_exec(slurm, launcher, namespaces, record)
+        }
+    }
+}
+
+/// Whether this task may say how long it took. Of a thousand on a node, one that makes the container and one that
+/// joins are enough.
+fn is_one_of_two(slurm: &Slurm<'_>) -> bool {
+    let number = slurm.variable("SLURM_LOCALID");
+    number.is_some_and(|number| number == "0" || number == "1")
+}
+
+/// Tells the user how long each step took.
+struct Laps {
+    last: Option<Instant>,
+}
+
+impl Laps {
+    fn start(is_wanted: bool) -> Laps {
+        Laps {
+            last: is_wanted.then(Instant::now),
+        }
+    }
+
+    fn lap(&mut self, step: &str) {
+        if let Some(last) = self.last {
+            spank::say(&format!(
+                "{NAME}: {step}: {} us",
+                last.elapsed().as_micros()
+            ));
+            self.last = Some(Instant::now());
         }
     }
 }
@@ -149,6 +184,19 @@ fn enter_or_fail(slurm: &Slurm<'_>, state: &State) -> Result<(), Error> {
 fn join(slurm: &Slurm<'_>, namespaces: &Namespaces, record: &File) -> Result<(), Error> {
     let record = read_record(record)?;
     enter::join(namespaces, &record.workdir)?;
+    enter::pretend(record.fakeroot)?;
+    let entrypoint: Vec<CString> = record
+        .entrypoint
+        .iter()
+        .filter_map(|word| CString::new(word.as_bytes()).ok())
+        .collect();
+    if !entrypoint.is_empty() {
+        slurm.prepend(&entrypoint).map_err(|error| {
+            error
+                .within("can't run the image's entrypoint")
+                .hint("that takes Slurm 23.11 or newer; leave --ch-entrypoint out, or write the entrypoint before the command")
+        })?;
+    }
     record
         .edits
         .iter()
@@ -195,19 +243,15 @@ fn meet(
     if meeting.state() != Progress::Missing {
         return Ok(meeting.state());
     }
-    let patience = state.patience + GRACE;
-    let _held = meeting.lock(patience).map_err(|_| {
-        Error::new(format!(
-            "waited {} seconds for another task on this node to make the container",
-            patience.as_secs()
-        ))
-        .hint(SLOW)
-    })?;
+    if state.counts_gpus {
+        meeting.arrive(&gpus::of_task(slurm));
+    }
+    let _held = wait_for_turn(state, meeting)?;
     if meeting.state() != Progress::Missing {
         return Ok(meeting.state());
     }
     let start = Instant::now();
-    let progress = match make(slurm, state, meeting, givens) {
+    let progress = match creator::make(slurm, state, meeting, givens) {
         Ok(progress) => progress,
         Err(error) => {
             spank::tell(&error);
@@ -221,111 +265,23 @@ fn meet(
     Ok(progress)
 }
 
-/// Executes the launcher, which makes the container and sends its namespaces.
-fn make(
-    slurm: &Slurm<'_>,
-    state: &State,
-    meeting: &MeetingPlace,
-    givens: &[Given],
-) -> Result<Progress, Error> {
-    let request = request(slurm, state, givens);
-    let helper = start_launcher(
-        &state.paths.launcher,
-        "step",
-        &request,
-        meeting.sender(),
-        |_| {},
-    )
-    .map_err(|error| {
-        error
-            .within("can't make a container")
-            .hint("the administrator has to install `chariot` on this node")
-    })?;
-    let seconds = state.patience.as_secs();
-    let report = helper.report(state.patience).map_err(|error| {
-        Error::new(format!(
-            "can't make a container within {seconds} seconds: {error}"
-        ))
-        .hint(SLOW)
-    })?;
-    Ok(relay(&report))
-}
-
-/// Executes the launcher, which sends what it makes into `socket`. `adjust` has the last word on how.
-pub(crate) fn start_launcher(
-    launcher: &Path,
-    subcommand: &str,
-    request: &Request,
-    socket: BorrowedFd<'_>,
-    adjust: impl FnOnce(&mut Command),
-) -> Result<Helper, Error> {
-    let what = || format!("can't run {}", launcher.display());
-    let mut input = File::from(sys::memory_file(c"request").explain(what)?);
-    input.write_all(&request.encode()).explain(what)?;
-    input.rewind().explain(what)?;
-    let mut command = Command::new(launcher);
-    command.args([subcommand, "--socket", &socket.as_raw_fd().to_string()]);
-    adjust(&mut command);
-    process::start_helper(command, OwnedFd::from(input), socket).explain(what)
-}
-
-fn request(slurm: &Slurm<'_>, state: &State, givens: &[Given]) -> Request {
-    let is_batch = slurm.step() == Some(BATCH_STEP);
-    let mut command = slurm.command();
-    let script = command.first().filter(|_| is_batch).map(PathBuf::from);
-    let is_path = |word: &OsString| word.as_bytes().contains(&b'/');
-    if slurm.variable(MULTI_PROG).is_some() && !is_batch {
-        // Each task has another command, and Slurm says what is wrong with it.
-        command.clear();
-    } else if state.task_prolog == TaskProlog::Host && !command.first().is_some_and(is_path) {
-        // The prolog that runs before the task looks for its command may yet change PATH.
-        command.clear();
-    }
-    let node = slurm.variable("SLURMD_NODENAME").unwrap_or_default();
-    let scratch = state.scratch.as_ref().map(|scratch| {
-        // As slurm.conf(5) has it for TmpFS; where several slurmd share a machine, %h is the node too.
-        let node = node.to_string_lossy();
-        PathBuf::from(scratch.replace("%n", &node).replace("%h", &node))
-    });
-    Request {
-        options: given::encode(givens),
-        config: state.paths.config.clone(),
-        script,
-        scratch,
-        mounted: state.mounted.clone(),
-        command,
-        environment: slurm.environment(),
-    }
-}
-
-/// Passes the launcher's lines on to the user; `chariot::cli::step` says what they mean.
-fn relay(report: &str) -> Progress {
-    let mut told: fn(&str) = spank::error;
-    for line in report.lines() {
-        let (letter, text) = line.split_at_checked(1).unwrap_or((line, ""));
-        match letter {
-            "E" => {
-                told = spank::error;
-                told(&format!("{NAME}: {text}"));
+/// Takes the lock. As long as its holder is getting the image, which can take long, that is no reason to give up.
+fn wait_for_turn<'a>(state: &State, meeting: &'a MeetingPlace) -> Result<Held<'a>, Error> {
+    let patience = state.patience + GRACE;
+    let mut beats = meeting.beats();
+    loop {
+        match meeting.lock(patience) {
+            Ok(held) => return Ok(held),
+            Err(_) if meeting.beats() != beats => beats = meeting.beats(),
+            Err(_) => {
+                return Err(Error::new(format!(
+                    "waited {} seconds for another task on this node to make the container",
+                    patience.as_secs()
+                ))
+                .hint(creator::SLOW));
             }
-            "W" => {
-                told = spank::say;
-                told(&format!("{NAME}: warning: {text}"));
-            }
-            // A hint goes where the sentence before it went.
-            "H" => told(&format!("{NAME}: hint: {text}")),
-            "I" => spank::say(&format!("{NAME}: {text}")),
-            "L" => spank::log(&format!("{NAME}: {text}")),
-            "X" => return Progress::Failed(text.parse().unwrap_or(Exit::Container.code())),
-            "R" => return Progress::Ready,
-            // Not one of ours: the dynamic loader's last words, for one.
-            _ => spank::error(&format!("{NAME}: {line}")),
         }
     }
-    let error = Error::new("the process that makes the container ended without a word")
-        .hint("was it killed? memory limits of the job hold for it too");
-    spank::tell(&error);
-    Progress::Failed(error.exit_code())
 }
 
 fn read_record(file: &File) -> Result<Record, Error> {

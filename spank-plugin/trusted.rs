@@ -7,7 +7,6 @@
 //! does not work out, the image is served as any other.
 
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::time::Duration;
@@ -20,9 +19,9 @@ use chariot::sys::namespaces::{self, Namespaces};
 use chariot::sys::sharing::{self, Channel, MeetingPlace, State as Progress};
 use chariot::sys::{self, loopback, mounts};
 
+use crate::creator;
 use crate::spank::{self, NAME, Slurm};
 use crate::state::{self, State};
-use crate::task;
 
 /// How long the user's process may take to open the image.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -83,8 +82,7 @@ fn mount(slurm: &Slurm<'_>, state: &State, meeting: &MeetingPlace) -> Result<Opt
         trusted::MOUNT_POINT.as_ref(),
     )
     .explain(what)?;
-    let mut record = File::from(sys::memory_file(c"mounted").explain(what)?);
-    record.write_all(identity.as_bytes()).explain(what)?;
+    let record = sys::memory_file_of(c"mounted", identity.as_bytes()).explain(what)?;
     let own = Namespaces::of("self").explain(what)?;
     sharing::send(meeting.sender(), &[own.mount.as_fd(), record.as_fd()]).explain(what)?;
     Ok(Some(identity))
@@ -109,7 +107,7 @@ fn opened_by_the_user(slurm: &Slurm<'_>, state: &State) -> Result<Option<Opened>
     };
     let channel = Channel::new().explain(what)?;
     let launcher = &state.paths.launcher;
-    let helper = task::start_launcher(launcher, "open", &request, channel.sender(), |command| {
+    let helper = creator::start(launcher, "open", &request, channel.sender(), |command| {
         command.uid(user).gid(group);
     })?;
     helper.report(PATIENCE).explain(what)?;

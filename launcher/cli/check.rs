@@ -5,30 +5,34 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::ArgMatches;
+use clap::{Arg, ArgMatches, Command};
 use rustix::fs::OFlags;
 use serde::Serialize;
 
-use super::{config_path, print};
+use super::asked::config_path;
+use super::run::locate;
+use super::{flag, mpi, print};
+use crate::cdi;
 use crate::config::Config;
 use crate::error::{Result, io_reason};
-use crate::host::{self, refuse_old_kernel};
-use crate::sys::{self, Call, mounts, namespaces, process};
+use crate::host::{self, Host, refuse_old_kernel};
+use crate::options::given;
+use crate::sys::{self, Call, fork, mounts, namespaces};
 
 /// One thing that was looked at.
 #[derive(Debug, Serialize)]
-struct Finding {
+pub(super) struct Finding {
     what: &'static str,
-    ok: bool,
+    pub(super) ok: bool,
     /// Whether no container can run without it.
     needed: bool,
-    found: String,
+    pub(super) found: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     advice: Option<String>,
 }
 
 impl Finding {
-    fn good(what: &'static str, found: impl Into<String>) -> Finding {
+    pub(super) fn good(what: &'static str, found: impl Into<String>) -> Finding {
         Finding {
             what,
             ok: true,
@@ -38,7 +42,11 @@ impl Finding {
         }
     }
 
-    fn bad(what: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Finding {
+    pub(super) fn bad(
+        what: &'static str,
+        found: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Finding {
         Finding {
             what,
             ok: false,
@@ -48,19 +56,29 @@ impl Finding {
         }
     }
 
-    fn optional(mut self) -> Finding {
+    pub(super) fn optional(mut self) -> Finding {
         self.needed = false;
         self
     }
 }
 
+pub(super) fn command() -> Command {
+    Command::new("check")
+        .about("Say whether this machine can run containers, or which MPI an image has, and what to do")
+        .arg(
+            Arg::new("image")
+                .value_name("IMAGE")
+                .help("look at the MPI of this image, and at what Slurm offers it, instead of at the machine"),
+        )
+        .arg(flag("json", "print the findings as JSON"))
+}
+
 /// Looks at everything, prints it, and exits with 1 if a container cannot run.
 pub(super) fn check(matches: &ArgMatches) -> Result<ExitCode> {
-    let mut findings = vec![kernel(), mount_interface(), openat2()];
-    findings.extend(sysctls());
-    findings.extend(yama());
-    findings.extend([container(), overlay(), fuse(), user()]);
-    findings.extend([site_file(config_path(matches)), plugstack()]);
+    let findings = match matches.get_one::<String>("image") {
+        Some(word) => of_image(word, config_path(matches))?,
+        None => of_machine(config_path(matches)),
+    };
     let text = match matches.get_flag("json") {
         true => serde_json::to_string_pretty(&findings).unwrap_or_default() + "\n",
         false => findings.iter().map(line).collect(),
@@ -68,6 +86,37 @@ pub(super) fn check(matches: &ArgMatches) -> Result<ExitCode> {
     print(&text)?;
     let works = findings.iter().all(|finding| finding.ok || !finding.needed);
     Ok(ExitCode::from(u8::from(!works)))
+}
+
+fn of_machine(config: &Path) -> Vec<Finding> {
+    let mut findings = vec![kernel(), mount_interface(), openat2()];
+    findings.extend(sysctls());
+    findings.extend(yama());
+    findings.extend([container(), overlay(), fuse(), user()]);
+    findings.extend([site_file(config), plugstack()]);
+    findings.push(devices(&Config::load(config).unwrap_or_default()));
+    findings
+}
+
+/// What `--device` could give.
+fn devices(config: &Config) -> Finding {
+    let what = "devices";
+    match cdi::described(&config.cdi_dirs) {
+        Ok(lines) if lines.is_empty() => Finding::good(what, "none are described"),
+        Ok(lines) => Finding::good(what, lines.join("; ")),
+        Err(error) => Finding::bad(
+            what,
+            error.to_string(),
+            "let the vendor's tool write the file anew",
+        ),
+    }
+    .optional()
+}
+
+fn of_image(word: &str, config: &Path) -> Result<Vec<Finding>> {
+    let config = Config::load(config)?;
+    let host = Host::look(std::env::vars_os().collect(), given::working_directory());
+    Ok(mpi::findings(&locate(word, &config, &host, true)?))
 }
 
 fn line(finding: &Finding) -> String {
@@ -226,7 +275,7 @@ fn try_inside(attempt: impl FnOnce() -> Call<()>) -> std::result::Result<(), Str
             |()| 0,
         )
     };
-    match process::fork(work).and_then(|child| child.wait()) {
+    match fork::fork(work).and_then(|child| child.wait()) {
         Ok(0) => Ok(()),
         Ok(number) => Err(nix::errno::Errno::from_raw(number.into()).desc().to_owned()),
         Err(error) => Err(error.to_string()),

@@ -6,16 +6,30 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::ArgMatches;
+use clap::{Arg, ArgMatches, Command, value_parser};
 use nix::errno::Errno;
 
+use super::asked::{Asked, words};
 use super::run::become_command;
-use super::{Asked, words};
+use super::{command_words, named};
 use crate::enter::{self, settle::find_program};
 use crate::error::{Error, Explain, Result};
 use crate::image::Image;
 use crate::plan::environment;
 use crate::sys::namespaces::Namespaces;
+
+/// Its arguments.
+pub(super) fn arguments(exec: Command) -> Command {
+    exec.arg(
+        Arg::new("pid")
+            .value_name("PID")
+            .required(true)
+            .value_parser(value_parser!(u32).range(1..))
+            .help("the number of a process in the container"),
+    )
+    .args(["workdir", "set-env", "unset-env", "keep-env"].map(named))
+    .arg(command_words())
+}
 
 /// Joins and becomes the command. The environment is the caller's with what the image wants, and not
 /// that of the process: that may have changed its own in any way.
@@ -53,6 +67,7 @@ pub(super) fn exec(matches: &ArgMatches) -> Result<ExitCode> {
         before,
         &image.word,
         &image.metadata,
+        &[],
         &assigned,
     );
     let is_directory = |path: &OsStr| Path::new(path).is_dir();

@@ -10,39 +10,39 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Command};
 
 use super::step;
+use crate::cache::Access;
 use crate::config::Config;
 use crate::error::{Explain, Result};
 use crate::host::Host;
 use crate::image::Image;
-use crate::sys::{self, process, sharing};
+use crate::sys::{self, sharing};
 
 pub(super) fn command() -> Command {
     Command::new("open")
         .hide(true)
         .about("Open the image of a Slurm step for root to mount")
-        .arg(step::socket_argument())
+        .args(step::arguments())
 }
 
 /// Sends the image's file, if it is one that the kernel could mount for this step. Whatever is wrong is not told
 /// here: the step's container is made later by the usual way, which says it.
 pub(super) fn open(matches: &ArgMatches) -> Result<ExitCode> {
     let what = || "can't hand the image over".to_owned();
-    let socket = matches.get_one::<i32>("socket").copied().unwrap_or(-1);
-    let socket = process::passed(socket).explain(what)?;
+    let socket = step::socket(matches)?;
     let request = step::request()?;
     let config = Config::load(&request.config)?;
     let options = step::options(&request, &config)?;
-    let is_changed = options
-        .writable
-        .as_ref()
-        .is_some_and(|size| size.value.is_some())
-        || options.overlay.is_some();
-    let (Some(word), false) = (&options.image, is_changed) else {
+    let (Some(word), false) = (&options.image, options.may_change_image()) else {
         // The kernel shows files as belonging to whom the image says, whom nobody in the container is.
         return Ok(ExitCode::SUCCESS);
     };
     let host = Host::look(request.environment, None);
-    let image = Image::locate(&word.value, &config, &host)?;
+    let mut access = Access {
+        may_fetch: false,
+        may_ask: false,
+        see: &mut |_| {},
+    };
+    let image = Image::locate(&word.value, &config, &host, &mut access)?;
     let Some(squashfs) = image.squashfs() else {
         return Ok(ExitCode::SUCCESS);
     };

@@ -7,45 +7,110 @@ use std::process::{Command, ExitCode};
 
 use clap::ArgMatches;
 
-use super::{Asked, print, words};
-use crate::enter;
+use super::asked::{Asked, words};
+use super::print;
+use super::progress::Display;
+use crate::cache::Access;
+use crate::config::Config;
+use crate::enter::{self, Clock, Entered};
 use crate::error::{Error, Exit, Result, io_reason};
-use crate::host::{Environment, refuse_old_kernel};
+use crate::host::{Environment, Host, refuse_old_kernel};
+use crate::host_commands::Agent;
 use crate::image::Image;
 use crate::plan::environment::apply;
 use crate::plan::{Plan, Task};
 
 /// `chariot run IMAGE COMMAND`: this process becomes the command.
 pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode> {
-    become_planned(&plan(matches, words(matches))?)
+    become_planned(&plan(matches, Wanted::Words(words(matches)), true)?)
 }
 
 /// `chariot shell IMAGE`: the user's shell where the image has it, else one that it has.
 pub(super) fn shell(matches: &ArgMatches) -> Result<ExitCode> {
-    let mut plan = plan(matches, Vec::new())?;
+    let mut plan = plan(matches, Wanted::Shell, true)?;
     plan.task.command = vec![plan.identity.shell.clone().into()];
     become_planned(&plan)
 }
 
 /// `chariot explain IMAGE COMMAND`.
 pub(super) fn explain(matches: &ArgMatches) -> Result<ExitCode> {
-    print(&plan(matches, words(matches))?.to_string())
+    print(&plan(matches, Wanted::Words(words(matches)), false)?.to_string())
 }
 
-fn plan(matches: &ArgMatches, command: Vec<OsString>) -> Result<Plan> {
-    let asked = Asked::read(matches)?;
+/// What is to be run.
+enum Wanted {
+    /// A command; none means the image's own.
+    Words(Vec<OsString>),
+    /// The user's shell, which is known later.
+    Shell,
+}
+
+impl Wanted {
+    fn command(self, image: &Image) -> Result<Vec<OsString>> {
+        let Wanted::Words(words) = self else {
+            return Ok(Vec::new());
+        };
+        if !words.is_empty() {
+            return Ok(words);
+        }
+        let own = image
+            .metadata
+            .entrypoint
+            .iter()
+            .chain(&image.metadata.command);
+        let own: Vec<OsString> = own.map(OsString::from).collect();
+        match own.is_empty() {
+            false => Ok(own),
+            true => Err(Error::new(format!(
+                "there is no command, and the image {} has neither an entrypoint nor a command of its own",
+                image.word
+            ))
+            .hint(format!("chariot run {0} -- COMMAND, or chariot shell {0}", image.word))),
+        }
+    }
+}
+
+fn plan(matches: &ArgMatches, wanted: Wanted, may_fetch: bool) -> Result<Plan> {
+    let mut clock = Clock::start();
+    let mut asked = Asked::read(matches)?;
     refuse_old_kernel()?;
+    clock.lap("options");
     let Some(image) = &asked.options.image else {
-        return Err(Error::new(
-            "the image is \"none\": there is nothing to run in",
-        ));
+        return Err(match &asked.definition {
+            Some(definition) => Error::new(format!(
+                "the environment {} names no image: there is nothing to run in",
+                definition.file.display()
+            )),
+            None => Error::new("the image is \"none\": there is nothing to run in"),
+        });
     };
-    let image = Image::locate(&image.value, &asked.config, &asked.host)?;
+    let image = locate(&image.value, &asked.config, &asked.host, may_fetch)?;
+    clock.lap("image");
+    let command = wanted.command(&image)?;
+    if words(matches).is_empty() {
+        // The entrypoint is in it.
+        asked.options.entrypoint = None;
+    }
     let task = Task {
         command,
         ..Task::default()
     };
-    Plan::resolve(&asked.options, &asked.config, &asked.host, image, task)
+    let plan = Plan::resolve(&asked.options, &asked.config, &asked.host, image, task);
+    clock.lap("plan");
+    plan
+}
+
+/// Finds an image, and shows how far it is if it has to be fetched.
+pub(super) fn locate(word: &str, config: &Config, host: &Host, may_fetch: bool) -> Result<Image> {
+    let mut display = Display::new(false);
+    let mut access = Access {
+        may_fetch,
+        may_ask: true,
+        see: &mut |progress| display.see(progress),
+    };
+    let image = Image::locate(word, config, host, &mut access);
+    display.end();
+    image
 }
 
 fn become_planned(plan: &Plan) -> Result<ExitCode> {
@@ -55,14 +120,24 @@ fn become_planned(plan: &Plan) -> Result<ExitCode> {
             tracing::warn!("hint: {advice}");
         }
     }
+    let mut clock = Clock::start();
+    let agent = Agent::of_command(plan)?;
+    clock.lap("agent");
     let entered = enter::create(plan)?;
+    Agent::begin(agent, &entered)?;
+    become_entered(plan, entered)
+}
+
+/// Becomes the command in the container that this process has made.
+pub(crate) fn become_entered(plan: &Plan, entered: Entered) -> Result<ExitCode> {
     let environment = apply(&plan.before, &entered.environment);
     let program = entered.program.unwrap_or_default();
+    enter::pretend(plan.fakeroot)?;
     become_command(&program, &plan.task.command, environment)
 }
 
 /// Executes `program` in place of this process, with the name that the user typed for it.
-pub(super) fn become_command(
+pub(crate) fn become_command(
     program: &Path,
     words: &[OsString],
     environment: Environment,

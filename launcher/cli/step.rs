@@ -9,46 +9,71 @@
 //! | `I` | a message that was asked for |
 //! | `L` | a message for the administrator's log |
 //! | `X` | the exit status that the tasks should end with |
+//! | `P` | how far a fetch is; empty if it is only to be known that it goes on |
 //! | `R` | ready: the namespaces have been sent |
 //!
 //! This process was freshly executed, and holds nothing of slurmstepd's memory. It is the user, with
 //! none of the user's variables: everything comes from the request.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 
-use super::refuse_disabled;
+use super::asked::refuse_disabled;
+use super::progress::{Sum, line};
+use crate::cache::Access;
 use crate::config::Config;
 use crate::enter::{self, Clock, Entered};
 use crate::error::{Error, Explain, Result};
 use crate::handover::{self, Record, Request};
 use crate::host::{Host, refuse_old_kernel};
+use crate::host_commands::Agent;
 use crate::image::Image;
 use crate::log::{self, Reader};
 use crate::options::{Dialect, Options, given};
 use crate::plan::{Plan, Task};
+use crate::sys::namespaces::Namespaces;
 use crate::sys::{self, process, sharing};
+use crate::work::Progress;
+
+/// How often a fetch shows that it goes on, and how often the user hears of it.
+const BEAT: Duration = Duration::from_secs(1);
+const TELL: Duration = Duration::from_secs(10);
 
 pub(super) fn command() -> Command {
     Command::new("step")
         .hide(true)
         .about("Make the container of a Slurm step")
-        .arg(socket_argument())
+        .args(arguments())
 }
 
-/// The socket by which a task gets what it asked for.
-pub(super) fn socket_argument() -> Arg {
-    Arg::new("socket")
+/// What a task passes to a helper: a socket to answer by, and who it is.
+pub(super) fn arguments() -> [Arg; 2] {
+    let socket = Arg::new("socket")
         .long("socket")
         .required(true)
         .value_parser(value_parser!(i32).range(3..))
-        .help("the descriptor to send into")
+        .help("the descriptor to send into");
+    let parent = Arg::new("parent")
+        .long("parent")
+        .required(true)
+        .value_parser(value_parser!(u32).range(1..))
+        .help("the process to end with");
+    [socket, parent]
+}
+
+/// Takes the socket, and sees to it that this process ends with the task.
+pub(super) fn socket(matches: &ArgMatches) -> Result<OwnedFd> {
+    let what = || "can't help the task".to_owned();
+    let parent = matches.get_one::<u32>("parent").copied();
+    process::end_with(parent.unwrap_or_default()).explain(what)?;
+    let socket = matches.get_one::<i32>("socket").copied().unwrap_or(-1);
+    process::passed(socket).explain(what)
 }
 
 /// What the request asks for, with the site's defaults under it.
@@ -60,8 +85,7 @@ pub(super) fn options(request: &Request, config: &Config) -> Result<Options> {
 
 /// Makes the container and sends its namespaces, or says why not.
 pub(super) fn step(matches: &ArgMatches) -> ExitCode {
-    let socket = matches.get_one::<i32>("socket").copied().unwrap_or(-1);
-    match make(socket) {
+    match make(matches) {
         Ok(()) => {
             report('R', "");
             ExitCode::SUCCESS
@@ -83,8 +107,9 @@ fn report(letter: char, text: &str) {
     let _ = writeln!(io::stdout(), "{letter}{line}");
 }
 
-fn make(socket: i32) -> Result<()> {
-    let socket = process::passed(socket).explain(|| "can't use the step's socket".into())?;
+fn make(matches: &ArgMatches) -> Result<()> {
+    let mut clock = Clock::start();
+    let socket = socket(matches)?;
     let request = request()?;
     let config = Config::load(&request.config)?;
     let options = options(&request, &config)?;
@@ -94,19 +119,23 @@ fn make(socket: i32) -> Result<()> {
         log::level(&config.log_level)
     };
     log::start(Reader::Task, level);
-    let mut clock = Clock::start();
     refuse_disabled(&config)?;
     refuse_old_kernel()?;
-    let plan = plan(request, &options, &config)?;
-    clock.lap("plan");
+    clock.lap("options");
+    let plan = plan(request, &options, &config, &mut clock)?;
     for warning in &plan.warnings {
         report('W', &warning.to_string());
         if let Some(advice) = warning.advice() {
             report('H', advice);
         }
     }
+    // The end of the pipe that is not read goes where the namespaces are kept: with the step.
+    let (life, held) = process::pipe().explain(|| "can't see when the step ends".into())?;
+    let agent = Agent::of_step(&plan, life)?;
+    clock.lap("agent");
     let entered = enter::create(&plan)?;
-    hand_over(&plan, &entered, &socket)
+    Agent::begin(agent, &entered)?;
+    hand_over(&plan, &entered, &held, &socket)
 }
 
 /// What the task wants, on standard input.
@@ -126,23 +155,57 @@ pub(super) fn request() -> Result<Request> {
     Ok(request)
 }
 
-fn plan(request: Request, options: &Options, config: &Config) -> Result<Plan> {
+fn plan(request: Request, options: &Options, config: &Config, clock: &mut Clock) -> Result<Plan> {
     let Some(image) = &options.image else {
         return Err(Error::new("a container was asked for, and no image for it"));
     };
     // The task's PWD, not this process's, which has no variables.
     let directory = directory(&request);
     let host = Host::look(request.environment, directory);
-    let mut image = Image::locate(&image.value, config, &host)?;
+    let is_first = host.variable("SLURM_NODEID").is_none_or(|id| id == "0");
+    let mut access = Access {
+        may_fetch: true,
+        may_ask: true,
+        see: &mut tell_progress(is_first),
+    };
+    let mut image = Image::locate(&image.value, config, &host, &mut access)?;
     if let Some(identity) = &request.mounted {
         image.mounted_by_root(identity);
     }
+    clock.lap("image");
     let task = Task {
         command: request.command,
         script: request.script,
         scratch: request.scratch,
+        is_of_step: true,
     };
-    Plan::resolve(options, config, &host, image, task)
+    let plan = Plan::resolve(options, config, &host, image, task);
+    clock.lap("plan");
+    plan
+}
+
+/// Passes on how far a fetch is: every second, so that whoever waits knows that it goes on, and now and then for the
+/// user. Of the nodes that wait for another, the first alone says so: there can be a thousand.
+fn tell_progress(is_first: bool) -> impl FnMut(&Progress) {
+    let mut sum = Sum::default();
+    let mut last: Option<Instant> = None;
+    let mut told: Option<Instant> = None;
+    move |progress| {
+        let now = Instant::now();
+        let progress = sum.add(progress);
+        if last.is_some_and(|last| now - last < BEAT) {
+            return;
+        }
+        last = Some(now);
+        let is_time = told.is_none_or(|told| now - told >= TELL);
+        let is_for_user = is_time && (is_first || !progress.elsewhere) && !progress.what.is_empty();
+        if is_for_user {
+            told = Some(now);
+            report('P', &line(&progress));
+        } else {
+            report('P', "");
+        }
+    }
 }
 
 /// The directory that Slurm started the task in, which this process inherited.
@@ -151,22 +214,24 @@ fn directory(request: &Request) -> Option<PathBuf> {
     given::named_like_variable(variable("PWD").map(OsString::from))
 }
 
-fn hand_over(plan: &Plan, entered: &Entered, socket: &OwnedFd) -> Result<()> {
+fn hand_over(plan: &Plan, entered: &Entered, held: &OwnedFd, socket: &OwnedFd) -> Result<()> {
     let what = || "can't hand the container over to the tasks".to_owned();
     let record = Record {
         workdir: entered.workdir.clone(),
         edits: entered.environment.clone(),
+        entrypoint: plan.entrypoint.iter().map(OsString::from).collect(),
+        fakeroot: plan.fakeroot,
         image: plan.image.path.clone(),
-        digest: plan.image.metadata.digest.clone(),
+        digest: plan.image.metadata.digest().map(str::to_owned),
         kind: plan.image.kind().to_owned(),
     };
-    let mut file = File::from(sys::memory_file(c"chariot").explain(what)?);
-    file.write_all(&record.encode()).explain(what)?;
-    let namespaces = &entered.namespaces;
+    let file = sys::memory_file_of(c"chariot", &record.encode()).explain(what)?;
+    let namespaces = Namespaces::of("self").explain(what)?;
     let files = [
         namespaces.user.as_fd(),
         namespaces.mount.as_fd(),
         file.as_fd(),
+        held.as_fd(),
     ];
     sharing::send(socket.as_fd(), &files).explain(what)
 }

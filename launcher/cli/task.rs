@@ -9,8 +9,9 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
+use super::asked::words;
+use super::command_words;
 use super::run::become_command;
-use super::words;
 use crate::enter::{self, settle::find_program};
 use crate::error::{Error, Explain, Result};
 use crate::handover::{self, Record};
@@ -22,7 +23,7 @@ use crate::sys::{Call, process};
 /// The descriptors, in the order in which the plugin passes them.
 const DESCRIPTORS: [&str; 4] = ["user", "mount", "record", "before"];
 
-pub(super) fn command(words: Arg) -> Command {
+pub(super) fn command() -> Command {
     let descriptors = DESCRIPTORS.map(|name| {
         Arg::new(name)
             .long(name)
@@ -39,7 +40,7 @@ pub(super) fn command(words: Arg) -> Command {
                 .action(ArgAction::SetTrue)
                 .help("another task of this node says why the command cannot be run"),
         )
-        .arg(words)
+        .arg(command_words())
 }
 
 /// Joins and becomes the command.
@@ -59,7 +60,12 @@ pub(super) fn task(matches: &ArgMatches) -> Result<ExitCode> {
         .ok_or_else(|| Error::new(format!("{}: its variables are not understood", what())))?;
     enter::join(&namespaces, &record.workdir)?;
     let environment = after_prolog(&before, env::vars_os().collect(), &record.edits);
-    let words: Vec<OsString> = words(matches);
+    let words: Vec<OsString> = record
+        .entrypoint
+        .iter()
+        .cloned()
+        .chain(words(matches))
+        .collect();
     let image = record.image.display().to_string();
     let program = words
         .first()
@@ -69,6 +75,7 @@ pub(super) fn task(matches: &ArgMatches) -> Result<ExitCode> {
             true => error.told_elsewhere(),
             false => error,
         })?;
+    enter::pretend(record.fakeroot)?;
     become_command(&program.unwrap_or_default(), &words, environment)
 }
 

@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use crate::error::{Error, Result};
-use crate::options::size;
+use crate::options::{device, size};
 
 /// The least memory that the server of an image file works with, in bytes.
 const SMALLEST_SERVER: u64 = 16 << 20;
@@ -36,14 +36,9 @@ impl Place<'_> {
 
     pub(super) fn unknown(&self, known: &[&str]) -> Error {
         let error = self.error(&format!("unknown key \"{}\"", self.name()));
-        let near = |name: &&str| strsim::jaro_winkler(name, self.name());
-        match known
-            .iter()
-            .copied()
-            .max_by(|a, b| near(a).total_cmp(&near(b)))
-        {
-            Some(best) if near(&best) > 0.7 => error.hint(format!("did you mean {best}?")),
-            _ => error.hint(format!("the keys here are {}", known.join(", "))),
+        match nearest(self.name(), known) {
+            Some(best) => error.hint(format!("did you mean {best}?")),
+            None => error.hint(format!("the keys here are {}", known.join(", "))),
         }
     }
 
@@ -77,7 +72,34 @@ impl Place<'_> {
             .collect();
         match directories.iter().all(|directory| directory.is_absolute()) {
             true => Ok(directories),
-            false => Err(self.wrong("a list of absolute directories")),
+            false => Err(self.wrong("a list of absolute paths")),
+        }
+    }
+
+    /// Names of programs, without directories.
+    pub(super) fn names(&self, value: &DeValue<'_>) -> Result<Vec<String>> {
+        let names = self.strings(value)?;
+        let is_name = |name: &String| {
+            !matches!(name.as_str(), "" | "." | "..") && !name.contains(['/', '\0'])
+        };
+        match names.iter().all(is_name) {
+            true => Ok(names),
+            false => Err(self.wrong("a list of names without directories")),
+        }
+    }
+
+    /// A kind of devices.
+    pub(super) fn kind(&self, value: &DeValue<'_>) -> Result<String> {
+        let kind = self.string(value)?;
+        device::check_kind(&kind).map_err(|reason| self.error(&reason))?;
+        Ok(kind)
+    }
+
+    pub(super) fn absolute(&self, value: &DeValue<'_>) -> Result<PathBuf> {
+        let path = PathBuf::from(self.string(value)?);
+        match path.is_absolute() {
+            true => Ok(path),
+            false => Err(self.wrong("an absolute path")),
         }
     }
 
@@ -87,6 +109,15 @@ impl Place<'_> {
             return Ok(word);
         }
         Err(self.wrong(&format!("one of {}", words.join(", "))))
+    }
+
+    /// A list of words, each of those that are known.
+    pub(super) fn some_of(&self, value: &DeValue<'_>, words: &[&str]) -> Result<Vec<String>> {
+        let list = self.strings(value)?;
+        match list.iter().all(|word| words.contains(&word.as_str())) {
+            true => Ok(list),
+            false => Err(self.wrong(&format!("a list of {}", words.join(", ")))),
+        }
     }
 
     pub(super) fn seconds(&self, value: &DeValue<'_>) -> Result<Duration> {
@@ -126,6 +157,14 @@ impl Place<'_> {
         }
         Ok(())
     }
+}
+
+/// The name that somebody who wrote `name` may have meant.
+pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let near = |known: &&str| strsim::jaro_winkler(known, name);
+    let best = known.iter().copied();
+    let best = best.max_by(|a, b| near(a).total_cmp(&near(b)));
+    best.filter(|best| near(best) > 0.7)
 }
 
 /// The line of a byte of the text.

@@ -1,9 +1,9 @@
 //! Mount points: finding them in the image, and making those that it lacks without touching it.
 //!
-//! A directory that lacks a point is covered by a tmpfs that has the point and, under their own
-//! names, everything that the directory has ("underlay"). Overlayfs would be one mount instead of
-//! many, but cannot make anything in a directory whose owner has no uid in the user namespace
-//! (EACCES), which is the rule for images that somebody else unpacked.
+//! A directory that lacks a point, and got none by [`super::layered`], is covered by a tmpfs that has the
+//! point and, under their own names, everything that the directory has ("underlay"). A writable overlay
+//! cannot make anything in a directory whose owner has no uid in the user namespace (EACCES), which is the
+//! rule for images that somebody else unpacked.
 
 use std::collections::HashSet;
 use std::ffi::{CString, OsStr};
@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, FileType, OFlags};
 use crate::error::{CallError, Error, Explain, Result};
 use crate::plan::mounts::under_a_bind;
 use crate::sys::mounts;
-use crate::sys::{self, Call};
+use crate::sys::{self, Call, Place};
 
 /// A directory with more entries than this is not covered: each entry becomes a mount, and the
 /// kernel allows 100,000 in a namespace.
@@ -50,6 +50,12 @@ impl Points {
         self.root.as_fd()
     }
 
+    /// Points may be looked for in this mount, which is Chariot's own.
+    pub(super) fn add(&mut self, mount: impl AsFd) -> Call<()> {
+        self.own.insert(sys::mount_of(mount)?);
+        Ok(())
+    }
+
     /// Points may be made in this tmpfs too.
     pub(super) fn own(&mut self, tmpfs: impl AsFd) -> Call<()> {
         let number = sys::mount_of(tmpfs)?;
@@ -66,23 +72,62 @@ impl Points {
         follow: bool,
         what: &dyn Fn() -> String,
     ) -> Result<OwnedFd> {
-        let flags = if follow {
-            OFlags::PATH
-        } else {
-            OFlags::PATH | OFlags::NOFOLLOW
+        match self.look(path, follow).explain(what)? {
+            None => self.make(path, is_directory, what),
+            Some((point, kind)) if kind.is_dir() == is_directory => Ok(point),
+            Some((_, kind)) => Err(wrong_kind(kind, path, what)),
+        }
+    }
+
+    /// What is at a place; none if that is nothing, or a link to be replaced.
+    fn look(&self, path: &Path, follow: bool) -> Call<Option<(OwnedFd, FileType)>> {
+        let flags = match follow {
+            true => OFlags::PATH,
+            false => OFlags::PATH | OFlags::NOFOLLOW,
         };
         match sys::open_in_root(&self.root, path, flags) {
-            Ok(point) => match kind_of(&point).explain(what)? {
-                FileType::Symlink => self.make(path, is_directory, what),
-                kind if kind.is_dir() == is_directory => Ok(point),
-                kind => Err(wrong_kind(kind, path, what)),
-            },
-            // ELOOP: a link to itself, which can be replaced as one that leads nowhere.
-            Err(error) if matches!(error.errno(), Errno::ENOENT | Errno::ELOOP) => {
-                self.make(path, is_directory, what)
+            Ok(point) => {
+                let kind = kind_of(&point)?;
+                Ok((kind != FileType::Symlink).then_some((point, kind)))
             }
-            Err(error) => Err(error).explain(what),
+            // ELOOP: a link to itself, which can be replaced as one that leads nowhere.
+            Err(error) if matches!(error.errno(), Errno::ENOENT | Errno::ELOOP) => Ok(None),
+            Err(error) => Err(error),
         }
+    }
+
+    /// Whether there is a place for a mount already, or something that refuses to be looked at.
+    pub(super) fn has(&self, path: &Path, follow: bool) -> bool {
+        !matches!(self.look(path, follow), Ok(None))
+    }
+
+    /// Whether there is a symbolic link that says just this.
+    pub(super) fn has_link(&self, path: &Path, target: &Path) -> bool {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
+        let link = sys::open_in_root(&self.root, path, flags);
+        let says = link.and_then(|link| mounts::target_of(&link));
+        says.is_ok_and(|says| says == target)
+    }
+
+    /// The directory below the root, and of the image's own, that lacks something at `path`; none if that can be made
+    /// just so.
+    pub(super) fn vacancy(&self, path: &Path) -> Call<Option<(Vacancy, Place)>> {
+        if self.writable {
+            return Ok(None);
+        }
+        let vacancy = self.vacancy_of(path)?;
+        let place = sys::place_of(&vacancy.directory)?;
+        let may_be_made = self.own.contains(&place.mount) && place != sys::place_of(&self.root)?;
+        Ok(may_be_made.then_some((vacancy, place)))
+    }
+
+    fn vacancy_of(&self, path: &Path) -> Call<Vacancy> {
+        let (directory, existing) = self.deepest_directory(path)?;
+        Ok(Vacancy {
+            directory,
+            rest: path.strip_prefix(&existing).unwrap_or(path).to_owned(),
+            path: existing,
+        })
     }
 
     fn make(
@@ -91,20 +136,56 @@ impl Points {
         is_directory: bool,
         what: &dyn Fn() -> String,
     ) -> Result<OwnedFd> {
-        let (mut parent, existing) = self.deepest_directory(path).explain(what)?;
-        let mut here = existing;
-        let missing: Vec<PathBuf> = path
-            .strip_prefix(&here)
-            .unwrap_or(path)
-            .components()
-            .map(|part| PathBuf::from(part.as_os_str()))
-            .collect();
-        for (index, name) in missing.iter().enumerate() {
-            let directory = is_directory || index + 1 < missing.len();
+        let Vacancy {
+            directory: mut parent,
+            path: mut here,
+            rest,
+        } = self.vacancy_of(path).explain(what)?;
+        let mut missing = rest.iter().map(Path::new).peekable();
+        while let Some(name) = missing.next() {
+            let directory = is_directory || missing.peek().is_some();
             parent = self.make_entry(parent, &here, name, directory, what)?;
             here.push(name);
         }
         Ok(parent)
+    }
+
+    /// Makes a symbolic link, in place of a link or a file that is there. What is bound from the host is left as it is.
+    pub(super) fn link(
+        &mut self,
+        path: &Path,
+        target: &Path,
+        what: &dyn Fn() -> String,
+    ) -> Result<()> {
+        let Some((parent, name)) = path.parent().zip(path.file_name()) else {
+            return Ok(());
+        };
+        if self.has_link(path, target) {
+            return Ok(());
+        }
+        let name = Path::new(name);
+        let directory = match self.look(parent, true).explain(what)? {
+            Some((directory, kind)) if kind.is_dir() => directory,
+            _ => self.make(parent, true, what)?,
+        };
+        let mount = sys::mount_of(&directory).explain(what)?;
+        if !self.own.contains(&mount) {
+            return match sys::open_in_root(&self.root, path, OFlags::PATH | OFlags::NOFOLLOW) {
+                Ok(_) => Ok(()),
+                Err(_) => Err(under_a_bind(path, parent, path)),
+            };
+        }
+        if self.memory.contains(&mount) || self.writable {
+            // Without anything in the way there is nothing to remove.
+            let _ = rustix::fs::unlinkat(&directory, name, AtFlags::empty());
+        }
+        match mounts::make_link(&directory, name, target) {
+            Err(error) if is_refused(&error) => {
+                let cover = self.cover(&directory, parent, name, what)?;
+                mounts::make_link(&cover, name, target).explain(what)
+            }
+            result => result.explain(what),
+        }
     }
 
     /// The nearest directory above `path` that is there, with the part of `path` that leads to it.
@@ -140,12 +221,7 @@ impl Points {
         }
         match make_in(&parent, name, directory) {
             Ok(point) => Ok(point),
-            Err(error)
-                if matches!(
-                    error.errno(),
-                    Errno::EROFS | Errno::EACCES | Errno::EPERM | Errno::EEXIST
-                ) =>
-            {
+            Err(error) if is_refused(&error) => {
                 let cover = self.cover(&parent, parent_path, name, what)?;
                 make_in(&cover, name, directory).explain(what)
             }
@@ -175,11 +251,13 @@ impl Points {
             ))
             .hint("choose a destination that the image has"));
         }
-        let mode = rustix::fs::fstat(directory).map_or(0o755, |data| data.st_mode & 0o7777);
-        let cover = mounts::tmpfs(None, &format!("{mode:o}")).explain(what)?;
+        let mode = format!("{:o}", mode(directory));
+        let cover = mounts::tmpfs(None, &mode).explain(what)?;
         mounts::attach(&cover, directory, path).explain(what)?;
         self.own(&cover).explain(what)?;
-        if self.is_root(directory).explain(what)? {
+        let is_root =
+            sys::place_of(directory).explain(what)? == sys::place_of(&self.root).explain(what)?;
+        if is_root {
             self.root = cover.try_clone().explain(what)?;
         }
         for name in entries.iter().filter(|name| name.as_path() != without) {
@@ -190,16 +268,6 @@ impl Points {
         Ok(cover)
     }
 
-    fn is_root(&self, directory: &OwnedFd) -> Call<bool> {
-        let identity = |file: &OwnedFd| -> Call<_> {
-            let data = rustix::fs::fstat(file).map_err(|errno| {
-                CallError::new("fstat()", Errno::from_raw(errno.raw_os_error()))
-            })?;
-            Ok((sys::mount_of(file)?, data.st_dev, data.st_ino))
-        };
-        Ok(identity(directory)? == identity(&self.root)?)
-    }
-
     /// Shows one entry of a covered directory in its cover.
     fn show(&mut self, directory: &OwnedFd, cover: &OwnedFd, name: &Path) -> Call<()> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW;
@@ -207,8 +275,7 @@ impl Points {
         let entry = sys::open_in_root(directory, name, flags)?;
         let kind = kind_of(&entry)?;
         if kind == FileType::Symlink {
-            let target = rustix::fs::readlinkat(&entry, "", Vec::new()).unwrap_or_default();
-            return mounts::make_link(cover, name, &target);
+            return mounts::make_link(cover, name, &mounts::target_of(&entry)?);
         }
         let point = make_in(cover, name, kind.is_dir())?;
         let tree = mounts::clone_entry(directory, name)?;
@@ -225,6 +292,29 @@ impl Points {
         }
         self.covers.iter().try_for_each(mounts::seal)
     }
+}
+
+/// Whether a directory takes nothing new of that name.
+fn is_refused(error: &CallError) -> bool {
+    matches!(
+        error.errno(),
+        Errno::EROFS | Errno::EACCES | Errno::EPERM | Errno::EEXIST
+    )
+}
+
+/// A place that lacks a point.
+pub(super) struct Vacancy {
+    /// The nearest directory above it that is there.
+    pub(super) directory: OwnedFd,
+    /// The part of the point's path that leads to the directory.
+    pub(super) path: PathBuf,
+    /// The rest of it.
+    pub(super) rest: PathBuf,
+}
+
+/// A directory's permissions.
+pub(super) fn mode(directory: &OwnedFd) -> u32 {
+    rustix::fs::fstat(directory).map_or(0o755, |data| data.st_mode & 0o7777)
 }
 
 fn make_in(parent: &OwnedFd, name: &Path, directory: bool) -> Call<OwnedFd> {

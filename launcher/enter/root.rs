@@ -1,7 +1,6 @@
 //! The new root: the image, what makes it writable, and what is mounted in it.
 
-use std::fs::File;
-use std::io::Write;
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,32 +8,51 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use rustix::fs::OFlags;
 
+use super::layered;
 use super::points::Points;
 use crate::error::{CallError, Error, Explain, Result};
+use crate::image::Image;
 use crate::image::trusted::MOUNT_POINT;
+use crate::plan::host_commands::{PROGRAM, SOCKET};
 use crate::plan::mounts::{Mount, MountSource};
-use crate::plan::{Plan, Root};
+use crate::plan::{Plan, Root, UPPER};
 use crate::serve::{Server, Service};
 use crate::sys::mounts::{self, Restrictions};
-use crate::sys::{self, Call};
+use crate::sys::{self, Call, message};
 
 /// Room for passwd and group, in bytes; those of an image can be large.
 const TEXTS_SIZE: u64 = 16 << 20;
 
-/// Starts the server of an image that is a file.
-pub(super) fn serve(plan: &Plan) -> Result<Option<Server>> {
-    let Some(image) = plan.image.squashfs() else {
-        return Ok(None);
+/// Servers of files that are not mounted yet.
+pub(super) struct Servers {
+    /// Of the image, if it is a file.
+    image: Option<Server>,
+    /// Of files that are mounted beside it, in the order of their mounts.
+    files: Vec<Server>,
+}
+
+/// Starts the servers of an image that is a file, and of files that are mounted in it.
+pub(super) fn serve(plan: &Plan) -> Result<Servers> {
+    let start = |image: &Image| {
+        let Some(squashfs) = image.squashfs() else {
+            return Ok(None);
+        };
+        let service = Service {
+            image: Arc::clone(squashfs),
+            word: image.word.clone(),
+            owner: (plan.identity.user.0, plan.identity.group.0),
+        };
+        Server::start(service).map(Some)
     };
-    if plan.image.is_mounted_by_root() {
-        return Ok(None);
-    }
-    let service = Service {
-        image: Arc::clone(image),
-        word: plan.image.word.clone(),
-        owner: (plan.identity.user.0, plan.identity.group.0),
+    let image = match plan.image.is_mounted_by_root() {
+        true => None,
+        false => start(&plan.image)?,
     };
-    Server::start(service).map(Some)
+    let files = plan.files.iter().map(start).filter_map(Result::transpose);
+    Ok(Servers {
+        image,
+        files: files.collect::<Result<_>>()?,
+    })
 }
 
 /// The root of the container while it is being made.
@@ -42,18 +60,24 @@ pub(super) struct NewRoot {
     points: Points,
     /// A file system in memory for the few files that Chariot writes itself.
     texts: OwnedFd,
+    /// What is in SquashFS files, in the order of their mounts.
+    files: VecDeque<OwnedFd>,
+    /// Where calls of the host's commands come in.
+    listener: Option<OwnedFd>,
 }
 
 impl NewRoot {
     /// Mounts what will be the root on top of `/`.
-    pub(super) fn build(plan: &Plan, server: Option<Server>) -> Result<NewRoot> {
+    pub(super) fn build(plan: &Plan, servers: Servers) -> Result<NewRoot> {
         let what = || format!("can't mount the image {}", plan.image.word);
-        let image = Lower::of(plan, server)?;
+        let image = Lower::of(plan, servers.image)?;
+        let files = servers.files.into_iter().map(Server::mount);
+        let files = files.collect::<Result<_>>()?;
         // Before the root: what is mounted over "/" after it would be mounted on the new root.
         let texts = mounts::tmpfs(Some(TEXTS_SIZE), "755").explain(what)?;
         mounts::attach_over_root(&texts).explain(what)?;
         let tree = match &plan.root {
-            Root::ReadOnly => image.mounted().explain(what)?,
+            Root::ReadOnly | Root::AsItIs => image.mounted().explain(what)?,
             Root::Throwaway(bytes) => throwaway(&image, *bytes).explain(what).map_err(|error| {
                 error.hint(
                     "can this kernel mount overlayfs in a user namespace? see `chariot check`",
@@ -68,17 +92,31 @@ impl NewRoot {
         };
         mounts::restrict(&tree, restrictions).explain(what)?;
         mounts::attach_over_root(&tree).explain(what)?;
-        let points = Points::new(tree, plan.root != Root::ReadOnly).explain(what)?;
-        Ok(NewRoot { points, texts })
+        let mut points = Points::new(tree, plan.root != Root::ReadOnly).explain(what)?;
+        layered::add_points(&mut points, &plan.mounts, texts.as_fd()).explain(what)?;
+        Ok(NewRoot {
+            points,
+            texts,
+            files,
+            listener: None,
+        })
     }
 
     /// Mounts one thing.
     pub(super) fn mount(&mut self, mount: &Mount) -> Result<()> {
         let destination = &mount.destination;
         let source = match &mount.source {
-            MountSource::Host(source) => source.display().to_string(),
+            MountSource::Host(source) | MountSource::SquashFs(source) => {
+                source.display().to_string()
+            }
             MountSource::Tmpfs(_) => "a tmpfs".to_owned(),
             MountSource::Text(_) => "a file".to_owned(),
+            MountSource::Data(_) => "a file".to_owned(),
+            MountSource::Commands(_) => "commands of the host".to_owned(),
+            MountSource::Link(target) => {
+                let what = || format!("can't make {} a link", destination.display());
+                return self.points.link(destination, target, &what);
+            }
         };
         let what = || format!("can't bind {source} to {}", destination.display());
         let (tree, is_directory) = self.source(mount).explain(what)?;
@@ -94,7 +132,7 @@ impl NewRoot {
     }
 
     /// The tree to mount, and whether it is a directory.
-    fn source(&self, mount: &Mount) -> Call<(OwnedFd, bool)> {
+    fn source(&mut self, mount: &Mount) -> Call<(OwnedFd, bool)> {
         match &mount.source {
             MountSource::Host(path) => {
                 let tree = mounts::clone_tree(path)?;
@@ -108,20 +146,22 @@ impl NewRoot {
                     true,
                 ))
             }
-            MountSource::Text(text) => Ok((self.text(&mount.destination, text)?, false)),
+            MountSource::SquashFs(_) => {
+                let missing = || CallError::new("fsmount(\"fuse\")", Errno::ENOENT);
+                Ok((self.files.pop_front().ok_or_else(missing)?, true))
+            }
+            MountSource::Text(text) => Ok((self.file(&mount.destination, text.as_bytes())?, false)),
+            MountSource::Data(bytes) => Ok((self.file(&mount.destination, bytes)?, false)),
+            MountSource::Link(_) => Err(CallError::new("open_tree()", Errno::EINVAL)),
+            MountSource::Commands(names) => Ok((self.commands(names)?, true)),
         }
     }
 
-    /// A read-only file with this text, in a file system that nobody else sees.
-    fn text(&self, destination: &Path, text: &str) -> Call<OwnedFd> {
+    /// A read-only file with these bytes, in a file system that nobody else sees.
+    fn file(&self, destination: &Path, bytes: &[u8]) -> Call<OwnedFd> {
         let name = PathBuf::from(destination.to_string_lossy().replace('/', "_"));
         let file = mounts::make_file(&self.texts, &name)?;
-        File::from(file)
-            .write_all(text.as_bytes())
-            .map_err(|error| {
-                let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-                CallError::new(format!("write(\"{}\")", destination.display()), errno)
-            })?;
+        drop(mounts::fill(file, bytes)?);
         let tree = mounts::clone_entry(&self.texts, &name)?;
         let read_only = Restrictions {
             read_only: true,
@@ -129,6 +169,32 @@ impl NewRoot {
         };
         mounts::restrict(&tree, read_only)?;
         Ok(tree)
+    }
+
+    /// A read-only directory in which each name leads to the launcher, with a place for that, and the socket by which
+    /// it calls. Only the user can look into it.
+    fn commands(&mut self, names: &[String]) -> Call<OwnedFd> {
+        let name = Path::new("commands");
+        mounts::make_directory(&self.texts, name)?;
+        let directory = sys::open_in_root(&self.texts, name, OFlags::PATH | OFlags::DIRECTORY)?;
+        for name in names {
+            mounts::make_link(&directory, Path::new(name), Path::new(PROGRAM))?;
+        }
+        drop(mounts::make_file(&directory, Path::new(PROGRAM))?);
+        self.listener = Some(message::listen_in(&directory, SOCKET)?);
+        mounts::change_mode(self.texts.as_fd(), name, 0o700)?;
+        let tree = mounts::clone_entry(&self.texts, name)?;
+        let read_only = Restrictions {
+            read_only: true,
+            ..Restrictions::default()
+        };
+        mounts::restrict(&tree, read_only)?;
+        Ok(tree)
+    }
+
+    /// Where calls of the host's commands come in.
+    pub(super) fn listener(&mut self) -> Option<OwnedFd> {
+        self.listener.take()
     }
 
     /// Makes what was mounted to hold mount points as read-only as the image is.
@@ -212,7 +278,7 @@ fn kept(image: &Lower<'_>, directory: &Path) -> Result<OwnedFd> {
     })
 }
 
-/// `directory` gets two sub-directories: `upper` with the changes, and `work` for the kernel.
+/// `directory` gets two sub-directories: one with the changes, and `work` for the kernel.
 fn overlay(image: &Lower<'_>, directory: impl AsFd, keep: bool) -> Call<OwnedFd> {
     let layer = |name: &str| {
         let name = Path::new(name);
@@ -221,5 +287,5 @@ fn overlay(image: &Lower<'_>, directory: impl AsFd, keep: bool) -> Call<OwnedFd>
             _ => sys::open_in_root(directory.as_fd(), name, OFlags::PATH | OFlags::DIRECTORY),
         }
     };
-    mounts::overlay(image.layer()?, layer("upper")?, layer("work")?, keep)
+    mounts::overlay(image.layer()?, layer(UPPER)?, layer("work")?, keep)
 }

@@ -4,6 +4,8 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
+#[cfg(feature = "launcher")]
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,15 +13,22 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
+#[cfg(feature = "launcher")]
 use super::Entered;
-use crate::error::{Error, Exit, Explain, Result};
+#[cfg(feature = "launcher")]
+use crate::error::Explain;
+use crate::error::{Error, Exit, Result};
 use crate::host::{self, Environment};
+#[cfg(feature = "launcher")]
 use crate::plan::environment::{apply, settle};
+#[cfg(feature = "launcher")]
 use crate::plan::{Plan, Workdir};
-use crate::sys::namespaces::{Namespaces, change_directory};
+#[cfg(feature = "launcher")]
+use crate::sys::namespaces::change_directory;
 
+#[cfg(feature = "launcher")]
 /// Settles what the plan had to leave open.
-pub(super) fn look_around(plan: &Plan, namespaces: Namespaces) -> Result<Entered> {
+pub(super) fn look_around(plan: &Plan, listener: Option<OwnedFd>) -> Result<Entered> {
     let workdir = start_directory(&plan.workdir, &plan.image.word)?;
     let is_root = plan.identity.user.0 == 0;
     let is_directory = |path: &OsStr| Path::new(path).is_absolute() && Path::new(path).is_dir();
@@ -33,13 +42,14 @@ pub(super) fn look_around(plan: &Plan, namespaces: Namespaces) -> Result<Entered
         None => None,
     };
     Ok(Entered {
-        namespaces,
         workdir,
         environment,
         program,
+        listener,
     })
 }
 
+#[cfg(feature = "launcher")]
 /// Goes to the first directory that will do.
 fn start_directory(workdir: &Workdir, image: &str) -> Result<PathBuf> {
     if let Some(asked) = &workdir.asked {
@@ -86,6 +96,7 @@ impl Known {
         })
     }
 
+    #[cfg(feature = "launcher")]
     /// Whether its name leads to it here too, and not to another directory of that name.
     fn is_here(&self) -> bool {
         identity(&self.path) == Some(self.identity)

@@ -1,13 +1,14 @@
-//! What an image says of itself: Charliecloud's `/ch/environment`, and the mark that Chariot leaves
-//! in what it unpacks.
+//! What an image says of itself: the mark that Chariot leaves in what it makes, and what other programs leave.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use super::Image;
 use crate::error::{Error, Result};
+use crate::oci::Configuration;
 
 /// Where Chariot's own mark lies in an image.
 pub const MARK: &str = ".chariot/image.json";
@@ -21,8 +22,19 @@ pub struct Metadata {
     pub environment_from: &'static str,
     /// Where its programs expect to start.
     pub working_directory: Option<PathBuf>,
-    /// The digest it was pulled by, if that is known.
-    pub digest: Option<String>,
+    /// What it runs unless it is told otherwise, and arguments for that.
+    pub entrypoint: Vec<String>,
+    /// The same where there is no entrypoint.
+    pub command: Vec<String>,
+    /// The mark, if Chariot made the image.
+    pub mark: Option<Mark>,
+}
+
+impl Metadata {
+    /// The digest that it was pulled by, if that is known.
+    pub fn digest(&self) -> Option<&str> {
+        self.mark.as_ref()?.digest.as_deref()
+    }
 }
 
 /// The mark: `/.chariot/image.json`.
@@ -44,6 +56,66 @@ pub struct Mark {
     /// What to run.
     #[serde(default)]
     pub entrypoint: Vec<String>,
+    /// What to run without an entrypoint, or arguments for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// What else its maker says of it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// For which machines it is, in Go's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<String>,
+    /// The layers that it was made of, the lowest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<Layer>,
+}
+
+/// A layer that an image was made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    /// Its digest.
+    pub digest: String,
+    /// Its length as it was pulled, in bytes.
+    pub size: u64,
+}
+
+impl Mark {
+    /// What an OCI image's configuration says.
+    pub fn of_configuration(configuration: &Configuration) -> Mark {
+        let defaults = &configuration.config;
+        let named = |text: &String| !text.is_empty();
+        Mark {
+            environment: defaults
+                .env
+                .iter()
+                .filter_map(|line| line.split_once('='))
+                .filter(|(name, value)| !name.is_empty() && !value.contains('\0'))
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+            working_directory: Some(&defaults.working_dir)
+                .filter(|text| named(text))
+                .map(PathBuf::from),
+            entrypoint: defaults.entrypoint.clone(),
+            command: defaults.cmd.clone(),
+            labels: defaults.labels.clone(),
+            architecture: Some(&configuration.architecture)
+                .filter(|text| named(text))
+                .cloned(),
+            ..Mark::default()
+        }
+    }
+
+    /// The same with the time, now.
+    #[must_use]
+    pub fn made_now(self) -> Mark {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Mark {
+            time: now.as_secs(),
+            ..self
+        }
+    }
 }
 
 impl Metadata {
@@ -61,23 +133,103 @@ impl Metadata {
                 ))
                 .hint("unpack the image again, or remove the file")
             })?;
-            metadata.environment = mark.environment.into_iter().collect();
-            metadata.environment_from = "/.chariot/image.json";
-            metadata.working_directory = mark.working_directory.filter(|path| path.is_absolute());
-            metadata.digest = mark.digest;
+            metadata.take(mark);
         }
-        if let Some(text) = image.read(Path::new("/ch/environment"))? {
+        if metadata.environment.is_empty() {
+            metadata.read_foreign(image)?;
+        }
+        if let Some(text) = image.read(Path::new(CHARLIECLOUD))? {
             metadata.environment = assignments(&text).map_err(|(line, reason)| {
                 Error::new(format!(
-                    "/ch/environment:{line} in the image {}: {reason}",
+                    "{CHARLIECLOUD}:{line} in the image {}: {reason}",
                     image.word
                 ))
                 .hint("the file has one NAME=VALUE a line")
             })?;
-            metadata.environment_from = "/ch/environment";
+            metadata.environment_from = CHARLIECLOUD;
         }
         Ok(metadata)
     }
+
+    fn take(&mut self, mark: Mark) {
+        self.environment = mark.environment.clone().into_iter().collect();
+        self.environment_from = "/.chariot/image.json";
+        self.working_directory = mark
+            .working_directory
+            .clone()
+            .filter(|path| path.is_absolute());
+        self.entrypoint.clone_from(&mark.entrypoint);
+        self.command.clone_from(&mark.command);
+        self.mark = Some(mark);
+    }
+
+    /// What other programs left in images that they made.
+    fn read_foreign(&mut self, image: &Image) -> Result<()> {
+        for script in APPTAINER {
+            if let Some(text) = image.read(Path::new(script))? {
+                self.environment.extend(exports(&text));
+                self.environment_from = "/.singularity.d/env";
+            }
+        }
+        if !self.environment.is_empty() {
+            return Ok(());
+        }
+        // The file is pam_env(8)'s too, and whatever has no sense here is nobody's mistake.
+        if let Some(text) = image.read(Path::new(ENROOT))? {
+            let lines = text.split(|byte| *byte == b'\n');
+            self.environment = lines
+                .filter_map(|line| assignments(line).ok())
+                .flatten()
+                .map(|(name, value)| (name, unquoted(&value).to_owned()))
+                .filter(|(name, _)| is_name(name))
+                .collect();
+            if !self.environment.is_empty() {
+                self.environment_from = ENROOT;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where Charliecloud, enroot and Apptainer leave an image's variables.
+const CHARLIECLOUD: &str = "/ch/environment";
+const ENROOT: &str = "/etc/environment";
+const APPTAINER: [&str; 2] = [
+    "/.singularity.d/env/10-docker2singularity.sh",
+    "/.singularity.d/env/90-environment.sh",
+];
+
+fn is_name(text: &str) -> bool {
+    !text.starts_with(|first: char| first.is_ascii_digit())
+        && !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// Without one pair of quotes around it.
+fn unquoted(text: &str) -> &str {
+    let within = |quote: char| text.strip_prefix(quote)?.strip_suffix(quote);
+    within('"').or_else(|| within('\'')).unwrap_or(text)
+}
+
+/// What a script of Apptainer's exports, where that is text and needs no shell: `export A=b`,
+/// `export A="b c"`, and `export A=${A:-"b"}`, which means b where nobody has said otherwise.
+fn exports(script: &[u8]) -> Vec<(String, String)> {
+    let text = String::from_utf8_lossy(script);
+    let one = |line: &str| {
+        let (name, value) = line.trim().strip_prefix("export ")?.split_once('=')?;
+        let value = unquoted(value.trim());
+        let default = value.strip_prefix("${").and_then(|rest| {
+            rest.strip_prefix(name)?
+                .strip_prefix(":-")?
+                .strip_suffix('}')
+        });
+        let value = unquoted(default.unwrap_or(value));
+        let is_text = !value.contains(['$', '`', '"', '\\']);
+        (is_name(name) && is_text).then(|| (name.to_owned(), value.to_owned()))
+    };
+    text.lines().filter_map(one).collect()
 }
 
 /// Reads one NAME=VALUE a line, as Charliecloud does: blank lines are skipped, and one pair of single
@@ -125,6 +277,16 @@ mod tests {
             ("E", ""),
         ];
         let read = assignments(text).unwrap();
+        let read: Vec<_> = read.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn scripts_of_apptainer_are_read_and_never_run() {
+        let script = b"#!/bin/sh\nexport PATH=\"/opt/bin:/bin\"\nexport A=\"${A:-\"b c\"}\"\nexport B=${B:-x}\n\
+            export C=$(rm -rf /)\nexport D=`id`\nE=1\nexport F=\"$PATH:/x\"\nexport 1G=x\n";
+        let expected = [("PATH", "/opt/bin:/bin"), ("A", "b c"), ("B", "x")];
+        let read = exports(script);
         let read: Vec<_> = read.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
         assert_eq!(read, expected);
     }

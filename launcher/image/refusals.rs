@@ -6,20 +6,8 @@ use crate::config::Config;
 use crate::error::{Error, Explain, Result, io_reason};
 
 /// What to take instead.
-pub(super) const WHAT_AN_IMAGE_IS: &str = "an image is a SquashFS or SIF file, or a directory that holds a whole file \
-                                system, such as `chariot unpack` makes";
-
-pub(super) fn refuse_scheme(word: &str) -> Result<()> {
-    for scheme in ["oci:", "docker:", "docker-archive:", "oci-archive:"] {
-        if word.starts_with(scheme) {
-            return Err(Error::new(format!(
-                "can't use the image {word}: this version of Chariot runs directory trees, SquashFS and SIF files only"
-            ))
-            .hint("export it to a tar file and run `chariot unpack FILE DIR`"));
-        }
-    }
-    Ok(())
-}
+pub(super) const WHAT_AN_IMAGE_IS: &str = "an image is a SquashFS, SIF or tar file, an OCI layout, docker://NAME, or a \
+                                directory that holds a whole file system";
 
 pub(super) fn missing(word: &str, path: &Path, error: &std::io::Error) -> Error {
     let told = Error::new(format!(
@@ -38,21 +26,7 @@ pub(super) fn missing(word: &str, path: &Path, error: &std::io::Error) -> Error 
     }
 }
 
-/// Says what a file is that was given as an image.
-#[cfg(feature = "launcher")]
-pub(super) fn refuse_file(word: &str, start: &[u8]) -> Error {
-    if !is_archive(start) {
-        return not_an_image(word);
-    }
-    Error::new(format!(
-        "can't use the image {word}: it is an archive, and this version of Chariot runs directory trees, SquashFS \
-         and SIF files only"
-    ))
-    .hint(format!("make a directory of it: chariot unpack {word} DIR"))
-}
-
 /// Says that a SIF file holds nothing that could be run in.
-#[cfg(feature = "launcher")]
 pub(super) fn no_partition(word: &str) -> Error {
     Error::new(format!(
         "can't use the image {word}: this SIF file has no SquashFS partition to run in"
@@ -60,12 +34,6 @@ pub(super) fn no_partition(word: &str) -> Error {
     .hint(
         "encrypted ones and those of Singularity 2 cannot be read: build it again, or as SquashFS",
     )
-}
-
-#[cfg(feature = "launcher")]
-fn is_archive(start: &[u8]) -> bool {
-    let magics: [&[u8]; 4] = [b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
-    magics.iter().any(|magic| start.starts_with(magic))
 }
 
 pub(super) fn not_an_image(word: &str) -> Error {

@@ -22,7 +22,7 @@ const SQUASHFS: i32 = 1;
 const PRIMARY_SYSTEM: i32 = 2;
 
 /// Whether a file begins as SIF does.
-pub(super) fn is_sif(start: &[u8]) -> bool {
+pub fn is_sif(start: &[u8]) -> bool {
     start
         .get(MAGIC_AT..)
         .is_some_and(|rest| rest.starts_with(MAGIC))
@@ -33,7 +33,7 @@ pub(super) fn is_sif(start: &[u8]) -> bool {
 ///
 /// # Errors
 /// The file cannot be read, or ends before its table does.
-pub(super) fn system_partition(file: &File) -> io::Result<Option<(u64, u64)>> {
+pub fn system_partition(file: &File) -> io::Result<Option<(u64, u64)>> {
     let mut header = [0; HEADER];
     file.read_exact_at(&mut header, 0)?;
     let number = |bytes: &[u8], at: usize| {

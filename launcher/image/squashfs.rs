@@ -16,6 +16,7 @@ mod paths;
 mod superblock;
 #[cfg(test)]
 mod tests;
+pub mod write;
 mod xattr;
 
 use std::fs::File;

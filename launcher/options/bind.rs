@@ -27,6 +27,8 @@ pub struct Bind {
     pub optional: bool,
     /// Mounts that the host makes below the source later do not show.
     pub private: bool,
+    /// The source is a SquashFS file, and what is mounted is what is in it.
+    pub squashfs: bool,
 }
 
 /// Reads one use of the option. Relative sources are taken from `directory`, where they were typed.
@@ -79,6 +81,7 @@ fn new(source: BindSource, destination: PathBuf) -> Bind {
         read_only: false,
         optional: false,
         private: false,
+        squashfs: false,
     }
 }
 
@@ -104,6 +107,7 @@ fn apply(bind: &mut Bind, option: &str) -> Result<(), String> {
         ("rw", _) => bind.read_only = false,
         ("optional", BindSource::Host(_)) => bind.optional = true,
         ("private", BindSource::Host(_)) => bind.private = true,
+        ("sqsh", BindSource::Host(_)) => bind.squashfs = true,
         (sized, BindSource::Tmpfs(bytes)) if sized.starts_with("size=") => {
             *bytes = Some(size::parse(&sized["size=".len()..])?);
         }
@@ -112,7 +116,7 @@ fn apply(bind: &mut Bind, option: &str) -> Result<(), String> {
         }
         _ => {
             return Err(format!(
-                "\"{option}\" is not one of ro, rw, optional, private"
+                "\"{option}\" is not one of ro, rw, optional, private, sqsh"
             ));
         }
     }
@@ -176,6 +180,7 @@ impl fmt::Display for Bind {
             (self.read_only, "ro"),
             (self.optional, "optional"),
             (self.private, "private"),
+            (self.squashfs, "sqsh"),
         ] {
             if set {
                 options.push(name.into());

@@ -8,8 +8,8 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::bind;
 use super::table::{self, OptionRow, Shape};
+use super::{bind, edf};
 use crate::error::{Error, Result};
 
 /// The variable that carries a job's options to its nodes and to the steps it starts.
@@ -20,6 +20,8 @@ pub const CARRIER: &str = "SLURM_CHARIOT_OPTIONS";
 pub enum Source {
     /// The site's file.
     Site,
+    /// An environment definition file.
+    Definition,
     /// The job that this step belongs to.
     Inherited,
     /// A `CH_*` variable.
@@ -29,8 +31,9 @@ pub enum Source {
 }
 
 impl Source {
-    const ALL: [(Source, char); 4] = [
+    const ALL: [(Source, char); 5] = [
         (Source::Site, 's'),
+        (Source::Definition, 'e'),
         (Source::Inherited, 'i'),
         (Source::Variable, 'v'),
         (Source::Typed, 't'),
@@ -97,6 +100,7 @@ impl Given {
             Source::Typed => dialect.option(self.row.name),
             Source::Variable => self.row.variable(),
             Source::Inherited => format!("{} of the job", dialect.option(self.row.name)),
+            Source::Definition => format!("{} in the environment file", self.row.key()),
             Source::Site => format!("{} in the site's file", self.row.key()),
         }
     }
@@ -125,6 +129,7 @@ fn absolute_value(
     };
     Ok(match row.name {
         "image" if is_path(value) => joined(value),
+        "edf" if edf::is_path(value) => joined(value),
         "overlay" if !value.is_empty() => joined(value),
         "set-env" if !value.is_empty() && !value.contains('=') => joined(value),
         "bind" => {

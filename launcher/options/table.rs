@@ -77,8 +77,8 @@ pub const TABLE: &[OptionRow] = &[
         slurm_only: false,
         short: "make a file or directory of the host visible inside",
         long: "DST is SRC's own path when left out, and is made if the image lacks it. OPT is ro, \
-               rw, optional (skip if SRC is missing) or private (later mounts on the host do not \
-               show). `tmpfs:DST[:size=N]` mounts an empty file system in memory. A backslash \
+               rw, optional (skip if SRC is missing), private (later mounts on the host do not \
+               show) or sqsh (SRC is a SquashFS file: mount what is in it). `tmpfs:DST[:size=N]` mounts an empty file system in memory. A backslash \
                before a comma or colon takes it literally.",
     },
     OptionRow {
@@ -123,6 +123,33 @@ pub const TABLE: &[OptionRow] = &[
         long: "",
     },
     OptionRow {
+        name: "device",
+        value: "VENDOR/CLASS[=NAME]|none",
+        shape: Shape::List,
+        slurm_only: false,
+        short: "give the container a device, by its CDI name",
+        long: "CDI is the Container Device Interface. Without NAME, or with `all`, all devices of that kind. `none` takes away what the site, the job or the \
+               GPUs of the step would give. A path of the host, /dev/NAME, is understood too.",
+    },
+    OptionRow {
+        name: "edf",
+        value: "NAME|FILE|none",
+        shape: Shape::Word,
+        slurm_only: false,
+        short: "take options from an environment definition file",
+        long: "FILE begins with . or / or ends in .toml; NAME is looked for in EDF_PATH, in ~/.edf and where the site \
+               says. What is typed, and what CH_ variables say, is stronger. `chariot edf render` shows the result.",
+    },
+    OptionRow {
+        name: "entrypoint",
+        value: "yes|no",
+        shape: Shape::Switch,
+        slurm_only: false,
+        short: "run the image's entrypoint, with the command as its arguments",
+        long: "`chariot run IMAGE` without a command runs the entrypoint with the image's own arguments in any case. \
+               A batch script is not run by it; the steps that it starts are.",
+    },
+    OptionRow {
         name: "private-tmp",
         value: "yes|no",
         shape: Shape::Switch,
@@ -155,6 +182,15 @@ pub const TABLE: &[OptionRow] = &[
         short: "appear as uid 0 inside",
         long: "With the capabilities of the container's user namespace, which give nothing \
                outside it.",
+    },
+    OptionRow {
+        name: "fakeroot",
+        value: "yes|no",
+        shape: Shape::Switch,
+        slurm_only: false,
+        short: "let package managers believe that they changed owners",
+        long: "chown, setuid and their kin, and mknod of devices, answer success and do nothing. With --root and \
+               --overlay (or --writable), apt, dnf and apk install packages.",
     },
     OptionRow {
         name: "batch",

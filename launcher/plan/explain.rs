@@ -36,6 +36,7 @@ impl Display for Plan {
         for mount in &self.mounts {
             writeln!(out, "  {mount}")?;
         }
+        self.explain_devices(out)?;
         writeln!(out, "environment  the caller's, and")?;
         for edit in &self.environment {
             writeln!(out, "  {edit}")?;
@@ -45,6 +46,15 @@ impl Display for Plan {
             "  HOME and TMPDIR move to / and /tmp if their directories are not visible"
         )?;
         self.explain_workdir(out)?;
+        if self.fakeroot {
+            writeln!(out, "fakeroot     changes of owners are pretended")?;
+        }
+        if !self.annotations.is_empty() {
+            writeln!(out, "annotations  of no effect here")?;
+        }
+        for annotation in &self.annotations {
+            writeln!(out, "  {annotation}")?;
+        }
         write!(out, "command     ")?;
         for word in &self.task.command {
             write!(out, " {}", word.to_string_lossy())?;
@@ -61,6 +71,19 @@ fn capabilities(uid: u32) -> &'static str {
 }
 
 impl Plan {
+    fn explain_devices(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        if !self.devices.is_empty() {
+            writeln!(out, "devices")?;
+        }
+        for device in &self.devices {
+            writeln!(out, "  {device}")?;
+        }
+        for hook in &self.hooks {
+            writeln!(out, "  which has {} run before", hook.words.join(" "))?;
+        }
+        Ok(())
+    }
+
     fn explain_workdir(&self, out: &mut Formatter<'_>) -> fmt::Result {
         write!(out, "workdir      ")?;
         if let Some(asked) = &self.workdir.asked {
@@ -84,6 +107,7 @@ impl Display for Root {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Root::ReadOnly => write!(out, "read-only"),
+            Root::AsItIs => write!(out, "writable itself"),
             Root::Throwaway(bytes) => write!(out, "writable, {bytes} bytes, thrown away"),
             Root::Kept(directory) => write!(out, "writable, kept in {}", directory.display()),
         }
@@ -101,6 +125,18 @@ impl Display for Mount {
             MountSource::Tmpfs(None) => write!(out, "{destination} from an empty tmpfs")?,
             MountSource::Tmpfs(Some(bytes)) => {
                 write!(out, "{destination} from an empty tmpfs of {bytes} bytes")?;
+            }
+            MountSource::SquashFs(path) => {
+                write!(out, "{destination} from what is in {}", path.display())?;
+            }
+            MountSource::Data(bytes) => {
+                write!(out, "{destination} from {} bytes of Chariot's", bytes.len())?;
+            }
+            MountSource::Link(target) => {
+                write!(out, "{destination} as a link to {}", target.display())?
+            }
+            MountSource::Commands(names) => {
+                write!(out, "{destination} with {} of the host", names.join(", "))?;
             }
             MountSource::Text(text) => {
                 write!(out, "{destination} with {} lines", text.lines().count())?;

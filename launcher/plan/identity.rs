@@ -17,6 +17,8 @@ pub struct Identity {
     pub passwd: String,
     /// The contents of /etc/group.
     pub group_file: String,
+    /// Whether the image's own files would do: the user is root, and both name root.
+    pub is_in_image: bool,
     /// The user's shell inside; an absolute path that the image has, if it has any shell.
     pub shell: String,
 }
@@ -40,16 +42,15 @@ impl Identity {
         let gecos = &host.user.gecos;
         let passwd_line = format!("{name}:x:{uid}:{gid}:{gecos}:{}:{shell}", home.display());
         let group_name = if root { "root" } else { &host.group };
+        let group_line = format!("{group_name}:x:{gid}:");
+        let (users, groups) = (read("/etc/passwd")?, read("/etc/group")?);
+        let names_root = |file: &str| file.lines().any(|line| line.starts_with("root:"));
         Ok(Identity {
             user: (uid, host.uid),
             group: (gid, host.gid),
-            passwd: merge(&read("/etc/passwd")?, name, uid, &passwd_line),
-            group_file: merge(
-                &read("/etc/group")?,
-                group_name,
-                gid,
-                &format!("{group_name}:x:{gid}:"),
-            ),
+            passwd: merge(&users, name, uid, &passwd_line),
+            group_file: merge(&groups, group_name, gid, &group_line),
+            is_in_image: root && names_root(&users) && names_root(&groups),
             shell,
         })
     }

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::Task;
+use super::host_commands::HostCommands;
 use super::identity::Identity;
+use super::task_files;
+use crate::cdi::Devices;
 use crate::config::Config;
 use crate::error::{Error, Result, io_reason};
 use crate::host::Host;
@@ -21,7 +24,20 @@ pub enum MountSource {
     Tmpfs(Option<u64>),
     /// A file with this text.
     Text(String),
+    /// A file with these bytes.
+    Data(Vec<u8>),
+    /// A symbolic link that says this.
+    Link(PathBuf),
+    /// What is in a SquashFS file.
+    SquashFs(PathBuf),
+    /// A directory with these commands of the host.
+    Commands(Vec<String>),
 }
+
+/// Settings for apt(8) while owners are pretended, and where they are: it looks whether it has become its own user,
+/// and there is no way to pretend that. apt.conf(5) says what names the file: a variable.
+pub const APT_CONFIG: &str = "/.chariot/apt.conf";
+const APT_SETTINGS: &str = "APT::Sandbox::User \"root\";\n";
 
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +58,7 @@ pub struct Mount {
 
 impl Mount {
     /// Something of Chariot's own choice, at a place of its own choice.
-    fn own(source: MountSource, destination: impl Into<PathBuf>, origin: &str) -> Mount {
+    pub(crate) fn own(source: MountSource, destination: impl Into<PathBuf>, origin: &str) -> Mount {
         Mount {
             source,
             destination: destination.into(),
@@ -53,33 +69,46 @@ impl Mount {
     }
 
     /// A part of the host at its own path.
-    fn same(path: impl Into<PathBuf>, origin: &str) -> Mount {
+    pub(crate) fn same(path: impl Into<PathBuf>, origin: &str) -> Mount {
         let path = path.into();
         Mount::own(MountSource::Host(path.clone()), path, origin)
     }
 }
 
+/// What the list depends on besides what the user asked for.
+pub(super) struct Surroundings<'a> {
+    pub(super) config: &'a Config,
+    pub(super) host: &'a Host,
+    pub(super) image: &'a Image,
+    pub(super) identity: &'a Identity,
+    pub(super) task: &'a Task,
+    pub(super) host_commands: Option<&'a HostCommands>,
+    pub(super) devices: &'a Devices,
+}
+
 /// The list of mounts of one container.
-pub(super) fn plan(
-    options: &Options,
-    config: &Config,
-    host: &Host,
-    image: &Image,
-    identity: &Identity,
-    task: &Task,
-) -> Result<Vec<Mount>> {
+pub(super) fn plan(options: &Options, surroundings: &Surroundings<'_>) -> Result<Vec<Mount>> {
+    let Surroundings {
+        config,
+        host,
+        image,
+        identity,
+        task,
+        host_commands,
+        devices,
+    } = *surroundings;
     let mut mounts = system(Options::on(&options.private_tmp));
     mounts.extend(files_of_etc(image));
-    mounts.push(Mount::own(
-        MountSource::Text(identity.passwd.clone()),
-        "/etc/passwd",
-        "the image's users and you",
-    ));
-    mounts.push(Mount::own(
-        MountSource::Text(identity.group_file.clone()),
-        "/etc/group",
-        "the image's groups and yours",
-    ));
+    mounts.extend(databases(options, identity));
+    if Options::on(&options.fakeroot) && image.has(Path::new("/etc/apt")) {
+        mounts.push(Mount::own(
+            MountSource::Text(APT_SETTINGS.into()),
+            APT_CONFIG,
+            "fakeroot",
+        ));
+    }
+    mounts.extend(host_commands.into_iter().flat_map(HostCommands::mounts));
+    add_devices(&mut mounts, devices);
     if Options::on(&options.home) {
         mounts.push(home(host, options)?);
     }
@@ -88,7 +117,7 @@ pub(super) fn plan(
         mounts.extend(working_directory(host, image, &mounts, &ordered));
     }
     mounts.extend(ordered);
-    for path in of_the_task(host, task) {
+    for path in task_files::of_the_task(host, task) {
         if shown_at_same_path(&mounts, &path.0).is_none_or(|shown| !shown) {
             mounts.push(Mount::same(path.0, path.1));
         }
@@ -108,6 +137,29 @@ fn system(private_tmp: bool) -> Vec<Mount> {
     mounts
 }
 
+/// Adds what devices need; if that is an entry in /dev that the host has not, in a /dev of the container's own.
+pub(crate) fn add_devices(mounts: &mut Vec<Mount>, devices: &Devices) {
+    if devices.own_dev {
+        mounts.retain(|mount| mount.destination != Path::new("/dev"));
+        mounts.extend(entries_of_dev(&devices.mounts));
+    }
+    mounts.extend(devices.mounts.iter().cloned());
+}
+
+/// A /dev in memory, with all that the host's has but for what `devices` have in its place.
+fn entries_of_dev(devices: &[Mount]) -> Vec<Mount> {
+    let origin = "every container";
+    let memory = Mount::own(MountSource::Tmpfs(None), "/dev", "devices");
+    let entries = std::fs::read_dir("/dev").into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    let others = paths.filter(|path| devices.iter().all(|device| device.destination != *path));
+    let shown = others.map(|path| match path.read_link() {
+        Ok(target) => Mount::own(MountSource::Link(target), path, origin),
+        Err(_) => Mount::same(path, origin),
+    });
+    std::iter::once(memory).chain(shown).collect()
+}
+
 /// Small files in which programs look for the network, the machine and the time.
 fn files_of_etc(image: &Image) -> Vec<Mount> {
     let names = [
@@ -122,6 +174,24 @@ fn files_of_etc(image: &Image) -> Vec<Mount> {
         .filter(|path| path.is_file() && !same_link(path, image))
         .map(|path| Mount::same(path, "every container"))
         .collect()
+}
+
+/// The user's name and group. Not where root may change the image: its own files have root's, and adduser(8), which
+/// many packages call, changes them by putting others in their place, which no mount can be.
+fn databases(options: &Options, identity: &Identity) -> Vec<Mount> {
+    if options.may_change_image() && identity.is_in_image {
+        return Vec::new();
+    }
+    let text =
+        |text: &str, path, origin| Mount::own(MountSource::Text(text.to_owned()), path, origin);
+    vec![
+        text(&identity.passwd, "/etc/passwd", "the image's users and you"),
+        text(
+            &identity.group_file,
+            "/etc/group",
+            "the image's groups and yours",
+        ),
+    ]
 }
 
 /// Whether host and image have the same symbolic link, such as /etc/localtime for the same time
@@ -161,6 +231,7 @@ fn ordered(binds: &[Sourced<Bind>]) -> Result<Vec<Mount>> {
         let source = match &bind.source {
             BindSource::Tmpfs(size) => MountSource::Tmpfs(*size),
             BindSource::Host(path) => match path.metadata() {
+                Ok(_) if bind.squashfs => MountSource::SquashFs(path.clone()),
                 Ok(_) => MountSource::Host(path.clone()),
                 Err(_) if bind.optional => continue,
                 Err(error) => return Err(no_source(path, bind, origin, &error)),
@@ -226,54 +297,6 @@ fn shown_at_same_path(mounts: &[Mount], path: &Path) -> Option<bool> {
         .rev()
         .find(|mount| path.starts_with(&mount.destination))?;
     Some(matches!(&covering.source, MountSource::Host(source) if *source == covering.destination))
-}
-
-/// What the task's environment names on this node: PMIx's directories, X11's authority file, the
-/// batch script.
-fn of_the_task(host: &Host, task: &Task) -> Vec<(PathBuf, &'static str)> {
-    let mut paths = Vec::new();
-    for (name, value) in &host.environment {
-        let name = name.to_string_lossy();
-        let origin = match name.as_ref() {
-            "XAUTHORITY" => "XAUTHORITY",
-            name if name.starts_with("PMIX_") && name.ends_with("DIR") => "PMIx",
-            _ => continue,
-        };
-        let path = PathBuf::from(value);
-        if path.is_absolute() && path != Path::new("/") && path.exists() {
-            paths.push((path, origin));
-        }
-    }
-    paths.extend(
-        task.scratch
-            .iter()
-            .flat_map(|scratch| of_pmix(scratch, host))
-            .map(|path| (path, "PMIx")),
-    );
-    paths.sort();
-    paths.dedup();
-    paths.extend(
-        task.script
-            .iter()
-            .map(|script| (script.clone(), "the batch script")),
-    );
-    paths
-}
-
-/// The directories that Slurm's PMIx made for this step, which no variable names:
-/// `spmix_appdir_JOB.STEP`, with the user's ID in newer releases.
-fn of_pmix(scratch: &Path, host: &Host) -> Vec<PathBuf> {
-    let number = |name| host.variable(name).unwrap_or_default().to_string_lossy();
-    let step = format!("_{}.{}", number("SLURM_JOB_ID"), number("SLURM_STEP_ID"));
-    let entries = std::fs::read_dir(scratch).into_iter().flatten().flatten();
-    entries
-        .filter(|entry| {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            name.starts_with("spmix_appdir_") && name.ends_with(&step)
-        })
-        .map(|entry| entry.path())
-        .collect()
 }
 
 /// A mount point that would have to be made below a bind would be made on the host.

@@ -16,9 +16,10 @@ use fuser::{
 };
 
 use super::Service;
-use super::ahead::{Ahead, Work};
+use super::ahead::{self, Ahead, Work};
 use super::watch::Complaints;
 use crate::image::squashfs::{Damage, Entry, Inode, Kind, Position, SquashFs, Xattr};
+use crate::sys::detached;
 
 /// How long an answer holds: as long as the kernel keeps it.
 const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
@@ -35,6 +36,11 @@ const WORKERS: (usize, usize) = (2, 8);
 /// Requests that the kernel may leave unanswered before it lets readers wait.
 const MOST_REQUESTS: u16 = 64;
 
+/// How much the kernel asks for beyond what is read, in bytes. Little, since the rest of a block is pushed to it
+/// anyway, and since what it asks for around a page fault is often half of one block and half of the next, where
+/// one would do.
+const READ_AHEAD: u32 = 32 << 10;
+
 struct Answers {
     service: Service,
     /// The number by which the image calls the root.
@@ -50,6 +56,7 @@ pub(super) fn serve(
     service: Service,
     complaints: Complaints,
 ) -> u8 {
+    ahead::prepare(Arc::clone(&service.image));
     let mut namespace = String::new();
     if !BufReader::new(File::from(ready))
         .read_line(&mut namespace)
@@ -74,9 +81,8 @@ pub(super) fn serve(
 }
 
 fn run(answers: Answers, device: OwnedFd, work: Work, image: Arc<SquashFs>) -> std::io::Result<()> {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let mut config = Config::default();
-    config.n_threads = Some((processors + 1).clamp(WORKERS.0, WORKERS.1));
+    config.n_threads = Some((detached::processors() + 1).clamp(WORKERS.0, WORKERS.1));
     config.clone_fd = true;
     let session = Session::from_fd(answers, device, SessionACL::All, config)?;
     work.start(session.notifier(), image);
@@ -216,7 +222,7 @@ impl Filesystem for Answers {
             let _ = config.add_capabilities(capability);
         }
         let _ = config.set_max_background(MOST_REQUESTS);
-        let _ = config.set_max_readahead(u32::MAX);
+        let _ = config.set_max_readahead(READ_AHEAD);
         Ok(())
     }
 

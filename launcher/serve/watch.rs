@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 
 use super::{Service, answers};
-use crate::sys::{detached, process};
+use crate::sys::{detached, fork};
 
 /// What the server tells the process that watches it: first the container's mount namespace, then one line
 /// that the user should read.
@@ -50,7 +50,7 @@ pub(super) fn run(device: OwnedFd, ready: OwnedFd, service: Service) -> u8 {
     let Ok((heard, told)) = UnixStream::pair() else {
         return 125;
     };
-    let server = process::fork(move || {
+    let server = fork::fork(move || {
         let complaints = Complaints(Mutex::new(Some(told)));
         // Only a name in ps(1).
         let _ = detached::set_name(c"chariot-serve");

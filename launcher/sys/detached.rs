@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
 
-use super::{Call, called, process};
+use super::{Call, called, fork, process};
 
 /// Runs `work` in a process of its own, whose parent is not this one but whoever looks after orphans: it is
 /// in a session of its own, in "/", deaf to every signal that can be ignored, with standard streams that
@@ -18,17 +18,23 @@ use super::{Call, called, process};
 /// # Errors
 /// The kernel's answer.
 pub fn start(name: &CStr, keep: Vec<RawFd>, work: impl FnOnce() -> u8) -> Call<()> {
-    let first = process::fork(|| {
-        let second = process::fork(|| match detach(name, keep) {
-            Ok(()) => work(),
-            Err(_) => 125,
-        });
-        u8::from(second.is_err())
-    })?;
+    let first = fork::fork(|| u8::from(start_beside(name, keep, work).is_err()))?;
     match first.wait()? {
         0 => Ok(()),
         _ => Err(crate::error::CallError::new("fork()", Errno::EAGAIN)),
     }
+}
+
+/// The same for a process that ends soon itself, which is its parent until then. It costs one fork(2) less.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn start_beside(name: &CStr, keep: Vec<RawFd>, work: impl FnOnce() -> u8) -> Call<()> {
+    let run = || match detach(name, keep) {
+        Ok(()) => work(),
+        Err(_) => 125,
+    };
+    fork::fork(run).map(drop)
 }
 
 fn detach(name: &CStr, mut keep: Vec<RawFd>) -> Call<()> {
@@ -38,11 +44,7 @@ fn detach(name: &CStr, mut keep: Vec<RawFd>) -> Call<()> {
     ignore_signals();
     let nowhere = super::open(Path::new("/dev/null"), rustix::fs::OFlags::RDWR)?;
     for standard in 0..3 {
-        // SAFETY: dup2(2) takes any numbers; 0 to 2 are owned by nobody in this process.
-        let result = unsafe { libc::dup2(nowhere.as_raw_fd(), standard) };
-        called(Errno::result(result).map(drop), || {
-            format!("dup2({standard})")
-        })?;
+        process::redirect(&nowhere, standard)?;
     }
     use_all_processors();
     keep.sort_unstable();
@@ -99,6 +101,17 @@ fn use_all_processors() {
     }
     // Where it is refused, the server is slower and no less right.
     let _ = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &all);
+}
+
+/// The number of processors that this process may use, sched_getaffinity(2). The standard library's own count reads
+/// cgroups too, a dozen files, before the first answer.
+pub fn processors() -> usize {
+    let set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0));
+    set.map_or(1, |set| {
+        (0..nix::sched::CpuSet::count())
+            .filter(|number| set.is_set(*number).unwrap_or(false))
+            .count()
+    })
 }
 
 /// `close_range(first, last, 0)`, close_range(2).

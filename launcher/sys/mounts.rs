@@ -1,7 +1,7 @@
 //! Mounts: the calls of mount(2) and of the newer interface that works on file descriptors.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -168,12 +168,10 @@ pub fn tmpfs(size: Option<u64>, mode: &str) -> Call<OwnedFd> {
 /// # Errors
 /// The kernel's answer.
 pub fn overlay(lower: impl AsFd, upper: impl AsFd, work: impl AsFd, keep: bool) -> Call<OwnedFd> {
-    let path = |file: &dyn AsRawFd| format!("/proc/self/fd/{}", file.as_raw_fd());
-    let (lower, upper, work) = (lower.as_fd(), upper.as_fd(), work.as_fd());
     let mut options = vec![
-        ("lowerdir", path(&lower)),
-        ("upperdir", path(&upper)),
-        ("workdir", path(&work)),
+        ("lowerdir", by_number(lower.as_fd())),
+        ("upperdir", by_number(upper.as_fd())),
+        ("workdir", by_number(work.as_fd())),
         ("userxattr", String::new()),
     ];
     if keep {
@@ -182,6 +180,21 @@ pub fn overlay(lower: impl AsFd, upper: impl AsFd, work: impl AsFd, keep: bool) 
         options.push(("volatile", String::new()));
     }
     file_system(c"overlay", &options)
+}
+
+/// A new overlay of two directories in which nothing can be changed: what `top` has, then what `bottom` has.
+///
+/// # Errors
+/// The kernel's answer; EINVAL if something is mounted in `bottom`, which would be hidden.
+pub fn layered(top: impl AsFd, bottom: impl AsFd) -> Call<OwnedFd> {
+    let layers = format!("{}:{}", by_number(top.as_fd()), by_number(bottom.as_fd()));
+    let options = [("lowerdir", layers), ("userxattr", String::new())];
+    file_system(c"overlay", &options)
+}
+
+/// A path to what a descriptor stands for, as long as it is open.
+fn by_number(file: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
 /// A new FUSE file system, read-only, which the process that reads from `device` serves. `owner` are the
@@ -278,6 +291,16 @@ pub fn make_directory(parent: impl AsFd, name: &Path) -> Call<()> {
     rustix_called(result, || format!("mkdir({})", quoted(name)))
 }
 
+/// Changes the mode of an entry of an open directory, fchmodat(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn change_mode(parent: impl AsFd, name: &Path, mode: u32) -> Call<()> {
+    let flags = rustix::fs::AtFlags::empty();
+    let result = rustix::fs::chmodat(parent, name, rustix::fs::Mode::from_raw_mode(mode), flags);
+    rustix_called(result, || format!("chmod({}, {mode:o})", quoted(name)))
+}
+
 /// Makes an empty file in an open directory, openat(2) with `O_EXCL`.
 ///
 /// # Errors
@@ -289,13 +312,30 @@ pub fn make_file(parent: impl AsFd, name: &Path) -> Call<OwnedFd> {
     rustix_called(result, || format!("open({}, O_CREAT|O_EXCL)", quoted(name)))
 }
 
+/// Fills a file that has just been made, and gives it back to be read from the start: write(2), lseek(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn fill(file: OwnedFd, bytes: &[u8]) -> Call<OwnedFd> {
+    use std::io::{Seek, Write};
+    let mut file = std::fs::File::from(file);
+    let written = file.write_all(bytes).and_then(|()| file.rewind());
+    written.map_err(|error| {
+        let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+        CallError::new("write()", errno)
+    })?;
+    Ok(file.into())
+}
+
 /// Makes a symbolic link in an open directory, symlinkat(2).
 ///
 /// # Errors
 /// The kernel's answer.
-pub fn make_link(parent: impl AsFd, name: &Path, target: &CStr) -> Call<()> {
+pub fn make_link(parent: impl AsFd, name: &Path, target: &Path) -> Call<()> {
     let result = rustix::fs::symlinkat(target, parent, name);
-    rustix_called(result, || format!("symlink({target:?}, {})", quoted(name)))
+    rustix_called(result, || {
+        format!("symlink({}, {})", quoted(target), quoted(name))
+    })
 }
 
 /// Forbids writing to one mount and leaves those below it as they are: `mount_setattr(tree, "",
@@ -305,4 +345,15 @@ pub fn make_link(parent: impl AsFd, name: &Path, target: &CStr) -> Call<()> {
 /// The kernel's answer.
 pub fn seal(tree: impl AsFd) -> Call<()> {
     set_attributes(tree, libc::MOUNT_ATTR_RDONLY, 0, 0)
+}
+
+/// What an open symbolic link says: `readlinkat(link, "")`, readlinkat(2).
+///
+/// # Errors
+/// The kernel's answer, ENOENT or EINVAL if it is no link.
+pub fn target_of(link: impl AsFd) -> Call<std::path::PathBuf> {
+    use std::os::unix::ffi::OsStringExt;
+    let target = rustix::fs::readlinkat(link, "", Vec::new());
+    let target = rustix_called(target, || "readlinkat(\"\")".into())?;
+    Ok(std::ffi::OsString::from_vec(target.into_bytes()).into())
 }

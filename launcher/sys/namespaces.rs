@@ -118,6 +118,28 @@ pub fn no_new_privileges() -> Call<()> {
     })
 }
 
+/// Gives up every capability, for the programs that this process executes too, be its user 0 or not: PR_SET_SECUREBITS
+/// with SECBIT_NOROOT, capset(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn drop_capabilities() -> Call<()> {
+    use rustix::thread::{
+        CapabilitiesSecureBits, CapabilitySet, CapabilitySets, set_capabilities,
+        set_capabilities_secure_bits,
+    };
+    let bits = CapabilitiesSecureBits::NO_ROOT | CapabilitiesSecureBits::NO_ROOT_LOCKED;
+    super::rustix_called(set_capabilities_secure_bits(bits), || {
+        "prctl(PR_SET_SECUREBITS, SECBIT_NOROOT)".into()
+    })?;
+    let none = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    };
+    super::rustix_called(set_capabilities(None, none), || "capset()".into())
+}
+
 /// `chdir(path)`, chdir(2), and a look whether the kernel still shows a path for it: a directory
 /// outside the root would be a way out of the container.
 ///

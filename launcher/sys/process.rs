@@ -2,8 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -21,46 +20,54 @@ pub struct Helper {
     report: OwnedFd,
 }
 
-/// Starts `command` as a helper of this process: no environment, `input` as its standard input,
-/// output and error into a pipe, `passed` open in it under its own number, and killed when this
-/// process dies (`PR_SET_PDEATHSIG`, PR_SET_PDEATHSIG(2const)).
+/// Starts `command` as a helper of this process: no environment, `input` as its standard input, output and error into
+/// a pipe, and `passed` open in it under its own number. It should call [`end_with`] at its start. Nothing is to be
+/// done between fork and exec, so that the memory of slurmstepd is not copied: that took half a millisecond. This
+/// process must have one thread.
 ///
 /// # Errors
 /// ENOENT and the like if the program cannot be executed.
 pub fn start_helper(mut command: Command, input: OwnedFd, passed: BorrowedFd<'_>) -> Call<Helper> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let call = || format!("execve(\"{name}\")");
-    let failed = |error: std::io::Error| {
-        CallError::new(
-            call(),
-            error.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
-        )
-    };
-    let (report, writer) = called(nix::unistd::pipe2(OFlag::O_CLOEXEC), || "pipe2()".into())?;
-    let errors = writer.try_clone().map_err(failed)?;
+    let failed = not_started(&command);
+    let (report, writer) = pipe()?;
+    let errors = writer.try_clone().map_err(&failed)?;
     command
         .env_clear()
         .stdin(input)
         .stdout(writer)
         .stderr(errors);
-    let (passed, parent) = (passed.as_raw_fd(), nix::unistd::getpid());
-    let prepare = move || {
-        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
-        if nix::unistd::getppid() != parent {
-            // The parent died before the request took effect.
-            return Err(Errno::ESRCH.into());
-        }
-        // SAFETY: fcntl(2) on a number that the parent holds open; it is borrowed for this function.
-        let result = unsafe { libc::fcntl(passed, libc::F_SETFD, 0) };
-        Errno::result(result)
-            .map(drop)
-            .map_err(std::io::Error::from)
-    };
-    // SAFETY: the closure makes four system calls and allocates nothing, so it may run between fork
-    // and exec whatever other threads were doing.
-    unsafe { command.pre_exec(prepare) };
-    let child = command.spawn().map_err(failed)?;
-    Ok(Helper { child, report })
+    pass_on(passed)?;
+    let child = command.spawn();
+    let kept = rustix::io::fcntl_setfd(passed, rustix::io::FdFlags::CLOEXEC);
+    super::rustix_called(kept, || "fcntl(F_SETFD, FD_CLOEXEC)".into())?;
+    Ok(Helper {
+        child: child.map_err(failed)?,
+        report,
+    })
+}
+
+/// Has the kernel kill this process when `parent` dies, `PR_SET_PDEATHSIG`, PR_SET_PDEATHSIG(2const).
+///
+/// # Errors
+/// The kernel's answer; ESRCH if the parent is another process by now.
+pub fn end_with(parent: u32) -> Call<()> {
+    let signal = nix::sys::signal::Signal::SIGKILL;
+    called(nix::sys::prctl::set_pdeathsig(signal), || {
+        "prctl(PR_SET_PDEATHSIG)".into()
+    })?;
+    match u32::try_from(nix::unistd::getppid().as_raw()) {
+        Ok(now) if now == parent => Ok(()),
+        _ => Err(CallError::new("getppid()", Errno::ESRCH)),
+    }
+}
+
+/// What is said if a command cannot be started.
+fn not_started(command: &Command) -> impl Fn(std::io::Error) -> CallError + use<> {
+    let call = format!("execve(\"{}\")", command.get_program().to_string_lossy());
+    move |error| {
+        let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+        CallError::new(call.clone(), errno)
+    }
 }
 
 impl Helper {
@@ -68,8 +75,23 @@ impl Helper {
     ///
     /// # Errors
     /// ETIMEDOUT when it was killed; what had been reported is lost.
-    pub fn report(mut self, patience: Duration) -> Call<String> {
-        let deadline = Instant::now() + patience;
+    pub fn report(self, patience: Duration) -> Call<String> {
+        self.report_while(patience, patience, |_| {})
+    }
+
+    /// The same, but each line that begins with `P` says that it goes on: the helper then has `patience` again,
+    /// up to `most` in all. These lines go to `see`, without the letter, and not into the report.
+    ///
+    /// # Errors
+    /// ETIMEDOUT when it was killed; what had been reported is lost.
+    pub fn report_while(
+        mut self,
+        patience: Duration,
+        most: Duration,
+        mut see: impl FnMut(&str),
+    ) -> Call<String> {
+        let last = Instant::now() + most;
+        let mut deadline = (Instant::now() + patience).min(last);
         let mut pipe = File::from(self.report);
         let mut text = Vec::new();
         let mut buffer = [0; 4096];
@@ -81,7 +103,12 @@ impl Helper {
             }
             match pipe.read(&mut buffer) {
                 Ok(0) => break Ok(()),
-                Ok(count) => text.extend_from_slice(&buffer[..count]),
+                Ok(count) => {
+                    text.extend_from_slice(&buffer[..count]);
+                    if take_progress(&mut text, &mut see) {
+                        deadline = (Instant::now() + patience).min(last);
+                    }
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(_) => break Err(CallError::new("read()", Errno::EIO)),
             }
@@ -96,6 +123,58 @@ impl Helper {
     }
 }
 
+/// Takes complete lines that begin with `P` out of a report; true if there was one.
+fn take_progress(text: &mut Vec<u8>, see: &mut impl FnMut(&str)) -> bool {
+    let mut start = 0;
+    let mut has_any = false;
+    while let Some(length) = text[start..].iter().position(|byte| *byte == b'\n') {
+        let end = start + length + 1;
+        if text[start] != b'P' {
+            start = end;
+            continue;
+        }
+        see(String::from_utf8_lossy(&text[start + 1..end - 1]).as_ref());
+        text.drain(start..end);
+        has_any = true;
+    }
+    has_any
+}
+
+/// Starts `command` with this process's variables and nothing to read, and gives what it prints.
+///
+/// # Errors
+/// ENOENT and the like if the program cannot be executed.
+pub fn start_asking(mut command: Command) -> Call<Helper> {
+    let failed = not_started(&command);
+    let (report, writer) = pipe()?;
+    let nowhere = std::process::Stdio::null;
+    let child = command
+        .stdin(nowhere())
+        .stderr(nowhere())
+        .stdout(writer)
+        .spawn()
+        .map_err(failed)?;
+    // The command holds the writing end too.
+    drop(command);
+    Ok(Helper { child, report })
+}
+
+/// Reads what others write into a pipe until its other end is closed everywhere, or the time is over; no more than
+/// `most` bytes. True if it came to its end.
+pub fn read_for(pipe: OwnedFd, deadline: Instant, most: usize) -> (Vec<u8>, bool) {
+    let mut file = File::from(pipe);
+    let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
+    while let Ok(true) = wait_readable(file.as_fd(), deadline) {
+        match file.read(&mut buffer) {
+            Ok(0) => return (text, true),
+            Ok(count) if text.len() < most => text.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => break,
+            _ => {}
+        }
+    }
+    (text, false)
+}
+
 fn wait_readable(file: BorrowedFd<'_>, deadline: Instant) -> Call<bool> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -106,6 +185,23 @@ fn wait_readable(file: BorrowedFd<'_>, deadline: Instant) -> Call<bool> {
             Ok(_) => return Ok(true),
             Err(errno) => return Err(CallError::new("poll()", errno)),
         }
+    }
+}
+
+/// Has a static program resolve host names by /etc/hosts and DNS alone, whatever nsswitch.conf(5) says. The C
+/// library would otherwise load modules of the machine's own, which are made for another version of it.
+pub fn resolve_hosts_alone() {
+    #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
+    {
+        unsafe extern "C" {
+            fn __nss_configure_lookup(
+                database: *const libc::c_char,
+                services: *const libc::c_char,
+            ) -> libc::c_int;
+        }
+        // SAFETY: both are strings that end in NUL, which the C library copies. It refuses only words that it
+        // cannot read.
+        let _ = unsafe { __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr()) };
     }
 }
 
@@ -141,73 +237,81 @@ pub fn passed(number: i32) -> Call<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// A child process that runs a function of ours.
-#[derive(Debug)]
-pub struct Forked {
-    pid: nix::unistd::Pid,
+/// Whether a descriptor is open, and stays so in a program that this process executes: `fcntl(fd, F_GETFD)`, fcntl(2).
+pub fn is_open_for_children(number: i32) -> bool {
+    // SAFETY: fcntl(2) with F_GETFD takes any number, open or not.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
 }
 
-/// Runs `work` in a child process, fork(2); it ends with the status that `work` gives. For what
-/// cannot be undone in this process, such as entering a namespace. This process must have one
-/// thread.
+/// A copy of the descriptor of that number, whoever owns it: `fcntl(fd, F_DUPFD_CLOEXEC)`, fcntl(2).
+///
+/// # Errors
+/// EBADF if there is none.
+pub fn copy_of(number: i32) -> Call<OwnedFd> {
+    // SAFETY: fcntl(2) with F_DUPFD_CLOEXEC takes any number, open or not.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    let copy = called(Errno::result(copy), || {
+        format!("fcntl({number}, F_DUPFD_CLOEXEC)")
+    })?;
+    // SAFETY: the kernel has just made this descriptor for this process; nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// A descriptor of this process that can be read when it has ended, whatever programs it executes: pidfd_open(2).
 ///
 /// # Errors
 /// The kernel's answer.
-pub fn fork(work: impl FnOnce() -> u8) -> Call<Forked> {
-    use nix::unistd::ForkResult;
-    // SAFETY: the caller has one thread, so the child's copy of memory is consistent.
-    match called(unsafe { nix::unistd::fork() }, || "fork()".into())? {
-        ForkResult::Child => {
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-            end(outcome.unwrap_or(125))
-        }
-        ForkResult::Parent { child } => Ok(Forked { pid: child }),
+pub fn handle_of_self() -> Call<OwnedFd> {
+    let own = rustix::process::getpid();
+    let handle = rustix::process::pidfd_open(own, rustix::process::PidfdFlags::empty());
+    super::rustix_called(handle, || "pidfd_open()".into())
+}
+
+/// A standard stream that leads nowhere until this is dropped, or for ever in a program that is executed meanwhile.
+#[derive(Debug)]
+pub struct Silenced {
+    number: i32,
+    kept: OwnedFd,
+}
+
+impl Silenced {
+    /// Silences the standard stream of that number: dup2(2) of /dev/null.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn new(number: i32) -> Call<Silenced> {
+        let kept = copy_of(number)?;
+        let nowhere = super::open(std::path::Path::new("/dev/null"), rustix::fs::OFlags::RDWR)?;
+        redirect(&nowhere, number)?;
+        Ok(Silenced { number, kept })
     }
 }
 
-impl Forked {
-    /// Waits until the child has ended, and gives the signal that killed it, if one did.
-    pub fn killed_by(&self) -> Option<i32> {
-        use nix::sys::wait::{WaitStatus, waitpid};
-        loop {
-            match waitpid(self.pid, None) {
-                Ok(WaitStatus::Signaled(_, signal, _)) => return Some(signal as i32),
-                Err(Errno::EINTR) => {}
-                _ => return None,
-            }
-        }
+impl Drop for Silenced {
+    fn drop(&mut self) {
+        // It worked the other way.
+        let _ = redirect(&self.kept, self.number);
     }
+}
 
-    /// The child's exit status, once it has ended; waitpid(2).
-    ///
-    /// # Errors
-    /// The kernel's answer; EIO if a signal ended the child.
-    pub fn poll(&self) -> Call<Option<u8>> {
-        self.status(Some(nix::sys::wait::WaitPidFlag::WNOHANG))
-    }
+/// Puts an open file under a number, and leaves it open there in programs that are executed: dup2(2). What has that
+/// number must be nobody's in this process, as a standard stream is.
+pub(super) fn redirect(file: &OwnedFd, number: i32) -> Call<()> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: dup2(2) takes any numbers; the caller sees to it that nobody owns this one.
+    let result = unsafe { libc::dup2(file.as_raw_fd(), number) };
+    called(Errno::result(result).map(drop), || {
+        format!("dup2({number})")
+    })
+}
 
-    /// Waits until the child has ended, and gives its exit status.
-    ///
-    /// # Errors
-    /// As [`Forked::poll`].
-    pub fn wait(&self) -> Call<u8> {
-        Ok(self.status(None)?.unwrap_or(125))
-    }
-
-    fn status(&self, flags: Option<nix::sys::wait::WaitPidFlag>) -> Call<Option<u8>> {
-        use nix::sys::wait::{WaitStatus, waitpid};
-        loop {
-            match waitpid(self.pid, flags) {
-                Ok(WaitStatus::Exited(_, code)) => {
-                    return Ok(Some(code.try_into().unwrap_or(125)));
-                }
-                Ok(WaitStatus::StillAlive) => return Ok(None),
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(CallError::new("waitpid()", errno)),
-                Ok(_) => return Err(CallError::new("waitpid()", Errno::EIO)),
-            }
-        }
-    }
+/// A pipe, the end to read and the end to write: pipe2(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn pipe() -> Call<(OwnedFd, OwnedFd)> {
+    called(nix::unistd::pipe2(OFlag::O_CLOEXEC), || "pipe2()".into())
 }
 
 /// Makes this process deaf to the signals by which a terminal or a user ends the program that it is
@@ -233,4 +337,34 @@ pub fn ignore_polite_signals() -> Call<()> {
 /// The user that this process acts as, geteuid(2).
 pub fn user() -> u32 {
     nix::unistd::geteuid().as_raw()
+}
+
+/// The groups of this process: getgroups(2), getegid(2).
+pub fn groups() -> Vec<u32> {
+    let own = nix::unistd::getegid();
+    let others = nix::unistd::getgroups().unwrap_or_default();
+    let all = others.into_iter().chain([own]);
+    all.map(nix::unistd::Gid::as_raw).collect()
+}
+
+/// Gives this process the variables of another one in place of its own: libraries look for proxies and
+/// credentials there. This process must have one thread.
+pub fn adopt_environment(environment: &crate::host::Environment) {
+    let own: Vec<_> = std::env::vars_os().map(|(name, _)| name).collect();
+    for name in own {
+        // SAFETY: there is no other thread that could read the environment.
+        unsafe { std::env::remove_var(name) };
+    }
+    for (name, value) in environment {
+        let is_sound = |text: &std::ffi::OsStr| !text.as_encoded_bytes().contains(&0);
+        if name.is_empty()
+            || name.as_encoded_bytes().contains(&b'=')
+            || !is_sound(name)
+            || !is_sound(value)
+        {
+            continue;
+        }
+        // SAFETY: as above; and the name is one that setenv(3) takes.
+        unsafe { std::env::set_var(name, value) };
+    }
 }

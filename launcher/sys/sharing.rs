@@ -7,23 +7,19 @@
 //! alive for the container's sake, and no name exists that another user could find. The kernel
 //! drops the message, and with it the last hold on the namespaces, when slurmstepd ends.
 
-use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
-};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
 
 use super::namespaces::Namespaces;
-use super::{Call, called};
+use super::{Call, called, message};
 use crate::error::CallError;
 
 /// How far the container of this step and node is.
@@ -41,6 +37,11 @@ pub enum State {
 struct Page {
     lock: libc::pthread_mutex_t,
     state: AtomicU32,
+    /// Counts up as long as whoever makes the container is waiting for its image.
+    beats: AtomicU32,
+    /// The tasks that have said which GPUs they have, and which these are, a bit for each.
+    arrived: AtomicU32,
+    gpus: [AtomicU64; 4],
 }
 
 const READY: u32 = 0x100;
@@ -54,16 +55,12 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Makes one: `socketpair(AF_UNIX, SOCK_SEQPACKET)`, socketpair(2).
+    /// Makes one.
     ///
     /// # Errors
     /// The kernel's answer.
     pub fn new() -> Call<Channel> {
-        let kind = SockType::SeqPacket;
-        let (sender, receiver) = called(
-            socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC),
-            || "socketpair(AF_UNIX, SOCK_SEQPACKET)".into(),
-        )?;
+        let (sender, receiver) = pair()?;
         Ok(Channel { sender, receiver })
     }
 
@@ -77,11 +74,21 @@ impl Channel {
     /// # Errors
     /// The kernel's answer, EAGAIN if nothing was sent, EPROTO if it is another number of descriptors.
     pub fn look<const N: usize>(&self) -> Call<[OwnedFd; N]> {
-        let files = receive(self.receiver.as_fd(), MsgFlags::MSG_PEEK)?;
-        files
-            .try_into()
-            .map_err(|_| CallError::new("recvmsg(SCM_RIGHTS)", Errno::EPROTO))
+        let at_once = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        receive(self.receiver.as_fd(), at_once)
     }
+}
+
+/// Two sockets that are connected: `socketpair(AF_UNIX, SOCK_SEQPACKET)`, socketpair(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn pair() -> Call<(OwnedFd, OwnedFd)> {
+    let kind = SockType::SeqPacket;
+    called(
+        socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC),
+        || "socketpair(AF_UNIX, SOCK_SEQPACKET)".into(),
+    )
 }
 
 /// The meeting place of a step's tasks on this node.
@@ -133,6 +140,44 @@ impl MeetingPlace {
         page.state.store(value, Ordering::Release);
     }
 
+    /// Shows those who wait that it goes on.
+    pub fn beat(&self) {
+        // SAFETY: the page is mapped, aligned and initialised for the life of the process.
+        let page = unsafe { self.page.as_ref() };
+        page.beats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Another number each time that it has gone on.
+    pub fn beats(&self) -> u32 {
+        // SAFETY: the page is mapped, aligned and initialised for the life of the process.
+        let page = unsafe { self.page.as_ref() };
+        page.beats.load(Ordering::Relaxed)
+    }
+
+    /// Adds this task's GPUs, by their numbers on the node, to those of the others.
+    pub fn arrive(&self, gpus: &[usize]) {
+        // SAFETY: the page is mapped, aligned and initialised for the life of the process.
+        let page = unsafe { self.page.as_ref() };
+        for number in gpus {
+            if let Some(word) = page.gpus.get(number / 64) {
+                word.fetch_or(1 << (number % 64), Ordering::AcqRel);
+            }
+        }
+        page.arrived.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many tasks have added theirs, and which GPUs these are together.
+    pub fn gpus(&self) -> (u32, Vec<usize>) {
+        // SAFETY: the page is mapped, aligned and initialised for the life of the process.
+        let page = unsafe { self.page.as_ref() };
+        let arrived = page.arrived.load(Ordering::Acquire);
+        let has = |number: &usize| {
+            let word = page.gpus.get(number / 64);
+            word.is_some_and(|word| word.load(Ordering::Acquire) >> (number % 64) & 1 == 1)
+        };
+        (arrived, (0..page.gpus.len() * 64).filter(has).collect())
+    }
+
     /// Takes the lock, pthread_mutex_timedlock(3). A task that died holding it gives it up: the
     /// mutex is robust, pthread_mutexattr_setrobust(3).
     ///
@@ -173,12 +218,14 @@ impl MeetingPlace {
     }
 
     /// Looks at the maker's message and leaves it there. Gives the namespaces, and the record of what joining
-    /// tasks have to do.
+    /// tasks have to do. The fourth descriptor is there to be held: it ends with the step.
     ///
     /// # Errors
     /// As [`Channel::look`].
     pub fn look(&self) -> Call<(Namespaces, OwnedFd)> {
-        let [user, mount, record] = self.channel.look()?;
+        let [user, mount, record, life] = self.channel.look()?;
+        // Closed when the task executes its command, without a call for it.
+        std::mem::forget(life);
         Ok((Namespaces { user, mount }, record))
     }
 
@@ -234,42 +281,27 @@ fn map_page() -> Call<NonNull<Page>> {
     }
 }
 
-/// Sends descriptors as one message: `sendmsg(socket, SCM_RIGHTS)`, sendmsg(2), unix(7).
+/// Sends descriptors as one message, see [`message::send`].
 ///
 /// # Errors
 /// The kernel's answer.
 pub fn send(socket: BorrowedFd<'_>, files: &[BorrowedFd<'_>]) -> Call<()> {
-    let numbers: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
-    let rights = [ControlMessage::ScmRights(&numbers)];
-    let data = [IoSlice::new(b"c")];
-    let flags = MsgFlags::MSG_NOSIGNAL;
-    let sent = sendmsg::<()>(socket.as_raw_fd(), &data, &rights, flags, None);
-    called(sent.map(drop), || "sendmsg(SCM_RIGHTS)".into())
+    message::send(socket, b"c", files)
 }
 
-fn receive(socket: BorrowedFd<'_>, extra: MsgFlags) -> Call<Vec<OwnedFd>> {
-    let mut byte = [0];
-    let mut data = [IoSliceMut::new(&mut byte)];
-    let mut space = nix::cmsg_space!([RawFd; 4]);
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT | extra;
-    let call = || "recvmsg(SCM_RIGHTS)".into();
-    let message = called(
-        recvmsg::<()>(socket.as_raw_fd(), &mut data, Some(&mut space), flags),
-        call,
-    )?;
-    let mut files = Vec::new();
-    for rights in called(message.cmsgs(), call)? {
-        if let ControlMessageOwned::ScmRights(numbers) = rights {
-            // SAFETY: the kernel has just made these descriptors for this process; nobody else
-            // knows their numbers.
-            files.extend(
-                numbers
-                    .into_iter()
-                    .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
-            );
-        }
-    }
-    Ok(files)
+/// Waits for descriptors that [`send`] sends.
+///
+/// # Errors
+/// The kernel's answer, EPROTO if it is another number of descriptors.
+pub fn receive_from<const N: usize>(socket: BorrowedFd<'_>) -> Call<[OwnedFd; N]> {
+    receive(socket, MsgFlags::empty())
+}
+
+fn receive<const N: usize>(socket: BorrowedFd<'_>, extra: MsgFlags) -> Call<[OwnedFd; N]> {
+    let (_, files) = message::receive(socket, extra)?;
+    files
+        .try_into()
+        .map_err(|_| CallError::new("recvmsg(SCM_RIGHTS)", Errno::EPROTO))
 }
 
 #[cfg(test)]
@@ -284,7 +316,12 @@ mod tests {
         let record = crate::sys::memory_file(c"record").unwrap();
         send(
             place.sender(),
-            &[own.user.as_fd(), own.mount.as_fd(), record.as_fd()],
+            &[
+                own.user.as_fd(),
+                own.mount.as_fd(),
+                record.as_fd(),
+                record.as_fd(),
+            ],
         )
         .unwrap();
         drop((own, record));
@@ -320,6 +357,15 @@ mod tests {
         });
         drop(held);
         place.lock(Duration::from_millis(20)).unwrap();
+    }
+
+    #[test]
+    fn gpus_of_all_tasks_add_up() {
+        let place = MeetingPlace::new().unwrap();
+        place.arrive(&[1, 65]);
+        place.arrive(&[]);
+        place.arrive(&[0, 1, 255, 256]);
+        assert_eq!(place.gpus(), (3, vec![0, 1, 65, 255]));
     }
 
     #[test]

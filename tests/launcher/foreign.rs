@@ -49,7 +49,7 @@ fn run_in(root: &Path, script: &str) -> Said {
         "set -e; mount --make-rprivate /; mount --bind {0} {0}; cd {0}; \
          mount --rbind /dev dev; mount --rbind /sys sys; mount -t proc proc proc; \
          pivot_root . .; umount -l .; \
-         exec busybox start-stop-daemon -S -c {UID}:{UID} -x /tmp/script",
+         exec /bin/become /tmp/script",
         root.display()
     );
     let output = Command::new("timeout")
@@ -62,6 +62,18 @@ fn run_in(root: &Path, script: &str) -> Said {
     output.unwrap().into()
 }
 
+/// Builds a program that takes musl's loader and library to run.
+fn build(program: &Path, text: &str) {
+    let source = program.with_extension("c");
+    fs::write(&source, text).unwrap();
+    let built = Command::new("musl-gcc")
+        .arg("-o")
+        .arg(program)
+        .arg(source)
+        .output();
+    assert!(built.as_ref().unwrap().status.success(), "{built:?}");
+}
+
 #[test]
 fn the_static_launcher_runs_where_there_is_no_glibc_and_asks_getent_for_names() {
     let Some(launcher) = std::env::var_os("CHARIOT_STATIC").filter(|_| support::user().is_some())
@@ -72,25 +84,19 @@ fn the_static_launcher_runs_where_there_is_no_glibc_and_asks_getent_for_names() 
     let (root, image) = (place.path().join("root"), place.path().join("root/image"));
     tree(&root);
     tree(&image);
-    // For busybox, which starts programs only as somebody that it can name; by another name than getent's.
-    fs::write(
-        root.join("etc/passwd"),
-        format!("root:x:0:0::/:/bin/sh\nnobody:x:{UID}:{UID}::/:/bin/sh\n"),
-    )
-    .unwrap();
     fs::remove_file(image.join("usr/bin/getent")).unwrap();
-    let source = place.path().join("hello.c");
-    fs::write(
-        &source,
+    build(
+        &image.join("bin/hello"),
         "#include <stdio.h>\nint main(void) { return puts(\"hello from musl\") < 0; }\n",
-    )
-    .unwrap();
-    let built = Command::new("musl-gcc")
-        .arg("-o")
-        .arg(image.join("bin/hello"))
-        .arg(source)
-        .output();
-    assert!(built.as_ref().unwrap().status.success(), "{built:?}");
+    );
+    // busybox changes only to users that the file names.
+    build(
+        &root.join("bin/become"),
+        &format!(
+            "#include <unistd.h>\nint main(int count, char **words) {{\n\
+             return setgid({UID}) || setuid({UID}) || execv(words[1], words + 1); }}\n"
+        ),
+    );
     fs::copy(launcher, root.join("bin/chariot")).unwrap();
 
     let said = run_in(&root, "chariot run /image -- hello");

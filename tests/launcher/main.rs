@@ -11,7 +11,16 @@
 mod support;
 
 mod attack;
+mod ch_run;
+mod coming_from;
+mod devices;
+mod drivers;
+mod edf;
 mod foreign;
+mod host_commands;
+mod pack;
+mod packages;
+mod registry;
 mod run;
 mod squashfs;
 mod unpack;
@@ -38,7 +47,8 @@ impl Place {
         std::fs::create_dir_all(image.join("etc")).unwrap();
         std::fs::copy("/bin/busybox", image.join("bin/busybox")).ok()?;
         for applet in [
-            "sh", "ls", "cat", "id", "readlink", "touch", "grep", "stat", "sleep", "mkdir",
+            "sh", "echo", "true", "ls", "cat", "id", "readlink", "touch", "grep", "stat", "sleep",
+            "mkdir", "dirname", "head", "od",
         ] {
             std::os::unix::fs::symlink("busybox", image.join("bin").join(applet)).unwrap();
         }

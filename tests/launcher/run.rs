@@ -48,6 +48,47 @@ fn an_overlay_keeps_changes_and_serves_one_container_at_a_time() {
 }
 
 #[test]
+fn a_point_that_a_full_directory_lacks_takes_one_mount_and_hides_nothing() {
+    let place = place!();
+    let said = place.run(
+        "mkdir own; cp -a img own; mkdir -p own/img/full/sub own/img/empty; for i in $(seq 300); do echo $i >own/img/full/$i; done; \
+         ln -s nowhere own/img/full/link; echo text >file; \
+         $C run --bind file:/full/new/er --bind file:/full/link --bind file:/empty/new --bind file:/full/sub/new own/img sh -c \
+         'ls /full | grep -c .; cat /full/300 /full/new/er /full/link /empty/new /full/sub/new; \
+          grep -c \" /full\" /proc/self/mountinfo; touch /full/x /empty/x; echo'",
+    );
+    let lines: Vec<_> = said.out.lines().collect();
+    assert_eq!(
+        lines[..6],
+        ["303", "300", "text", "text", "text", "text"],
+        "{said:#?}"
+    );
+    // The directories' own mounts, and the files.
+    assert!(lines[6].parse::<u32>().unwrap() < 10, "{said:#?}");
+    assert_eq!(
+        said.err.matches("Read-only file system").count(),
+        2,
+        "{said:#?}"
+    );
+}
+
+#[test]
+fn what_is_mounted_in_a_directory_that_lacks_a_point_stays_in_sight() {
+    let place = place!();
+    // An overlay would hide it, so that each entry gets a mount, as where there is no overlay at all.
+    let said = place.run(
+        "mkdir own; cp -a img own; mkdir -p own/img/full/sub; touch own/img/full/other; echo text >file; \
+         unshare --user --map-root-user --mount sh -c 'mount -t tmpfs none own/img/full/sub && touch own/img/full/sub/seen && \
+         $C run --bind file:/full/new own/img ls /full /full/sub'",
+    );
+    assert_eq!(
+        said.ok(),
+        "/full:\nnew\nother\nsub\n\n/full/sub:\nseen",
+        "{said:#?}"
+    );
+}
+
+#[test]
 fn a_mount_point_that_the_image_lacks_is_made_beside_what_is_there() {
     let place = place!();
     std::fs::write(place.here().join("file"), "text\n").unwrap();
@@ -186,4 +227,49 @@ fn images_are_found_by_name_in_the_store() {
     let place = place!();
     let said = place.run("mkdir -p store/chariot && cp -a img store/chariot/small; XDG_DATA_HOME=$PWD/store $C run small ls /bin/busybox");
     assert_eq!(said.ok(), "/bin/busybox");
+}
+
+#[test]
+fn help_and_manual_explain_subjects_and_commands() {
+    let place = place!();
+    let said = place.run("$C help mpi; $C help pack | head -n 1; $C help | grep -A1 ^Subjects; $C man chariot.toml | head -n 1; $C man chariot-slurm | grep -c ch");
+    for expected in [
+        "Every rank is 0?",
+        "Pack an image of any kind into one file",
+        "\n  slurm ",
+        ".TH chariot.toml 5",
+    ] {
+        assert!(said.out.contains(expected), "{expected}: {said:#?}");
+    }
+    let said = place.run("$C help nothing");
+    said.failed(125, "there is no help on nothing", 1);
+}
+
+#[test]
+fn check_names_the_mpi_of_an_image_and_what_srun_should_be_told() {
+    let place = place!();
+    let srun = "#!/bin/sh\\nprintf \"MPI plugin types are...\\\\n\\\\tnone\\\\n\\\\tpmi2\\\\n\\\\tpmix\\\\n\"\\n";
+    let said = place.run(&format!(
+        "mkdir -p own bin; cp -a img own; mkdir -p own/img/usr/lib64/mpich/lib; touch own/img/usr/lib64/mpich/lib/libmpi.so.12.1.0; \
+         printf '{srun}' >bin/srun; chmod +x bin/srun; PATH=$PWD/bin:$PATH; \
+         $C check own/img; $C pack --quiet own/img own.sqfs; $C check ./own.sqfs; $C check --json ./img; $C check ./nothing"
+    ));
+    let line = "MPICH, or one with its ABI (Intel MPI, MVAPICH2, Cray MPICH) (/usr/lib64/mpich/lib/libmpi.so.12.1.0)";
+    assert_eq!(said.out.matches(line).count(), 2, "{said:#?}");
+    assert_eq!(
+        said.out
+            .matches("--mpi=pmi2; with another, each rank is rank 0 of 1")
+            .count(),
+        2,
+        "{said:#?}"
+    );
+    assert!(
+        said.out
+            .contains("\"found\": \"none in the usual directories\""),
+        "{said:#?}"
+    );
+    assert!(
+        said.err.contains("can't use the image ./nothing"),
+        "{said:#?}"
+    );
 }

@@ -77,19 +77,6 @@ fn a_variable_does_not_outdo_what_was_typed_for_the_job() {
 }
 
 #[test]
-fn a_script_that_calls_srun_in_an_image_without_it_is_told_what_to_do() {
-    let site = site!();
-    site.script("job", "#!/bin/sh\nsrun hostname\n");
-    let said = site.run("sbatch -W -o out --ch-image=$I job >&2; code=$?; cat out; exit $code");
-    assert_eq!(said.code, 127, "{said:#?}");
-    assert!(
-        said.out
-            .contains("--ch-batch=host leaves the script on the host"),
-        "{said:#?}"
-    );
-}
-
-#[test]
 fn a_script_whose_interpreter_the_image_lacks_is_told_so() {
     let site = site!();
     site.script("job", "#!/usr/bin/python3\nprint(1)\n");

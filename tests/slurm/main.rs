@@ -11,11 +11,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod coming_from;
+mod devices;
+mod edf;
 mod ends;
 mod failures;
+mod host_commands;
 mod jobs;
 mod package;
 mod prolog;
+mod registry;
 mod releases;
 mod squashfs;
 mod steps;
@@ -113,11 +118,35 @@ impl Site {
         work();
     }
 
-    /// No node may be drained, whatever a user did.
+    /// No node may be drained, whatever a user did. One that is is put back, so that this test alone fails, and
+    /// what its slurmd wrote of the steps that it could not end is shown.
     #[track_caller]
     fn nodes_are_fine(&self) {
-        let reasons = self.run("sinfo -h -R");
-        assert_eq!(reasons.ok(), "", "a node is drained");
+        let said = self.run("sinfo -h -R -o '%n %E'");
+        let reasons = said.ok();
+        if reasons.is_empty() {
+            return;
+        }
+        let mut log = String::new();
+        for node in reasons.lines().filter_map(|line| line.split(' ').next()) {
+            let _ = std::process::Command::new("scontrol")
+                .env("SLURM_CONF", self.cluster.join("slurm.conf"))
+                .args(["update", &format!("nodename={node}"), "state=resume"])
+                .status();
+            let file = self.cluster.join(format!("log/slurmd-{node}.log"));
+            log += &std::fs::read_to_string(file).unwrap_or_default();
+        }
+        let stuck: Vec<_> = log
+            .lines()
+            .filter_map(|line| line.split_once("*** STEP ")?.1.split(' ').next())
+            .collect();
+        let of_stuck = |line: &&str| {
+            stuck.iter().any(|step| {
+                line.contains(&format!("[{step}]")) || line.contains(&format!("={step} "))
+            })
+        };
+        let lines: Vec<_> = log.lines().filter(of_stuck).collect();
+        panic!("a node is drained: {reasons}\n{}", lines.join("\n"));
     }
 }
 

@@ -5,13 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::releases::PMIX;
 use crate::{lacks, site, skip, support};
 
+/// For a task's shell: goes on when so many tasks have come here. A namespace's number is another's as soon as
+/// the last task of a node has ended, so whoever compares them keeps all tasks alive.
+fn wait_for_all(tasks: usize, directory: &str) -> String {
+    format!(
+        ": >{directory}/at.$SLURM_PROCID; until [ $(ls {directory}/at.* | wc -l) = {tasks} ]; do sleep 0.1; done"
+    )
+}
+
 #[test]
 fn one_container_per_node_shared_by_its_tasks() {
     let site = site!();
-    let said = site.run(
+    let said = site.run(&format!(
         "srun -N4 --ntasks-per-node=2 --ch-image=$I sh -c \
-         'echo $SLURM_NODEID $(readlink /proc/self/ns/mnt) $(readlink /proc/self/ns/user)'",
-    );
+         'echo $SLURM_NODEID $(readlink /proc/self/ns/mnt) $(readlink /proc/self/ns/user); {}'",
+        wait_for_all(8, "."),
+    ));
     let mut containers: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for line in said.ok().lines() {
         let (node, namespaces) = line.split_once(' ').unwrap();
@@ -93,6 +102,53 @@ fn a_task_has_no_capabilities_and_gets_no_new_privileges() {
 }
 
 #[test]
+fn check_names_the_mpi_that_an_image_and_this_slurm_share() {
+    let site = site!();
+    let Some(debian) = support::images()
+        .map(|images| images.join("debian"))
+        .filter(|path| path.exists())
+    else {
+        crate::skip!("no Debian image: tests/run makes one");
+    };
+    let launcher = std::env::var("CHARIOT").unwrap();
+    let said = site.run(&format!("{launcher} check {}", debian.display()));
+    assert!(said.ok().contains("Open MPI 4.1 (/"), "{said:#?}");
+    // Not every release here has PMIx.
+    let advice = ["--mpi=pmix; with another", "--mpi=pmi2; with another"];
+    let is_there = |advice: &&str| said.out.contains(*advice);
+    assert!(advice.iter().any(is_there), "{said:#?}");
+}
+
+#[test]
+fn ranks_that_start_by_ch_run_share_a_container_on_each_node() {
+    let site = site!();
+    let launcher = std::env::var("CHARIOT").unwrap();
+    let said = site.run(&format!(
+        "ln -s {launcher} ch-run; USER=$(id -un) srun -N2 -n6 ./ch-run --join -b $PWD:/mnt $I -- \
+         sh -c 'readlink /proc/self/ns/mnt; {}'",
+        wait_for_all(6, "/mnt")
+    ));
+    let mut lines: Vec<_> = said.ok().lines().collect();
+    assert_eq!(lines.len(), 6, "{said:#?}");
+    lines.sort_unstable();
+    lines.dedup();
+    assert_eq!(lines.len(), 2, "{said:#?}");
+}
+
+#[test]
+fn owners_are_pretended_in_every_task_that_asks_for_it() {
+    let site = site!();
+    let script = "f=/tmp/chariot-fake.$SLURM_JOB_ID.$SLURM_PROCID; touch $f; busybox chown 5:6 $f && echo pretended; rm $f";
+    let step = |options: &str| {
+        site.run(&format!(
+            "srun -N2 -n4 --ch-image=$I --ch-root {options} sh -c '{script}'"
+        ))
+    };
+    assert_eq!(step("--ch-fakeroot").out.matches("pretended").count(), 4);
+    assert_eq!(step("").out, "");
+}
+
+#[test]
 fn pmi2_passes_its_descriptor() {
     let site = site!();
     let said = site.run("srun --mpi=pmi2 -n2 --ch-image=$I sh -c 'readlink /proc/self/fd/$PMI_FD'");
@@ -167,7 +223,7 @@ fn root_can_run_jobs_in_containers_too() {
 fn a_terminal_works_inside_with_job_control() {
     let site = site!();
     let said = site.run(
-        "(sleep 1; echo 'stty size; set -m; sleep 60 & jobs; kill %1; tty; exit 5'; sleep 2) | \
+        "(sleep 1; echo 'stty size; set -m; sleep 5 & jobs; kill %1; tty; exit 5'; sleep 2) | \
          script -qec 'stty rows 33 cols 99; srun --pty --ch-image=$I sh' /dev/null",
     );
     assert_eq!(said.code, 5, "{said:#?}");

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub(crate) mod examples;
+pub(crate) mod registry;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -99,7 +102,9 @@ pub(crate) fn shell(script: &str, directory: &Path, variables: &[(&str, &str)]) 
     let mut command = Command::new("timeout");
     command.args(["-k", "5", "120"]);
     if let Some(user) = user() {
-        command.args(["runuser", "-u", &user, "--"]);
+        // runuser(1) has its own idea of HOME.
+        let home = format!("HOME={}", directory.display());
+        command.args(["runuser", "-u", &user, "--", "env", &home]);
     }
     command
         .args(["bash", "-c", script])

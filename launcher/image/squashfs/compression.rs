@@ -1,4 +1,4 @@
-//! Decompression of blocks. None gives more than it is asked for, so that no block can be a bomb.
+//! Decompression of blocks; write/compress.rs has the other direction. None gives more than it is asked for, so that no block can be a bomb.
 
 use std::cell::RefCell;
 use std::io::Read;
@@ -29,6 +29,28 @@ thread_local! {
 }
 
 impl Compressor {
+    /// What mksquashfs(1) would be told by this name.
+    pub fn from_name(name: &str) -> Option<Compressor> {
+        [
+            Compressor::Gzip,
+            Compressor::Xz,
+            Compressor::Lz4,
+            Compressor::Zstd,
+        ]
+        .into_iter()
+        .find(|compressor| compressor.name() == name)
+    }
+
+    /// Its number in a superblock.
+    pub(super) fn number(self) -> u16 {
+        match self {
+            Compressor::Gzip => 1,
+            Compressor::Xz => 4,
+            Compressor::Lz4 => 5,
+            Compressor::Zstd => 6,
+        }
+    }
+
     pub(super) fn from_number(number: u16) -> Result<Compressor> {
         Ok(match number {
             1 => Compressor::Gzip,

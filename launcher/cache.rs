@@ -1,0 +1,266 @@
+//! The cache: images that were made of others, by digest. It belongs to one user, since a converted image cannot
+//! be held against its registry's digest any more, and since a private image is nobody else's business; a site
+//! may have one besides that root alone writes and all read first.
+//!
+//! An image appears under its name when it is complete, so a hit is an open(2) and takes no lock. Where it is
+//! missing, [`lease`] decides who of all nodes makes it.
+//!
+//! ```text
+//! images/HEX.sqfs      images by the digest of what they were made from
+//! blobs/sha256/HEX     layers and manifests, as registries give them
+//! leases/HEX.N         who is making an image now
+//! files/HEX            digests of archives that were converted, by what stat(2) says of them
+//! jobs/JOB/HEX         what a name meant when a job first used it
+//! ```
+
+pub mod evict;
+pub mod lease;
+pub mod names;
+pub mod stage;
+
+use std::fs::{self, DirBuilder, File, Metadata};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::config::Config;
+use crate::error::{Error, Explain, Result};
+use crate::host::Host;
+use crate::oci::Digest;
+use crate::output::{self, Output};
+use crate::sys::process;
+use crate::work::{self, Progress, Reporter};
+use lease::Turn;
+
+/// How often the time of last use is written, at most.
+const USED: Duration = Duration::from_secs(3600);
+
+/// Whether something may be fetched and converted, and who is told how it goes on.
+pub struct Access<'a> {
+    /// Without it, only what is there already is found.
+    pub may_fetch: bool,
+    /// Whether a registry may be asked what a name means.
+    pub may_ask: bool,
+    /// Is told.
+    pub see: &'a mut dyn FnMut(&Progress),
+}
+
+impl std::fmt::Debug for Access<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Access {{ may_fetch: {} }}", self.may_fetch)
+    }
+}
+
+/// A cache that can be written, and one before it that can be read.
+#[derive(Debug, Clone)]
+pub struct Cache<'a> {
+    root: PathBuf,
+    site: Option<PathBuf>,
+    /// Whether others may read what is put into it.
+    is_shared: bool,
+    /// What the site decided.
+    pub config: &'a Config,
+    /// Who is asking.
+    pub host: &'a Host,
+}
+
+impl<'a> Cache<'a> {
+    /// The user's.
+    pub fn of(config: &'a Config, host: &'a Host) -> Cache<'a> {
+        Cache {
+            root: host.expand(&config.cache),
+            site: config.site_cache.clone().filter(|site| is_roots(site)),
+            is_shared: false,
+            config,
+            host,
+        }
+    }
+
+    /// The site's, for root to fill.
+    ///
+    /// # Errors
+    /// The site has none, or this is not root.
+    pub fn of_site(config: &'a Config, host: &'a Host) -> Result<Cache<'a>> {
+        let what = "can't fill the site's cache";
+        let site = config.site_cache.clone().ok_or_else(|| {
+            Error::new(format!("{what}: there is none"))
+                .hint("name a directory in the site's file: site_cache = \"/images/cache\"")
+        })?;
+        if !nix::unistd::geteuid().is_root() {
+            return Err(Error::new(format!("{what}: only root may write there"))
+                .hint("without --site it goes into your own store"));
+        }
+        Ok(Cache {
+            root: site,
+            site: None,
+            is_shared: true,
+            config,
+            host,
+        })
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the image of this digest is, or will be.
+    fn image(&self, digest: &Digest) -> PathBuf {
+        self.root.join(image_name(digest))
+    }
+
+    /// The image of this digest, if it is there.
+    pub fn find(&self, digest: &Digest) -> Option<PathBuf> {
+        let name = image_name(digest);
+        let places = self.site.iter().chain([&self.root]);
+        let path = places
+            .map(|place| place.join(&name))
+            .find(|path| path.exists())?;
+        note_use(&path);
+        Some(path)
+    }
+
+    /// Makes the directories of a cache that is written for the first time.
+    ///
+    /// # Errors
+    /// It cannot be written, or others could have written it.
+    pub fn prepare(&self) -> Result<()> {
+        let what = || format!("can't use the cache {}", self.root.display());
+        let hint = "the site's file says where it is (cache), and XDG_CACHE_HOME moves it; an image that you pull or \
+                    pack into a file needs none";
+        for directory in ["images", "blobs/sha256", "leases", "files", "jobs"] {
+            let path = self.root.join(directory);
+            let mode = if self.is_shared { 0o755 } else { 0o700 };
+            DirBuilder::new()
+                .recursive(true)
+                .mode(mode)
+                .create(&path)
+                .explain(|| format!("{}: mkdir(\"{}\")", what(), path.display()))
+                .map_err(|error| error.hint(hint))?;
+        }
+        let data = self.root.metadata().explain(what)?;
+        if belongs_to(&data, process::user()) {
+            return Ok(());
+        }
+        Err(Error::new(format!(
+            "{}: others can write there, or it is not yours",
+            what()
+        ))
+        .hint("what lies there could be forged: chmod go-w, or choose another place"))
+    }
+
+    /// The image of this digest; it is made by `make`, in a process of its own, if nobody else makes it.
+    ///
+    /// # Errors
+    /// It cannot be made, here or where somebody else tried, or that takes too long.
+    pub fn ensure(
+        &self,
+        digest: &Digest,
+        word: &str,
+        access: &mut Access<'_>,
+        make: impl Fn(&Reporter, &File) -> Result<()>,
+    ) -> Result<PathBuf> {
+        if let Some(path) = self.find(digest) {
+            return Ok(path);
+        }
+        if !access.may_fetch {
+            return Err(not_there(word));
+        }
+        self.prepare()?;
+        let leases = self.root.join("leases");
+        let is_there = || self.find(digest).is_some();
+        let turn = lease::take(
+            &leases,
+            digest.hex(),
+            word,
+            self.config.wait_fetch,
+            is_there,
+            access.see,
+        )?;
+        if let Turn::Mine(lease) = turn {
+            if lease.is_takeover() {
+                // Whoever was silent for so long does not come back; if it does, it finds that it was replaced.
+                output::remove_others(&self.image(digest));
+            }
+            let made = self.make(digest, word, &lease, access, &make);
+            match made {
+                Ok(()) => lease.end(),
+                Err(_) if lease.was_taken_over() => return self.ensure(digest, word, access, make),
+                Err(error) => {
+                    lease.fail(&error);
+                    return Err(error);
+                }
+            }
+            evict::after_fetch(self);
+        }
+        self.find(digest).ok_or_else(|| not_there(word))
+    }
+
+    fn make(
+        &self,
+        digest: &Digest,
+        word: &str,
+        lease: &lease::Lease,
+        access: &mut Access<'_>,
+        make: &impl Fn(&Reporter, &File) -> Result<()>,
+    ) -> Result<()> {
+        let output = Output::file(&self.image(digest))?;
+        let what = format!("can't make an image of {word}");
+        let made = work::run(
+            &what,
+            |reporter| {
+                process::adopt_environment(&self.host.environment);
+                lease.beat_while(reporter, || {
+                    let file = output.file_to_fill();
+                    let made = make(reporter, file).and_then(|()| {
+                        // Nobody is to find it incomplete after the machine has failed.
+                        file.sync_data()
+                            .explain(|| "can't write to the cache".into())
+                    });
+                    if !reporter.is_wanted() {
+                        output.abandon_from_within();
+                        // Somebody else can go on at once.
+                        lease.end();
+                    }
+                    made.map(|()| String::new())
+                })
+            },
+            |progress| (access.see)(progress),
+        );
+        made.and_then(|_| output.finish())
+            .inspect_err(|_| output.abandon())
+    }
+}
+
+/// Says that something would have to be fetched first.
+pub fn not_there(word: &str) -> Error {
+    Error::new(format!("the image {word} is not in the cache yet")).hint(format!(
+        "`chariot run` and `srun --ch-image` fetch it; `chariot pull {word}` does so beforehand"
+    ))
+}
+
+/// Whether root alone can write there, so that all can trust what they find.
+fn is_roots(directory: &Path) -> bool {
+    directory.metadata().is_ok_and(|data| belongs_to(&data, 0))
+}
+
+/// Whether `user` alone can write there.
+fn belongs_to(directory: &Metadata, user: u32) -> bool {
+    directory.uid() == user && directory.mode() & 0o022 == 0
+}
+
+fn image_name(digest: &Digest) -> String {
+    format!("images/{}.sqfs", digest.hex())
+}
+
+/// So that eviction knows what is used. Files of the site belong to somebody else and keep their time.
+fn note_use(path: &Path) {
+    let now = SystemTime::now();
+    let is_old = |used: SystemTime| now.duration_since(used).is_ok_and(|age| age > USED);
+    let used = path.metadata().and_then(|data| data.accessed());
+    if used.is_ok_and(is_old)
+        && let Ok(file) = File::open(path)
+    {
+        let _ = file.set_times(fs::FileTimes::new().set_accessed(now));
+    }
+}

@@ -1,0 +1,152 @@
+//! Copies of image files on a node, for file systems that do not like many readers: one for each contents,
+//! made once, verified, and evicted by size.
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, BufReader, Read, Seek};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{Access, Cache, belongs_to, evict};
+use crate::convert::archive::HashWriter;
+use crate::convert::make::refuse_full;
+use crate::error::{Error, Explain, Result};
+use crate::oci::Digest;
+use crate::sys::process;
+use crate::work::Progress;
+
+/// The copy of an image file on this node, made if it is not there.
+///
+/// # Errors
+/// There is no room, or the copy is not what it should be.
+pub fn stage(
+    path: &Path,
+    word: &str,
+    cache: &Cache<'_>,
+    access: &mut Access<'_>,
+) -> Result<PathBuf> {
+    let root = cache.host.expand(&cache.config.stage_dir);
+    let what = || format!("can't copy the image {word} to {}", root.display());
+    let create = DirBuilder::new().recursive(true).mode(0o700).create(&root);
+    create
+        .explain(what)
+        .map_err(|error| error.hint("the site's file says where to: stage_dir"))?;
+    let data = root.metadata().explain(what)?;
+    if !belongs_to(&data, process::user()) {
+        return Err(Error::new(format!(
+            "{}: others can write there, or it is not yours",
+            what()
+        )));
+    }
+    let copies = Cache {
+        root: root.clone(),
+        site: None,
+        ..cache.clone()
+    };
+    // By what stat(2) says of the original: reading all of it on each node is what staging is to prevent.
+    if let Some(path) = copies
+        .archive_digest(path)
+        .and_then(|digest| copies.find(&digest))
+    {
+        return Ok(path);
+    }
+    let length = path.metadata().explain(what)?.len();
+    refuse_full(&copies.root, length).map_err(|error| error.within(&what()))?;
+    let digest = digest_of(path, word, access)?;
+    // Steps on one node that want the same image copy it once.
+    let staged = copies.ensure(&digest, word, access, |reporter, file| {
+        let mut from = BufReader::with_capacity(1 << 20, File::open(path).explain(what)?);
+        let mut to = Copy {
+            file,
+            done: 0,
+            see: &|done| {
+                let what = "copying to the node".into();
+                reporter.progress(
+                    &Progress {
+                        what,
+                        done,
+                        total: length,
+                        elsewhere: false,
+                    },
+                    false,
+                );
+                reporter.check()
+            },
+        };
+        io::copy(&mut from, &mut to).explain(what)?;
+        match hash(file, &mut |_| {}).explain(what)? {
+            copied if copied == digest => Ok(()),
+            _ => Err(
+                Error::new(format!("{}: the copy differs from the original", what())).hint(
+                    "has somebody changed the image meanwhile? else the node's disk is failing",
+                ),
+            ),
+        }
+    })?;
+    copies.set_archive_digest(path, &digest)?;
+    let wanted = evict::Wanted {
+        size: cache.config.stage_size,
+        age: None,
+        keep: std::time::Duration::from_secs(600),
+    };
+    evict::evict(&copies, wanted);
+    Ok(staged)
+}
+
+/// The digest of a whole file.
+///
+/// # Errors
+/// It cannot be read.
+pub fn digest_of(path: &Path, word: &str, access: &mut Access<'_>) -> Result<Digest> {
+    let what = || format!("can't read {word}");
+    let file = File::open(path).explain(what)?;
+    let total = file.metadata().explain(what)?.len();
+    let mut see = |done| {
+        let what = "reading".into();
+        (access.see)(&Progress {
+            what,
+            done,
+            total,
+            elsewhere: false,
+        });
+    };
+    hash(&file, &mut see).explain(what)
+}
+
+/// How much is read at a time, in bytes.
+const CHUNK: u64 = 64 << 20;
+
+fn hash(file: &File, see: &mut dyn FnMut(u64)) -> io::Result<Digest> {
+    let mut file = BufReader::with_capacity(1 << 20, file.try_clone()?);
+    file.rewind()?;
+    let mut hash = Sha256::new();
+    let mut done = 0;
+    loop {
+        see(done);
+        match io::copy(&mut file.by_ref().take(CHUNK), &mut HashWriter(&mut hash))? {
+            0 => return Ok(Digest::from_hash(&hash.finalize())),
+            count => done += count,
+        }
+    }
+}
+
+/// Writes, and says how far it is.
+struct Copy<'a> {
+    file: &'a File,
+    done: u64,
+    see: &'a dyn Fn(u64) -> io::Result<()>,
+}
+
+impl io::Write for Copy<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.done += count as u64;
+        (self.see)(self.done)?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+//! Devices: the Container Device Interface, version 1.1. A specification, written by who makes the driver, says what a
+//! container needs in order to use a device; what it says becomes mounts, variables and files of the plan.
+//!
+//! The interface is made for runtimes that are root. What it wants of them is had otherwise here: device nodes are
+//! bound, not made; the hooks of NVIDIA's toolkit, which change files of the image, become files that are mounted over
+//! them ([`nvidia`], [`loader`]). What cannot be had without privilege is said once.
+
+#[cfg(feature = "launcher")]
+mod edits;
+#[cfg(feature = "launcher")]
+mod elf;
+#[cfg(feature = "launcher")]
+mod gpus;
+#[cfg(feature = "launcher")]
+mod ld_cache;
+#[cfg(feature = "launcher")]
+mod loader;
+#[cfg(feature = "launcher")]
+mod nvidia;
+#[cfg(feature = "launcher")]
+mod registry;
+#[cfg(feature = "launcher")]
+mod spec;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::image::Image;
+use crate::options::Options;
+use crate::plan::mounts::Mount;
+#[cfg(feature = "launcher")]
+use registry::Registry;
+
+/// What a container gets for the devices that it was asked for.
+#[derive(Debug, Default)]
+pub struct Devices {
+    /// Their names, with who wanted them.
+    pub names: Vec<String>,
+    /// What is mounted for them.
+    pub mounts: Vec<Mount>,
+    /// Whether /dev gets an entry that the host's has not.
+    pub own_dev: bool,
+    /// Variables: a name, a value, and who wanted it.
+    pub environment: Vec<(String, String, String)>,
+    /// Programs that run before the container is entered.
+    pub hooks: Vec<Hook>,
+    /// What could not be had.
+    pub warnings: Vec<Error>,
+}
+
+/// A program that runs before the container is entered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    /// Its file, absolute.
+    pub path: PathBuf,
+    /// Its words, the first of which is its name.
+    pub words: Vec<String>,
+    /// Its variables, as NAME=VALUE; it has no others.
+    pub environment: Vec<String>,
+    /// How long it may take.
+    pub patience: Duration,
+}
+
+impl Devices {
+    /// Decides what the devices need that were asked for, or that Slurm gave the step.
+    ///
+    /// # Errors
+    /// A device that no specification describes, or what it needs and the host does not have.
+    #[cfg(feature = "launcher")]
+    pub fn plan(options: &Options, config: &Config, host: &Host, image: &Image) -> Result<Devices> {
+        let mut asked = options.devices.clone();
+        if asked.is_empty() && !options.no_other_devices {
+            asked = gpus::of_the_step(config, host);
+        }
+        if asked.is_empty() {
+            return Ok(Devices::default());
+        }
+        let registry = Registry::read(&config.cdi_dirs);
+        let chosen = registry.choose(&asked)?;
+        edits::collect(&asked, &chosen, config, image)
+    }
+
+    /// Only the launcher reads specifications.
+    #[cfg(not(feature = "launcher"))]
+    pub fn plan(_: &Options, _: &Config, _: &Host, _: &Image) -> Result<Devices> {
+        Ok(Devices::default())
+    }
+}
+
+/// The kinds of devices that are specified in directories, or in files.
+#[cfg(feature = "launcher")]
+pub fn kinds(places: &[PathBuf]) -> Vec<String> {
+    Registry::read(places).kinds()
+}
+
+/// What is described in directories, a line for each kind: `nvidia.com/gpu: 0, 1, all`.
+///
+/// # Errors
+/// The first file that is broken.
+#[cfg(feature = "launcher")]
+pub fn described(places: &[PathBuf]) -> Result<Vec<String>> {
+    Registry::read(places).described()
+}

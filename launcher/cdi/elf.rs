@@ -1,0 +1,92 @@
+//! What a shared library says of itself: the name by which programs ask for it, and for which machine it is.
+
+use std::fs::File;
+use std::path::Path;
+
+use object::elf::{
+    DT_SONAME, DT_STRSZ, DT_STRTAB, DynamicTag, EM_386, EM_AARCH64, EM_PPC64, EM_X86_64,
+};
+use object::read::ReadCache;
+use object::read::elf::{Dyn, FileHeader, ProgramHeader};
+use object::{Endianness, ReadRef, elf};
+
+/// A shared library.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Library {
+    /// Its DT_SONAME; none if it has none, as a library that is loaded by name alone.
+    pub(super) soname: Option<String>,
+    /// The flags of its kind in ld.so.cache.
+    pub(super) flags: u32,
+}
+
+/// Flags of ld.so.cache: a library for glibc 2, and for which machine.
+const LIBC6: u32 = 0x0003;
+
+/// Reads a file; none if it is no shared library. Only what is needed of it is read: these files are large.
+pub(super) fn read(path: &Path) -> Option<Library> {
+    let cache = ReadCache::new(File::open(path).ok()?);
+    let class = cache.read_bytes_at(0, 5).ok()?;
+    match class {
+        [0x7f, b'E', b'L', b'F', 2] => library::<elf::FileHeader64<Endianness>, _>(&cache),
+        [0x7f, b'E', b'L', b'F', 1] => library::<elf::FileHeader32<Endianness>, _>(&cache),
+        _ => None,
+    }
+}
+
+fn library<'a, Elf, R>(data: R) -> Option<Library>
+where
+    Elf: FileHeader<Endian = Endianness>,
+    R: ReadRef<'a>,
+{
+    let header = Elf::parse(data).ok()?;
+    let endian = header.endian().ok()?;
+    if header.e_type(endian) != elf::ET_DYN {
+        return None;
+    }
+    let segments = header.program_headers(endian, data).ok()?;
+    let entries = segments
+        .iter()
+        .find_map(|segment| segment.dynamic(endian, data).ok().flatten())?;
+    let value = |tag: DynamicTag| {
+        let entry = entries.iter().find(|entry| entry.tag(endian) == tag)?;
+        Some(entry.d_val(endian).into())
+    };
+    let soname = value(DT_SONAME).and_then(|offset| {
+        let (table, size) = (value(DT_STRTAB)?, value(DT_STRSZ)?);
+        let bytes = segments
+            .iter()
+            .find_map(|segment| segment.data_range(endian, data, table, size).ok().flatten())?;
+        let rest = bytes.get(usize::try_from(offset).ok()?..)?;
+        let name = rest.split(|byte| *byte == 0).next()?;
+        String::from_utf8(name.to_vec()).ok()
+    });
+    let machine = match header.e_machine(endian) {
+        EM_X86_64 => 0x0300,
+        EM_AARCH64 => 0x0a00,
+        EM_PPC64 => 0x0500,
+        EM_386 => 0,
+        _ => return None,
+    };
+    Some(Library {
+        soname,
+        flags: LIBC6 | machine,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_c_library_says_its_name_and_a_text_says_none() {
+        let place =
+            std::env::split_paths("/lib/x86_64-linux-gnu:/lib64:/lib/aarch64-linux-gnu:/usr/lib")
+                .map(|directory| directory.join("libc.so.6"))
+                .find(|path| path.exists());
+        let Some(path) = place else { return };
+        let library = read(&path).unwrap();
+        assert_eq!(library.soname.as_deref(), Some("libc.so.6"));
+        assert_eq!(library.flags & 3, 3);
+        assert_eq!(read(Path::new("/etc/passwd")), None);
+    }
+}

@@ -1,0 +1,121 @@
+//! What was asked for: the command line, with the environment and the site's file under it.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::ArgMatches;
+
+use crate::config::{self, Config};
+use crate::error::{Error, Result};
+use crate::host::{self, Environment, Host};
+use crate::log::{self, Reader};
+use crate::options::edf::{self, Definition, Surroundings};
+use crate::options::table;
+use crate::options::{Dialect, Given, Options, Source, given};
+
+/// What was typed, with the environment and the site's file under it.
+pub(super) struct Asked {
+    pub(super) options: Options,
+    /// The environment definition file, if there is one.
+    pub(super) definition: Option<Definition>,
+    pub(super) config: Config,
+    pub(super) host: Host,
+}
+
+impl Asked {
+    pub(super) fn read(matches: &ArgMatches) -> Result<Asked> {
+        let config = Config::load(config_path(matches))?;
+        let environment: Environment = env::vars_os().collect();
+        let directory = given::working_directory();
+        let base = directory.clone().unwrap_or_else(|| PathBuf::from("/"));
+        let dialect = Dialect::Launcher;
+        let mut givens = config.defaults.clone();
+        let variable = |name: &str| host::find(&environment, name).map(OsString::from);
+        givens.extend(given::from_variables(variable, &base, dialect)?);
+        givens.extend(typed(matches, &base)?);
+        let definition = edf::replace(&mut givens, &Surroundings::of(&config, &base))?;
+        let mut options = Options::resolve(givens, dialect)?;
+        let annotations = definition.iter().flat_map(Definition::annotations);
+        options.annotations = annotations.map(ToString::to_string).collect();
+        start_log(&options, &config);
+        refuse_disabled(&config)?;
+        Ok(Asked {
+            options,
+            definition,
+            config,
+            host: Host::look(environment, directory),
+        })
+    }
+}
+
+pub(super) fn config_path(matches: &ArgMatches) -> &Path {
+    matches
+        .get_one::<PathBuf>("config")
+        .map_or(Path::new(config::PATH), PathBuf::as_path)
+}
+
+pub(super) fn start_log(options: &Options, config: &Config) {
+    let level = if options.verbose {
+        tracing::Level::DEBUG
+    } else {
+        log::level(&config.log_level)
+    };
+    log::start(Reader::Person, level);
+}
+
+/// The site's switch.
+pub(super) fn refuse_disabled(config: &Config) -> Result<()> {
+    if config.enabled {
+        return Ok(());
+    }
+    Err(
+        Error::new("this site has turned Chariot off (enabled = false in the site's file)")
+            .hint("ask the administrators why, and until when"),
+    )
+}
+
+/// The uses of options in the order in which they were typed.
+pub(super) fn typed(matches: &ArgMatches, directory: &Path) -> Result<Vec<Given>> {
+    let mut givens = Vec::new();
+    let use_of = |row, value: &str| {
+        Given::new(
+            row,
+            Some(value),
+            Source::Typed,
+            directory,
+            Dialect::Launcher,
+        )
+    };
+    for row in table::TABLE {
+        let name = match row.name {
+            // With an environment file, the first word is the command's.
+            "image" if is_given(matches, "edf") => continue,
+            "image" => "image-word",
+            name => name,
+        };
+        // An option that this subcommand does not have was not typed.
+        let Ok(Some(values)) = matches.try_get_many::<String>(name) else {
+            continue;
+        };
+        for value in values {
+            givens.push(use_of(row, value)?);
+        }
+    }
+    Ok(givens)
+}
+
+pub(super) fn is_given(matches: &ArgMatches, name: &str) -> bool {
+    matches.try_contains_id(name).unwrap_or(false)
+}
+
+pub(super) fn words(matches: &ArgMatches) -> Vec<OsString> {
+    let first = match is_given(matches, "edf") {
+        true => matches.try_get_one::<String>("image-word").ok().flatten(),
+        false => None,
+    };
+    // `shell` has none.
+    let words = matches.try_get_many("command").ok().flatten();
+    let first = first.map(OsString::from).into_iter();
+    first.chain(words.into_iter().flatten().cloned()).collect()
+}

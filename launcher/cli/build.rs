@@ -1,0 +1,240 @@
+//! `chariot build`: hands a build to what is installed, and takes the result into the store.
+
+use std::env;
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, ExitCode, Stdio};
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+
+use super::convert::{compression, quiet};
+use super::tool::Tool;
+use crate::convert::make::Form;
+use crate::error::{Error, Explain, Result, io_reason};
+use crate::image::source;
+use crate::image::squashfs::write::Compression;
+use crate::options::given::is_path;
+
+/// What a build behind a proxy has to know.
+const PROXIES: [&str; 8] = [
+    "http_proxy",
+    "https_proxy",
+    "ftp_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "FTP_PROXY",
+    "NO_PROXY",
+];
+
+pub(super) fn command() -> Command {
+    Command::new("build")
+        .about("Build an image from a Dockerfile")
+        .long_about(
+            "Build an image from a Dockerfile, by docker, podman or buildah, whichever the site prefers and is \
+             installed, and take it into your store as one file. Arguments after -- go to the builder.",
+        )
+        .arg(
+            Arg::new("name")
+                .short('t')
+                .long("tag")
+                .value_name("NAME")
+                .help("the image's name in your store; that of the directory unless you say"),
+        )
+        .arg(
+            Arg::new("file")
+                .short('f')
+                .long("file")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("the Dockerfile; CONTEXT/Dockerfile unless you say"),
+        )
+        .arg(
+            Arg::new("context")
+                .value_name("CONTEXT")
+                .required(true)
+                .value_parser(value_parser!(PathBuf))
+                .help("the directory that the Dockerfile copies from"),
+        )
+        .arg(
+            Arg::new("more")
+                .value_name("ARGUMENT")
+                .value_parser(value_parser!(OsString))
+                .num_args(0..)
+                .last(true)
+                .help("for the builder: --build-arg=…, --network=…"),
+        )
+        .arg(compression())
+        .arg(quiet())
+}
+
+pub(super) fn build(matches: &ArgMatches) -> Result<ExitCode> {
+    let tool = Tool::read(matches)?;
+    let context = matches
+        .get_one::<PathBuf>("context")
+        .cloned()
+        .unwrap_or_default();
+    let name = name(matches, &context)?;
+    let builder = builder(&tool.config.builders)?;
+    let store = tool.store()?;
+    let directory = tempfile::Builder::new()
+        .prefix(".building.")
+        .tempdir_in(&store)
+        .explain(|| format!("can't build {name}"))?;
+    let archive = directory.path().join("image.tar");
+    let tag = format!("localhost/chariot-build:{}", std::process::id());
+    let mut words = builder.build_words(&tag);
+    if let Some(file) = matches.get_one::<PathBuf>("file") {
+        words.extend(["-f".into(), file.into()]);
+    }
+    for proxy in PROXIES.iter().filter(|proxy| env::var_os(proxy).is_some()) {
+        // The builder takes the value from its environment: it may hold a password.
+        words.extend(["--build-arg".into(), (*proxy).into()]);
+    }
+    words.extend(
+        matches
+            .get_many::<OsString>("more")
+            .into_iter()
+            .flatten()
+            .cloned(),
+    );
+    words.push(context.clone().into());
+    run(&builder, &words, &name)?;
+    let saved = run(&builder, &builder.save_words(&tag, &archive), &name);
+    // The store has it now; a copy in the builder's own would only take room.
+    let _ = run(&builder, &["rmi".into(), tag.into()], &name);
+    saved?;
+    let how = matches
+        .get_one::<Compression>("compression")
+        .copied()
+        .unwrap_or_default();
+    let word = format!("{}", archive.display());
+    let source = source::find(&word, &tool.config, &tool.host)?;
+    let source = source.called(&format!("{} build {}", builder.name, context.display()));
+    let path = store.join(format!("{name}.sqfs"));
+    super::convert::into_file_of(&tool, &source, &name, None, &path, Form::SquashFs(how))
+}
+
+fn name(matches: &ArgMatches, context: &Path) -> Result<String> {
+    let given = matches.get_one::<String>("name").cloned();
+    let own = || {
+        context
+            .canonicalize()
+            .ok()?
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+    };
+    let name = given.or_else(own).unwrap_or_default();
+    let is_plain = |name: &str| !name.is_empty() && !name.starts_with(['.', '-']) && !is_path(name);
+    match is_plain(&name) && !name.contains('/') {
+        true => Ok(name),
+        false => Err(Error::new(format!(
+            "can't build: \"{name}\" is no name for an image in your store"
+        ))
+        .hint("chariot build -t NAME CONTEXT; a name has no slash")),
+    }
+}
+
+/// A program that builds images.
+#[derive(Debug)]
+struct Builder {
+    name: String,
+    path: PathBuf,
+}
+
+fn builder(names: &[String]) -> Result<Builder> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let find = |name: &String| {
+        let candidates = env::split_paths(&path).map(|directory| directory.join(name));
+        let is_program = |path: &PathBuf| {
+            path.metadata()
+                .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+        };
+        let path = { candidates }.find(is_program)?;
+        Some(Builder {
+            name: name.clone(),
+            path,
+        })
+    };
+    let found: Vec<Builder> = names.iter().filter_map(find).collect();
+    let is_there = !found.is_empty();
+    found.into_iter().find(Builder::works).ok_or_else(|| match is_there {
+        true => Error::new("can't build: docker is on this machine, and its daemon does not answer")
+            .hint("start it, or install podman or buildah, which need none"),
+        false => Error::new(format!("can't build: there is no {} on this machine", names.join(", no "))).hint(
+            "install one of them: on Debian `apt-get install buildah` or podman; or build elsewhere, and `chariot pull` \
+             from a registry or `chariot pack` what `docker save` writes",
+        ),
+    })
+}
+
+impl Builder {
+    /// Whether it can build at all: docker is a client that may have nobody to talk to.
+    fn works(&self) -> bool {
+        let asked = || {
+            Process::new(&self.path)
+                .arg("version")
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+        };
+        self.name != "docker" || asked().is_ok_and(|status| status.success())
+    }
+
+    fn build_words(&self, tag: &str) -> Vec<OsString> {
+        let command = if self.name == "buildah" {
+            "bud"
+        } else {
+            "build"
+        };
+        vec![command.into(), "-t".into(), tag.into()]
+    }
+
+    fn save_words(&self, tag: &str, archive: &Path) -> Vec<OsString> {
+        let path = archive.display();
+        match self.name.as_str() {
+            "buildah" => vec![
+                "push".into(),
+                tag.into(),
+                format!("oci-archive:{path}").into(),
+            ],
+            "podman" => ["save", "--format", "oci-archive", "-o"]
+                .map(OsString::from)
+                .into_iter()
+                .chain([archive.into(), tag.into()])
+                .collect(),
+            _ => vec!["save".into(), "-o".into(), archive.into(), tag.into()],
+        }
+    }
+}
+
+/// Runs the builder; what it says goes where this program's messages go.
+fn run(builder: &Builder, words: &[OsString], name: &str) -> Result<()> {
+    let what = || format!("can't build {name}");
+    let error = std::io::stderr()
+        .as_fd()
+        .try_clone_to_owned()
+        .explain(what)?;
+    let status = Process::new(&builder.path)
+        .args(words)
+        .stdout(Stdio::from(error))
+        .status()
+        .map_err(|error| {
+            Error::new(format!(
+                "{}: {}: {}",
+                what(),
+                builder.path.display(),
+                io_reason(&error)
+            ))
+        })?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(
+            Error::new(format!("{}: {} says why above", what(), builder.name))
+                .hint("arguments after -- go to it, --network=host for one"),
+        ),
+    }
+}

@@ -1,0 +1,256 @@
+//! `chariot pack`, `chariot unpack` and `chariot export`: an image of any kind into a file or a directory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+
+use super::flag;
+use super::tool::Tool;
+use crate::cache::Cache;
+use crate::convert::make::{self, Form};
+use crate::error::{Error, Explain, Result};
+use crate::image::metadata::MARK;
+use crate::image::source::{self, Source};
+use crate::image::squashfs::write::Compression;
+use crate::options::given::is_path;
+use crate::output::Output;
+
+fn source_argument() -> Arg {
+    Arg::new("source").value_name("SOURCE").required(true).help(
+        "an image of any kind: a directory, a SquashFS, SIF or tar file, an OCI layout, docker://NAME, or a name \
+         in the image store",
+    )
+}
+
+fn destination_argument(name: &'static str, help: &'static str) -> Arg {
+    Arg::new("destination")
+        .value_name(name)
+        .required(true)
+        .help(help)
+}
+
+/// `--quiet`, which all long work has.
+pub(super) fn quiet() -> Arg {
+    flag("quiet", "print nothing but errors")
+}
+
+/// `--compression`, for everything that makes SquashFS.
+pub(super) fn compression() -> Arg {
+    Arg::new("compression")
+        .long("compression")
+        .value_name("NAME[:LEVEL]")
+        .value_parser(|text: &str| Compression::parse(text))
+        .default_value("zstd:9")
+        .help("zstd, gzip, xz or lz4, and how hard to try")
+}
+
+pub(super) fn unpack_command() -> Command {
+    Command::new("unpack")
+        .about("Unpack an image of any kind into a directory")
+        .long_about(
+            "Unpack an image of any kind into a directory.\n\n\
+             Tar files may be plain or compressed by gzip, bzip2, xz or zstd, and hold a file system, such as \
+             `docker export` or `tar` make, or an image, such as `docker save` or `skopeo` make. A directory \
+             that Chariot made earlier is replaced; anything else that is there stays, and is an error.",
+        )
+        .arg(source_argument())
+        .arg(destination_argument("DIR", "the directory to make"))
+        .arg(quiet())
+}
+
+pub(super) fn pack_command() -> Command {
+    Command::new("pack")
+        .about("Pack an image of any kind into one file")
+        .long_about(
+            "Pack an image of any kind into one file: SquashFS, or a tar archive if the name ends in .tar, \
+             .tar.gz, .tgz or .tar.zst. What the image says of itself goes with it.",
+        )
+        .arg(source_argument())
+        .arg(destination_argument("DEST", "the file to make"))
+        .arg(
+            Arg::new("overlay")
+                .long("overlay")
+                .value_name("DIR")
+                .value_parser(value_parser!(PathBuf))
+                .help("with what `chariot run --overlay DIR` changed in the image"),
+        )
+        .arg(compression())
+        .arg(quiet())
+}
+
+pub(super) fn export_command() -> Command {
+    Command::new("export")
+        .about("Write an image as a tar archive, for other programs")
+        .arg(source_argument())
+        .arg(destination_argument(
+            "FILE",
+            "the archive: .tar, .tar.gz, .tgz or .tar.zst",
+        ))
+        .arg(quiet())
+}
+
+fn text(matches: &ArgMatches, name: &str) -> String {
+    matches.get_one::<String>(name).cloned().unwrap_or_default()
+}
+
+/// A word of which a path may have no slash: `chariot unpack image.tar ./image`.
+pub(super) fn here(word: &str) -> String {
+    match !is_path(word) && !word.contains(':') && Path::new(word).exists() {
+        true => format!("./{word}"),
+        false => word.to_owned(),
+    }
+}
+
+pub(super) fn unpack(matches: &ArgMatches) -> Result<ExitCode> {
+    let tool = Tool::read(matches)?;
+    let (word, directory) = (
+        text(matches, "source"),
+        PathBuf::from(text(matches, "destination")),
+    );
+    refuse_foreign(&directory)?;
+    let source = tool.source(&word, &format!("can't unpack {word}"))?;
+    if source.is_directory() {
+        return Err(
+            Error::new(format!("can't unpack {word}: it is a directory"))
+                .hint("a directory needs no unpacking: run in it as it is"),
+        );
+    }
+    into_directory_of(&tool, &source, &word, &directory)
+}
+
+/// Makes a directory of it.
+pub(super) fn into_directory_of(
+    tool: &Tool,
+    source: &Source,
+    word: &str,
+    directory: &Path,
+) -> Result<ExitCode> {
+    refuse_foreign(directory)?;
+    let output = Output::directory(directory)?;
+    let made = tool.make(&output, &format!("can't unpack {word}"), |reporter| {
+        let origin = source.open(&Cache::of(&tool.config, &tool.host))?;
+        make::directory(origin, output.temporary(), &tool.config, reporter)
+    });
+    let made = made.and_then(|summary| {
+        refuse_foreign(directory)?;
+        Ok(summary)
+    });
+    tool.finish(
+        &output,
+        made,
+        &format!("unpacked {word} to {}", directory.display()),
+    )
+}
+
+pub(super) fn pack(matches: &ArgMatches) -> Result<ExitCode> {
+    let how = matches
+        .get_one::<Compression>("compression")
+        .copied()
+        .unwrap_or_default();
+    let destination = text(matches, "destination");
+    let form = archive_form(&destination).unwrap_or(Form::SquashFs(how));
+    into_file(matches, form)
+}
+
+pub(super) fn export(matches: &ArgMatches) -> Result<ExitCode> {
+    let destination = text(matches, "destination");
+    let form = archive_form(&destination).ok_or_else(|| {
+        Error::new(format!(
+            "can't export to {destination}: its name says no kind of archive"
+        ))
+        .hint("let it end in .tar, .tar.gz, .tgz or .tar.zst; `chariot pack` makes SquashFS")
+    })?;
+    into_file(matches, form)
+}
+
+fn archive_form(name: &str) -> Option<Form> {
+    [
+        (".tar", Form::Tar),
+        (".tar.gz", Form::TarGzip),
+        (".tgz", Form::TarGzip),
+        (".tar.zst", Form::TarZstd),
+    ]
+    .into_iter()
+    .find(|(ending, _)| name.ends_with(ending))
+    .map(|(_, form)| form)
+}
+
+fn into_file(matches: &ArgMatches, form: Form) -> Result<ExitCode> {
+    let tool = Tool::read(matches)?;
+    let (word, destination) = (
+        text(matches, "source"),
+        PathBuf::from(text(matches, "destination")),
+    );
+    refuse_other_file(&destination)?;
+    let source = tool.source(&word, &format!("can't pack {word}"))?;
+    let changes = matches.try_get_one::<PathBuf>("overlay").ok().flatten();
+    let changes = changes.map(PathBuf::as_path);
+    into_file_of(&tool, &source, &word, changes, &destination, form)
+}
+
+/// Makes a file of it.
+pub(super) fn into_file_of(
+    tool: &Tool,
+    source: &Source,
+    word: &str,
+    changes: Option<&Path>,
+    path: &Path,
+    form: Form,
+) -> Result<ExitCode> {
+    refuse_other_file(path)?;
+    let output = Output::file(path)?;
+    let made = tool.make(&output, &format!("can't pack {word}"), |reporter| {
+        let mut origin = source.open(&Cache::of(&tool.config, &tool.host))?;
+        if let Some(changes) = changes {
+            origin = origin.with_changes(changes)?;
+        }
+        make::file(origin, output.file_to_fill(), form, &tool.config, reporter)
+    });
+    tool.finish(
+        &output,
+        made,
+        &format!("packed {word} into {}", path.display()),
+    )
+}
+
+impl Tool {
+    /// What a word names, fetched if it lies in a registry.
+    fn source(&self, word: &str, what: &str) -> Result<Source> {
+        let found = source::find(&here(word), &self.config, &self.host);
+        self.fetch(found.map_err(|error| error.within(what))?)
+    }
+}
+
+/// Only an image that Chariot made is replaced.
+fn refuse_foreign(directory: &Path) -> Result<()> {
+    let Ok(data) = fs::symlink_metadata(directory) else {
+        return Ok(());
+    };
+    let has_mark = || fs::symlink_metadata(directory.join(MARK)).is_ok_and(|data| data.is_file());
+    if data.is_dir() && has_mark() {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "can't unpack to {}: it is there already, and is not an image that Chariot made",
+        directory.display()
+    ))
+    .hint("choose another name, or remove it yourself"))
+}
+
+/// Only a file that is an image or an archive is replaced.
+fn refuse_other_file(path: &Path) -> Result<()> {
+    let Ok(data) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    let what = || format!("can't write {}", path.display());
+    let is_image = data.is_file() && source::looks_like_an_image(path).explain(what)?;
+    match is_image {
+        true => Ok(()),
+        false => Err(
+            Error::new(format!("{}: it is there already, and is no image", what()))
+                .hint("choose another name, or remove it yourself"),
+        ),
+    }
+}

@@ -1,0 +1,373 @@
+//! `chariot completions`, `chariot man` and `chariot help`: made of the command line, the option table and the site's
+//! file as it is shipped, so that none of them can say something else.
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgMatches, Command};
+
+use super::{argument, command, print};
+use crate::error::{Error, Result};
+use crate::options::table;
+
+/// The site's file with every key and its default.
+const SITE_FILE: &str = include_str!("../../etc/chariot.toml");
+
+/// The manual's pages.
+const PAGES: [&str; 3] = ["chariot", "chariot-slurm", "chariot.toml"];
+
+pub(super) fn man_command() -> Command {
+    Command::new("man")
+        .about("Print a page of the manual, in roff")
+        .arg(
+            Arg::new("page")
+                .value_name("PAGE")
+                .value_parser(PAGES)
+                .default_value(PAGES[0]),
+        )
+}
+
+pub(super) fn help_command() -> Command {
+    let names = TOPICS.map(|(name, _)| name).join(", ");
+    Command::new("help")
+        .about("Explain a subject, or a command")
+        .arg(
+            Arg::new("topic")
+                .value_name("TOPIC")
+                .help(format!("{names}, or the name of a command")),
+        )
+}
+
+pub(super) fn completions(matches: &ArgMatches) -> Result<ExitCode> {
+    let mut text = Vec::new();
+    if let Some(shell) = matches.get_one::<clap_complete::Shell>("shell") {
+        clap_complete::generate(*shell, &mut command(), "chariot", &mut text);
+    }
+    print(&String::from_utf8_lossy(&text))
+}
+
+/// `chariot help TOPIC`.
+pub(super) fn help(matches: &ArgMatches) -> Result<ExitCode> {
+    let Some(topic) = matches.get_one::<String>("topic") else {
+        let names = TOPICS.map(|(name, text)| {
+            format!("  {name:<10} {}\n", text.lines().next().unwrap_or_default())
+        });
+        let own = command().render_help();
+        return print(&format!(
+            "{own}\nSubjects, for `chariot help TOPIC`:\n{}",
+            names.concat()
+        ));
+    };
+    if let Some((_, text)) = TOPICS.iter().find(|(name, _)| name == topic) {
+        return print(text);
+    }
+    let mut whole = command();
+    whole.build();
+    match whole
+        .find_subcommand_mut(topic)
+        .filter(|command| !command.is_hide_set())
+    {
+        Some(command) => print(&command.render_long_help().to_string()),
+        None => Err(
+            Error::new(format!("there is no help on {topic}")).hint(format!(
+                "the subjects are {}",
+                TOPICS.map(|(name, _)| name).join(", ")
+            )),
+        ),
+    }
+}
+
+/// `chariot man PAGE`.
+pub(super) fn man(matches: &ArgMatches) -> Result<ExitCode> {
+    let page = matches
+        .get_one::<String>("page")
+        .map_or(PAGES[0], String::as_str);
+    let mut text = Vec::new();
+    match page {
+        "chariot.toml" => text.extend(site_file().into_bytes()),
+        "chariot-slurm" => clap_mangen::Man::new(slurm())
+            .section("1")
+            .render(&mut text)
+            .map_err(failed)?,
+        _ => launcher(&mut text).map_err(failed)?,
+    }
+    print(&String::from_utf8_lossy(&text))
+}
+
+fn failed(error: io::Error) -> Error {
+    Error::new(format!("can't write the manual page: {error}"))
+}
+
+fn launcher(text: &mut Vec<u8>) -> io::Result<()> {
+    clap_mangen::Man::new(command()).render(text)?;
+    let mut whole = command();
+    // Some of it is put together only now.
+    whole.build();
+    for subcommand in whole
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set())
+    {
+        let name = format!("chariot {}", subcommand.get_name());
+        let subcommand = subcommand.clone().name(name);
+        let page = clap_mangen::Man::new(subcommand);
+        page.render_name_section(text)?;
+        page.render_synopsis_section(text)?;
+        page.render_options_section(text)?;
+    }
+    Ok(())
+}
+
+/// The options of srun, sbatch and salloc, as if they were a command of their own.
+fn slurm() -> Command {
+    let options = table::TABLE.iter().map(|row| {
+        let name = row.slurm_name();
+        let argument = argument(row).long(name);
+        match row.name {
+            "image" => argument.help("the image to run in; none turns an inherited one off"),
+            _ => argument,
+        }
+    });
+    Command::new("chariot-slurm")
+        .about("options of srun, sbatch and salloc that run a job in a container")
+        .long_about(format!(
+            "{}\n\n{}",
+            TOPIC_SLURM, "Each option is also a variable: --ch-private-tmp is CH_PRIVATE_TMP."
+        ))
+        .disable_help_flag(true)
+        .args(options)
+}
+
+/// The site's file as a page: what its comments say, under the keys that they stand over.
+fn site_file() -> String {
+    let mut page = String::from(
+        ".TH chariot.toml 5\n.SH NAME\nchariot.toml \\- the site's file of chariot(1)\n.SH DESCRIPTION\n",
+    );
+    let mut said = String::new();
+    for line in SITE_FILE.lines() {
+        let comment = line.strip_prefix("# ").filter(|comment| !is_key(comment));
+        match (comment, line.strip_prefix("# ").unwrap_or(line)) {
+            (Some(comment), _) => said += &format!("{}\n", escaped(comment)),
+            (None, "" | "#") => {
+                page += &std::mem::take(&mut said);
+                page += ".PP\n";
+            }
+            (None, table) if table.starts_with('[') => {
+                page += &format!("{}.SS {}\n", std::mem::take(&mut said), escaped(table))
+            }
+            (None, key) => {
+                page += &format!(
+                    ".TP\n\\fB{}\\fR\n{}",
+                    escaped(key),
+                    std::mem::take(&mut said)
+                )
+            }
+        }
+    }
+    page + &said
+}
+
+/// Whether a comment is a key that is not set, or a table of such.
+fn is_key(comment: &str) -> bool {
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && name
+                .chars()
+                .all(|character| character.is_ascii_lowercase() || character == '_')
+    };
+    comment.starts_with('[')
+        || comment
+            .split_once(" = ")
+            .is_some_and(|(name, _)| is_name(name))
+}
+
+fn escaped(text: &str) -> String {
+    let text = text.replace('\\', "\\e").replace('-', "\\-");
+    match text.starts_with(['.', '\'']) {
+        true => format!("\\&{text}"),
+        false => text,
+    }
+}
+
+const TOPIC_SLURM: &str = "\
+srun, sbatch and salloc run a job in a container when they are given an image.
+
+  srun -N4 -n64 --ch-image=./debian.sqfs ./app
+  sbatch --ch-image=docker://ubuntu:24.04 job.sh
+
+One container per step and node, shared by its tasks. Steps of a job have the image of the job unless they name
+another; --ch-image=none runs one on the host. The script of sbatch runs in the image too.
+
+srun, sbatch, scancel, squeue, sinfo, scontrol, sacct, sstat and sbcast can be called inside: they are the host's, and
+run there, as you, with your directory, variables and terminal. So mpirun finds srun, too. An image's own come first.
+--ch-batch=host leaves the script on the host and its steps in the image.
+";
+
+/// Subjects that are no command: a name, and a text whose first line says what it is.
+const TOPICS: [(&str, &str); 8] = [
+    ("slurm", TOPIC_SLURM),
+    (
+        "image",
+        "\
+What can be run in, and what an IMAGE word means.
+
+  ./tree            a directory that holds a file system
+  ./debian.sqfs     a SquashFS or SIF file
+  ./image.tar.gz    a tar archive: of a file system, by `docker save`, or of an OCI layout
+  oci:DIR:TAG       an OCI layout in a directory
+  docker://HOST/NAME:TAG   an image in a registry; without HOST, Docker's
+  NAME              one of your store, `chariot images`, or of the site
+
+A word with a slash is a path. Kinds are told by content. What is no directory, SquashFS or SIF file becomes SquashFS
+once, in your cache: `chariot pull` and `chariot pack` do that where you want it, `chariot gc` empties the cache.
+",
+    ),
+    (
+        "env",
+        "\
+Which variables a command has inside.
+
+Yours, without LD_PRELOAD and LD_LIBRARY_PATH, which are made for the host's libraries; then the image's own; then what
+was asked for, where the last word counts:
+
+  --set-env NAME=VALUE   or a file of such lines
+  --unset-env 'MODULE*'
+  --keep-env LD_LIBRARY_PATH,LANG   the host's value wins over the image's
+
+An image never changes what belongs to the task: SLURM_*, PMI*, DISPLAY, CUDA_VISIBLE_DEVICES and the like.
+`chariot explain IMAGE` lists each change and who wanted it.
+",
+    ),
+    (
+        "mpi",
+        "\
+MPI between ranks in containers.
+
+The image's MPI and `srun --mpi=` have to speak the same language: PMIx for Open MPI, PMI2 for MPICH and its kin.
+`chariot check IMAGE` says which fits. Every rank is 0? Then they do not: each has started alone.
+
+The ranks of a node share one container, so shared memory and CMA work between them as on the host. /dev, with the
+network's devices, and PMIx's directories are in every container.
+",
+    ),
+    (
+        "devices",
+        "\
+GPUs and other devices, by the Container Device Interface (CDI).
+
+  --device nvidia.com/gpu=0        one, by its name; a vendor's tool writes what it needs to /etc/cdi
+  --device nvidia.com/gpu          all of a kind
+  --device none                    none, not even those that Slurm gave the step
+
+In a job, a step that Slurm gave GPUs has them without being asked, if the site's file says what they are called:
+[gpu] kind. CUDA_VISIBLE_DEVICES stays what Slurm says to each task. `chariot explain` lists what a device brings.
+
+All of the host's /dev is in every container; a device brings the driver's libraries, programs and variables, and
+needs nothing of the image: neither ldconfig, nor write permission.
+",
+    ),
+    (
+        "edf",
+        "\
+Options in a file that can be shared: environment definition files.
+
+  srun --ch-edf=pytorch ./train         pytorch.toml in EDF_PATH, ~/.edf or the site's directories
+  chariot run --edf ./pytorch.toml -- ./train
+
+  base_environment = \"site-mpi\"
+  image = \"nvcr.io#nvidia/pytorch:24.01-py3\"
+  mounts = [\"/scratch/${USER}:/scratch\", \"./data.sqfs:/data:sqsh\"]
+  workdir = \"/scratch\"
+  writable = false
+  [env]
+  OMP_NUM_THREADS = \"8\"
+
+`chariot edf render NAME` prints what it comes to and where each line is from, `chariot edf check NAME` what is wrong.
+",
+    ),
+    (
+        "ch-run",
+        "\
+Scripts that are full of ch-run can stay as they are: ln -s /usr/bin/chariot ~/bin/ch-run
+
+Called so, Chariot takes the options of Charliecloud's command, with its environment, default binds, messages and exit
+codes (31, 49 and 64); ch-image builds with it. Where ch-run's manual and behaviour differ, this is the behaviour: HOME
+is /root or /, --env-no-expand counts wherever it stands, --feature answers 1 for what is not there.
+
+It differs where ch-run is known to go wrong:
+
+  --join      tasks share a container by user, job and step, and not by the number of the step alone; nothing stays in
+              /dev/shm, whoever dies; a SquashFS image stays as long as anybody uses it
+  -b SRC:DST  what the image lacks is made, for a file too, and neither the image nor the host is written to
+  -W          works for images under /srv; the image's directories look as they are
+  -m DIR      is looked at and not used: a SquashFS image needs no directory of the host
+  --device    takes YAML too; hooks are understood as `chariot help devices` says
+  signals     a command that a signal kills dies of it, with SquashFS too; the statuses 84 and 87 do not occur
+
+An image right below / can be run.
+",
+    ),
+    (
+        "packages",
+        "\
+Installing software in an image, without privilege.
+
+  mkdir changes
+  chariot run --root --fakeroot --overlay changes ./debian.sqfs -- sh -c 'apt-get update && apt-get install -y gcc'
+  chariot pack --overlay changes ./debian.sqfs ./debian-gcc.sqfs
+
+--fakeroot lets package managers believe that they changed owners; all files are yours. The overlay needs a local file
+system. An image that is a directory of somebody else's cannot be changed: make it a file, or unpack one of your own.
+",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_have_every_option_and_every_key() {
+        let mut slurm_page = Vec::new();
+        clap_mangen::Man::new(slurm())
+            .render(&mut slurm_page)
+            .unwrap();
+        let slurm_page = String::from_utf8(slurm_page).unwrap();
+        let site_page = site_file();
+        for row in table::TABLE {
+            let name = row.slurm_name().replace('-', "\\-");
+            assert!(slurm_page.contains(&format!("\\-\\-{name}")), "{name}");
+            assert!(
+                site_page.contains(&format!("\\fB{} =", row.key())),
+                "{}",
+                row.key()
+            );
+        }
+        for key in [
+            "enabled",
+            "kernel_mount",
+            "look_up",
+            "edf_dirs",
+            "site_cache",
+        ] {
+            assert!(
+                site_page.contains(&format!("\\fB{key} =")),
+                "{key}: {site_page}"
+            );
+        }
+        assert!(site_page.contains(".SS [waits]"));
+    }
+
+    #[test]
+    fn subjects_are_named_like_no_command() {
+        for (name, text) in TOPICS {
+            assert!(
+                command().find_subcommand(name).is_none() || name == "edf",
+                "{name}"
+            );
+            assert!(
+                text.lines().all(|line| line.chars().count() <= 120),
+                "{name}"
+            );
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! `chariot images`, `inspect`, `rm` and `gc`: what there is, what it is, and making room.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use clap::{Arg, ArgMatches, Command};
+use indicatif::{HumanBytes, HumanDuration};
+use serde::Serialize;
+
+use super::tool::Tool;
+use super::{flag, print};
+use crate::cache::{Cache, evict};
+use crate::error::{Error, Explain, Result};
+use crate::image::Image;
+use crate::image::confined;
+use crate::image::metadata::MARK;
+use crate::image::source;
+use crate::options::size;
+
+pub(super) fn images_command() -> Command {
+    Command::new("images")
+        .about("List the images in your store, the site's and the cache")
+        .arg(flag("json", "print them as JSON"))
+}
+
+pub(super) fn remove_command() -> Command {
+    Command::new("rm")
+        .about("Remove images from your store")
+        .arg(
+            Arg::new("names")
+                .value_name("NAME")
+                .required(true)
+                .num_args(1..)
+                .help("as `chariot images` lists them; sha256:… removes one from the cache"),
+        )
+}
+
+pub(super) fn collect_command() -> Command {
+    Command::new("gc")
+        .about("Make room in the cache")
+        .long_about(
+            "Make room in the cache: what was not used for the longest time goes first, and nothing that is in use. \
+             Everything there can be fetched or made again. Images in your store stay.",
+        )
+        .arg(
+            Arg::new("size")
+                .long("size")
+                .value_name("SIZE")
+                .value_parser(|text: &str| if text == "0" { Ok(0) } else { size::parse(text) })
+                .help("how much may stay: 20G; the site's cache_size unless you say"),
+        )
+        .arg(
+            Arg::new("age")
+                .long("age")
+                .value_name("DAYS")
+                .value_parser(clap::value_parser!(u32))
+                .help("remove what was not used for so many days"),
+        )
+        .arg(flag("all", "also what was used in the last days, but for what is open on this machine"))
+        .arg(super::convert::quiet())
+}
+
+/// An image that has a name.
+#[derive(Debug, Serialize)]
+struct Listed {
+    name: String,
+    path: PathBuf,
+    /// Bytes; none for a directory, which would have to be walked.
+    size: Option<u64>,
+    digest: Option<String>,
+    source: Option<String>,
+    /// Seconds since 1970.
+    made: Option<u64>,
+    used: Option<u64>,
+}
+
+fn seconds(time: SystemTime) -> Option<u64> {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .ok()
+        .map(|time| time.as_secs())
+}
+
+impl Listed {
+    fn new(name: String, path: PathBuf, tool: &Tool) -> Option<Listed> {
+        let data = path.metadata().ok()?;
+        // What is no image, or damaged, is listed without what it would say.
+        let mark = Image::open(&name, &path, &tool.config)
+            .ok()
+            .and_then(|image| image.metadata.mark);
+        let mark = mark.unwrap_or_default();
+        Some(Listed {
+            name,
+            size: data.is_file().then_some(data.len()),
+            digest: mark.digest,
+            source: Some(mark.source).filter(|source| !source.is_empty()),
+            made: Some(mark.time)
+                .filter(|time| *time > 0)
+                .or_else(|| seconds(data.modified().ok()?)),
+            used: data.accessed().ok().and_then(seconds),
+            path,
+        })
+    }
+}
+
+fn listed(tool: &Tool) -> Vec<Listed> {
+    let mut all = Vec::new();
+    for place in source::places(&tool.config, &tool.host) {
+        let found = source::list(&place).into_iter();
+        all.extend(found.filter_map(|path| Listed::new(source::name_of(&path), path, tool)));
+    }
+    let cache = Cache::of(&tool.config, &tool.host);
+    let caches = [
+        Some(cache.root().to_owned()),
+        tool.config.site_cache.clone(),
+    ];
+    for path in caches
+        .iter()
+        .flatten()
+        .flat_map(|cache| source::list(&cache.join("images")))
+    {
+        let short: String = source::name_of(&path).chars().take(12).collect();
+        all.extend(Listed::new(format!("sha256:{short}"), path, tool));
+    }
+    all
+}
+
+pub(super) fn images(matches: &ArgMatches) -> Result<ExitCode> {
+    let tool = Tool::read(matches)?;
+    let all = listed(&tool);
+    if matches.get_flag("json") {
+        return print(&json(&all)?);
+    }
+    if all.is_empty() {
+        tracing::info!("there are no images yet: chariot pull NAME, or chariot build -t NAME DIR");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let width = all
+        .iter()
+        .map(|image| image.name.len())
+        .max()
+        .unwrap_or(0)
+        .max(4);
+    let mut text = format!(
+        "{:width$}  {:>10}  {:12}  {:12}  {:12}  FROM\n",
+        "NAME", "SIZE", "DIGEST", "MADE", "USED"
+    );
+    for image in &all {
+        let size = image
+            .size
+            .map_or("directory".into(), |size| HumanBytes(size).to_string());
+        let digest = image
+            .digest
+            .as_deref()
+            .and_then(|digest| digest.strip_prefix("sha256:"))
+            .unwrap_or("-");
+        let digest: String = digest.chars().take(12).collect();
+        let (made, used) = (ago(image.made), ago(image.used));
+        let from = image.source.as_deref().unwrap_or("-");
+        text.push_str(&format!(
+            "{:width$}  {size:>10}  {digest:12}  {made:12}  {used:12}  {from}\n",
+            image.name
+        ));
+    }
+    print(&text)
+}
+
+pub(super) fn ago(time: Option<u64>) -> String {
+    let age = time.and_then(|time| seconds(SystemTime::now())?.checked_sub(time));
+    age.map_or("-".into(), |age| {
+        HumanDuration(Duration::from_secs(age)).to_string()
+    })
+}
+
+pub(super) fn json(value: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Error::new(format!("can't write JSON: {error}")))?;
+    Ok(text + "\n")
+}
+
+pub(super) fn remove(matches: &ArgMatches) -> Result<ExitCode> {
+    let tool = Tool::read(matches)?;
+    for name in matches.get_many::<String>("names").into_iter().flatten() {
+        let path = to_remove(name, &tool)?;
+        let what = || format!("can't remove {name}");
+        if path.is_file() && evict::is_in_use(&path) {
+            return Err(Error::new(format!(
+                "{}: something on this machine is running in it",
+                what()
+            ))
+            .hint("remove it when that has ended"));
+        }
+        confined::remove(&path).explain(what)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn to_remove(name: &str, tool: &Tool) -> Result<PathBuf> {
+    let what = || format!("can't remove {name}");
+    if let Some(start) = name.strip_prefix("sha256:") {
+        let cache = Cache::of(&tool.config, &tool.host);
+        let found: Vec<PathBuf> = source::list(&cache.root().join("images"))
+            .into_iter()
+            .filter(|path| !start.is_empty() && source::name_of(path).starts_with(start))
+            .collect();
+        return match found.as_slice() {
+            [only] => Ok(only.clone()),
+            [] => Err(Error::new(format!(
+                "{}: there is no such image in your cache",
+                what()
+            ))),
+            _ => Err(Error::new(format!(
+                "{}: several images begin with that",
+                what()
+            ))),
+        };
+    }
+    let store = tool.host.expand(&tool.config.store);
+    let named = [store.join(name), store.join(format!("{name}.sqfs"))];
+    let found = named
+        .into_iter()
+        .find(|path| !name.contains('/') && !matches!(name, "" | "." | "..") && path.exists());
+    let path = found.ok_or_else(|| {
+        Error::new(format!(
+            "{}: there is no image of that name in {}",
+            what(),
+            store.display()
+        ))
+        .hint("`chariot images` lists them; an image elsewhere is a file or a directory, for rm(1)")
+    })?;
+    // A directory is removed with all that is in it: it has to be an image for that.
+    match path.is_file() || path.join(MARK).is_file() {
+        true => Ok(path),
+        false => Err(
+            Error::new(format!("{}: it is not an image that Chariot made", what()))
+                .hint("remove it yourself"),
+        ),
+    }
+}
+
+pub(super) fn collect(matches: &ArgMatches) -> Result<ExitCode> {
+    let tool = Tool::read(matches)?;
+    let cache = Cache::of(&tool.config, &tool.host);
+    let days = matches.get_one::<u32>("age").copied();
+    let size = matches.get_one::<u64>("size").copied();
+    let is_all = matches.get_flag("all");
+    // Who names an age wants just what is older to go.
+    let usual = match (days, is_all) {
+        (Some(_), _) => u64::MAX,
+        (None, true) => 0,
+        (None, false) => tool.config.cache_size,
+    };
+    let wanted = evict::Wanted {
+        size: size.unwrap_or(usual),
+        age: days.map(|days| Duration::from_secs(u64::from(days) * 86_400)),
+        keep: if is_all {
+            Duration::ZERO
+        } else {
+            evict::RECENT
+        },
+    };
+    let removed = evict::evict(&cache, wanted);
+    if !tool.quiet {
+        let in_use = match removed.in_use {
+            0 => String::new(),
+            count => format!("; {count} are in use or were used lately"),
+        };
+        tracing::info!(
+            "removed {} files, {}{in_use}",
+            removed.files,
+            HumanBytes(removed.bytes)
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}

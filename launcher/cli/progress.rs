@@ -1,0 +1,121 @@
+//! How far long work is: bars on a terminal, a line now and then in a log, nothing if nobody wants to know.
+
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::registry::LAYER;
+use crate::work::Progress;
+
+/// How often a log gets a line.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+const TEMPLATE: &str = "{msg:20} {bar:30} {bytes}/{total_bytes} {binary_bytes_per_sec}, {eta} left";
+const TEMPLATE_WITHOUT_END: &str = "{msg:20} {bytes} {binary_bytes_per_sec}";
+
+/// What a person, or a log, sees of it.
+#[derive(Debug)]
+pub(super) enum Display {
+    Nothing,
+    Log {
+        last: Instant,
+        sum: Sum,
+    },
+    Terminal {
+        all: MultiProgress,
+        bars: HashMap<String, ProgressBar>,
+    },
+}
+
+impl Display {
+    pub(super) fn new(quiet: bool) -> Display {
+        if quiet {
+            Display::Nothing
+        } else if std::io::stderr().is_terminal() {
+            Display::Terminal {
+                all: MultiProgress::new(),
+                bars: HashMap::new(),
+            }
+        } else {
+            Display::Log {
+                last: Instant::now(),
+                sum: Sum::default(),
+            }
+        }
+    }
+
+    pub(super) fn see(&mut self, progress: &Progress) {
+        match self {
+            Display::Nothing => {}
+            Display::Log { last, sum } => {
+                let progress = sum.add(progress);
+                if last.elapsed() >= LOG_EVERY && !progress.what.is_empty() {
+                    *last = Instant::now();
+                    tracing::info!("{}", line(&progress));
+                }
+            }
+            // Nothing is known yet.
+            Display::Terminal { .. } if progress.what.is_empty() => {}
+            Display::Terminal { all, bars } => {
+                let bar = bars
+                    .entry(progress.what.clone())
+                    .or_insert_with(|| all.add(bar(progress)));
+                bar.set_position(progress.done);
+                if progress.total > 0 && progress.done >= progress.total {
+                    bar.finish();
+                }
+            }
+        }
+    }
+
+    /// Takes the bars away.
+    pub(super) fn end(&mut self) {
+        if let Display::Terminal { all, .. } = self {
+            // A terminal that is gone shows nothing anyway.
+            let _ = all.clear();
+        }
+    }
+}
+
+fn bar(progress: &Progress) -> ProgressBar {
+    let (bar, template) = match progress.total {
+        0 => (ProgressBar::no_length(), TEMPLATE_WITHOUT_END),
+        total => (ProgressBar::new(total), TEMPLATE),
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.with_message(progress.what.clone())
+}
+
+/// Layers that are fetched at once, added up.
+#[derive(Debug, Default)]
+pub(super) struct Sum(HashMap<String, (u64, u64)>);
+
+impl Sum {
+    /// How far all of it is, with this newest part.
+    pub(super) fn add(&mut self, progress: &Progress) -> Progress {
+        if !progress.what.starts_with(LAYER) {
+            return progress.clone();
+        }
+        self.0
+            .insert(progress.what.clone(), (progress.done, progress.total));
+        Progress {
+            what: "fetching".into(),
+            done: self.0.values().map(|(done, _)| done).sum(),
+            total: self.0.values().map(|(_, total)| total).sum(),
+            elsewhere: false,
+        }
+    }
+}
+
+/// One line on how far it is.
+pub(super) fn line(progress: &Progress) -> String {
+    let done = HumanBytes(progress.done);
+    match progress.total {
+        0 => format!("{}: {done}", progress.what),
+        total => format!("{}: {done} of {}", progress.what, HumanBytes(total)),
+    }
+}

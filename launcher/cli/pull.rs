@@ -1,0 +1,254 @@
+//! `chariot pull REF [DEST]`, and `chariot resolve`, by which Slurm's commands learn what a name means.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+
+use super::convert::{compression, quiet};
+use super::progress::Display;
+use super::tool::Tool;
+use super::{flag, print};
+use crate::cache::{Access, Cache};
+use crate::convert::make::{self, Form};
+use crate::error::{Error, Explain, Result};
+use crate::image::Image;
+use crate::image::source::{self, Source, remote};
+use crate::image::squashfs::write::Compression;
+use crate::output::Output;
+use crate::registry::{self, Reference, Resolved};
+use crate::work;
+
+pub(super) fn command() -> Command {
+    Command::new("pull")
+        .about("Fetch an image from a registry")
+        .long_about(
+            "Fetch an image from a registry.\n\n\
+             REF is HOST/NAME:TAG or HOST/NAME@sha256:…, with or without docker:// before it. Without DEST the image \
+             goes into your store, where it is found by its name and tag; a DEST that ends in .sqfs becomes one file, \
+             any other a directory. Credentials are those of `docker login`, `podman login` or `skopeo login`.",
+        )
+        .arg(Arg::new("reference").value_name("REF").required(true).help("the image's name in a registry"))
+        .arg(
+            Arg::new("destination")
+                .value_name("DEST")
+                .value_parser(value_parser!(PathBuf))
+                .conflicts_with("site")
+                .help("where to: a file, or a directory to make"),
+        )
+        .arg(flag("site", "fill the site's cache, which all users read first (root)"))
+        .arg(compression())
+        .arg(quiet())
+}
+
+pub(super) fn pull(matches: &ArgMatches) -> Result<ExitCode> {
+    let tool = Tool::read(matches)?;
+    let word = matches
+        .get_one::<String>("reference")
+        .cloned()
+        .unwrap_or_default();
+    let reference = reference(&word)?;
+    if matches.get_flag("site") {
+        return into_site(&tool, &reference);
+    }
+    let how = matches
+        .get_one::<Compression>("compression")
+        .copied()
+        .unwrap_or_default();
+    match matches.get_one::<PathBuf>("destination") {
+        Some(path) => {
+            let is_file = path
+                .extension()
+                .is_some_and(|extension| extension == "sqfs");
+            let source = tool.fetch(Source::Registry(reference))?;
+            match is_file {
+                true => super::convert::into_file_of(
+                    &tool,
+                    &source,
+                    &word,
+                    None,
+                    path,
+                    Form::SquashFs(how),
+                ),
+                false => super::convert::into_directory_of(&tool, &source, &word, path),
+            }
+        }
+        None => into_store(&tool, &reference, how),
+    }
+}
+
+/// A reference with or without its scheme.
+fn reference(word: &str) -> Result<Reference> {
+    let name = word.strip_prefix("docker:").unwrap_or(word);
+    Reference::parse(name).map_err(|reason| {
+        Error::new(format!("can't pull {word}: {reason}"))
+            .hint("an image in a registry is HOST/NAME:TAG or HOST/NAME@sha256:…")
+    })
+}
+
+fn into_store(tool: &Tool, reference: &Reference, how: Compression) -> Result<ExitCode> {
+    let store = tool.store()?;
+    let name = reference.file_name();
+    let there = tool.namesake(&name, reference)?;
+    let resolved = tool.resolve(reference)?;
+    if there.is_some_and(|digest| digest == resolved.digest.to_string()) {
+        if !tool.quiet {
+            tracing::info!("{} is in your store already, as {name}", resolved.reference);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let source = tool.fetch_resolved(resolved)?;
+    let output = Output::file(&store.join(format!("{name}.sqfs")))?;
+    let made = tool.make(&output, &format!("can't pull {reference}"), |reporter| {
+        let origin = source.open(&Cache::of(&tool.config, &tool.host))?;
+        let form = Form::SquashFs(how);
+        make::file(origin, output.file_to_fill(), form, &tool.config, reporter)
+    });
+    let code = tool.finish(&output, made, &format!("pulled {reference} as {name}"))?;
+    if !tool.quiet {
+        tracing::info!("run it: chariot run {name} -- COMMAND");
+    }
+    Ok(code)
+}
+
+fn into_site(tool: &Tool, reference: &Reference) -> Result<ExitCode> {
+    let cache = Cache::of_site(&tool.config, &tool.host)?;
+    let mut display = Display::new(tool.quiet);
+    let mut access = Access {
+        may_fetch: true,
+        may_ask: true,
+        see: &mut |progress| display.see(progress),
+    };
+    // What nobody but root may read helps nobody.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    let path = Source::Registry(reference.clone()).in_cache(&cache, &mut access);
+    display.end();
+    let path = path?;
+    if !tool.quiet {
+        tracing::info!(
+            "pulled {reference} into the site's cache: {}",
+            path.display()
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Tool {
+    /// The user's image store, made if it is not there.
+    pub(super) fn store(&self) -> Result<PathBuf> {
+        let store = self.host.expand(&self.config.store);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&store)
+            .explain(|| format!("can't use the image store {}", store.display()))
+            .map_err(|error| {
+                error.hint("the site's file says where it is (store), and XDG_DATA_HOME moves it")
+            })?;
+        Ok(store)
+    }
+
+    /// The digest of the image that has this name in the store, if one has. A name stands for one image: another
+    /// registry's needs another.
+    fn namesake(&self, name: &str, reference: &Reference) -> Result<Option<String>> {
+        let store = self.host.expand(&self.config.store);
+        let path = store.join(format!("{name}.sqfs"));
+        // What is damaged is there to be replaced.
+        let Some(mark) = Image::open(name, &path, &self.config)
+            .ok()
+            .and_then(|image| image.metadata.mark)
+        else {
+            return Ok(None);
+        };
+        let repository = format!("docker://{}/{}", reference.host, reference.repository);
+        let is_same = mark
+            .source
+            .strip_prefix(&repository)
+            .is_some_and(|rest| rest.starts_with([':', '@']));
+        match is_same {
+            true => Ok(mark.digest),
+            false => Err(Error::new(format!(
+                "can't pull {reference}: there is another image named {name} in your store"
+            ))
+            .hint(format!(
+                "give a DEST, or remove that one: chariot rm {name}"
+            ))),
+        }
+    }
+
+    /// Asks what a name means.
+    fn resolve(&self, reference: &Reference) -> Result<Resolved> {
+        let cache = Cache::of(&self.config, &self.host);
+        cache.prepare()?;
+        let patience = registry::patient(&self.config);
+        let see = &mut |_: &work::Progress| {};
+        remote::resolve_in_child(reference, &cache, patience, see)
+    }
+
+    /// Fetches an image of a registry, so that it can be opened; other sources are there already.
+    pub(super) fn fetch(&self, source: Source) -> Result<Source> {
+        match &source {
+            Source::Registry(reference) => self.fetch_resolved(self.resolve(reference)?),
+            _ => Ok(source),
+        }
+    }
+
+    fn fetch_resolved(&self, resolved: Resolved) -> Result<Source> {
+        let cache = Cache::of(&self.config, &self.host);
+        let mut display = Display::new(self.quiet);
+        let what = format!("can't fetch {}", resolved.reference);
+        let fetched = work::run(
+            &what,
+            |reporter| {
+                registry::fetch(&resolved, &self.config, cache.root(), reporter)?;
+                Ok(String::new())
+            },
+            |progress| display.see(progress),
+        );
+        display.end();
+        fetched.map(|_| Source::Fetched(Box::new(resolved)))
+    }
+}
+
+pub(super) fn resolve_command() -> Command {
+    Command::new("resolve")
+        .hide(true)
+        .about("Say which digest an image's name stands for now")
+        .arg(Arg::new("reference").value_name("REF").required(true))
+}
+
+/// Prints `+` and the pinned name, `?` if the registry does not answer, or `-` with the sentence and the hint in
+/// lines, if it says no.
+pub(super) fn resolve(matches: &ArgMatches) -> Result<ExitCode> {
+    let tool = Tool::read(matches)?;
+    let word = matches
+        .get_one::<String>("reference")
+        .cloned()
+        .unwrap_or_default();
+    let reference = match source::find(&word, &tool.config, &tool.host) {
+        Ok(Source::Registry(reference)) => reference,
+        Ok(_) => return print("?\n"),
+        Err(error) => {
+            return print(&format!(
+                "-{error}\n{}\n",
+                error.advice().unwrap_or_default()
+            ));
+        }
+    };
+    if reference.digest.is_some() {
+        return print(&format!("+{reference}\n"));
+    }
+    let patience = registry::hasty(&tool.config);
+    // With the manifest in the cache, no node has to ask again.
+    let cache = Cache::of(&tool.config, &tool.host);
+    match remote::ask_in_child(&reference, &cache, patience, &mut |_| {})? {
+        Ok(resolved) => print(&format!("+{}\n", resolved.reference)),
+        Err(failure) if failure.cause.is_unknown() => print("?\n"),
+        Err(failure) => {
+            let advice = failure.error.advice().unwrap_or_default();
+            print(&format!("-{}\n{advice}\n", failure.error))
+        }
+    }
+}

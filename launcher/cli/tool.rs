@@ -1,0 +1,112 @@
+//! What the commands need that make and keep images: the site's file, who is asking, and work in a process of its
+//! own that shows how far it is and leaves nothing half done.
+
+use std::env;
+use std::process::ExitCode;
+
+use clap::ArgMatches;
+
+use super::asked::{config_path, refuse_disabled};
+use super::progress::Display;
+use crate::config::Config;
+use crate::convert::Summary;
+use crate::error::Result;
+use crate::host::Host;
+use crate::log::{self, Reader};
+use crate::options::given;
+use crate::output::Output;
+use crate::work::{self, Reporter};
+
+/// What the commands need that make and keep images.
+#[derive(Debug)]
+pub(super) struct Tool {
+    pub(super) config: Config,
+    pub(super) host: Host,
+    pub(super) quiet: bool,
+}
+
+impl Tool {
+    pub(super) fn read(matches: &ArgMatches) -> Result<Tool> {
+        let config = Config::load(config_path(matches))?;
+        log::start(Reader::Person, log::level(&config.log_level));
+        refuse_disabled(&config)?;
+        Ok(Tool {
+            host: Host::look(env::vars_os().collect(), given::working_directory()),
+            quiet: matches
+                .try_get_one("quiet")
+                .ok()
+                .flatten()
+                .copied()
+                .unwrap_or(false),
+            config,
+        })
+    }
+
+    /// Runs `work` in a process of its own, which removes the output if this one is killed.
+    pub(super) fn make(
+        &self,
+        output: &Output,
+        what: &str,
+        work: impl FnOnce(&Reporter) -> Result<Summary>,
+    ) -> Result<Summary> {
+        let mut display = Display::new(self.quiet);
+        let done = work::run(
+            what,
+            |reporter| {
+                let result = work(reporter);
+                if !reporter.is_wanted() {
+                    output.abandon_from_within();
+                }
+                let summary = result.map_err(|error| error.within(what))?;
+                Ok(format!(
+                    "{} {} {}",
+                    summary.members, summary.left_out, summary.bytes
+                ))
+            },
+            |progress| display.see(progress),
+        );
+        display.end();
+        let done = done?;
+        let mut numbers = done.split(' ').map(|number| number.parse().unwrap_or(0));
+        let mut next = || numbers.next().unwrap_or(0);
+        Ok(Summary {
+            members: next(),
+            left_out: next(),
+            bytes: next(),
+        })
+    }
+
+    /// Gives the output its name, or removes it.
+    pub(super) fn finish(
+        &self,
+        output: &Output,
+        made: Result<Summary>,
+        said: &str,
+    ) -> Result<ExitCode> {
+        let finished = made.and_then(|summary| {
+            output.finish()?;
+            Ok(summary)
+        });
+        match finished {
+            Ok(summary) => {
+                if !self.quiet {
+                    tracing::info!("{said}: {}", counts(summary));
+                }
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(error) => {
+                // The first failure is the one to tell.
+                output.abandon();
+                Err(error)
+            }
+        }
+    }
+}
+
+fn counts(summary: Summary) -> String {
+    let left_out = match summary.left_out {
+        0 => String::new(),
+        count => format!(", {count} left out (devices, FIFOs, names with ..)"),
+    };
+    format!("{} members{left_out}", summary.members)
+}

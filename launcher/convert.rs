@@ -1,0 +1,354 @@
+//! Turning one form of an image into another: any [`Source`] into any [`Target`], through a [`Tree`] that
+//! decides what is where. Nothing of what a source says is a path of this machine until a target writes it,
+//! and the one that writes trees does so confined to the new directory.
+
+pub mod archive;
+mod complete;
+pub mod directory;
+pub mod layout;
+pub mod make;
+pub mod member;
+mod names;
+pub mod origin;
+mod pipe;
+mod ration;
+mod sparse;
+pub mod squashfs;
+#[cfg(test)]
+mod tests;
+pub mod to_archive;
+pub mod to_directory;
+pub mod tree;
+mod workers;
+
+use std::io::{self, Cursor, Read};
+
+use crate::image::metadata::{MARK, Mark};
+use directory::Directory;
+use member::{Kind, Member, Source};
+use tree::{Applied, Body, Number, ROOT, Tree};
+
+/// The most files of an image; each takes some memory while it is made.
+const MOST_FILES: usize = 20_000_000;
+
+/// The largest mark that is believed, in bytes.
+const LARGEST_MARK: u64 = 4 << 20;
+
+/// What an image is made into.
+pub trait Target {
+    /// Whether it has to know where everything is in the end before it is given the first file.
+    fn wants_to_know(&self) -> bool {
+        false
+    }
+
+    /// A directory or symbolic link, at a path without a slash in front; what it lies in came before.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn entry(&mut self, tree: &Tree, number: Number, path: &[u8]) -> io::Result<()>;
+
+    /// A regular file. It can come before the directory that it lies in, and be taken away again later.
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    fn file(
+        &mut self,
+        tree: &Tree,
+        number: Number,
+        path: &[u8],
+        length: u64,
+        contents: &mut dyn Read,
+    ) -> io::Result<()>;
+
+    /// What was in the directory `name` at the top lies at the top from now on.
+    ///
+    /// # Errors
+    /// It cannot be moved.
+    fn lifted(&mut self, _name: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// All has been said; names that files have beside their first are in the tree.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn finish(&mut self, tree: &Tree) -> io::Result<()>;
+}
+
+/// How much an image may be, and who is told how it goes on.
+pub struct Bounds<'a> {
+    /// The most bytes of contents, uncompressed: an archive of some kilobytes can hold a petabyte of zeroes.
+    pub most_bytes: u64,
+    /// Is told of the bytes so far; an error ends the work.
+    pub tick: &'a mut dyn FnMut(u64) -> io::Result<()>,
+}
+
+impl std::fmt::Debug for Bounds<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Bounds")
+            .field("most_bytes", &self.most_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Members that are in the image.
+    pub members: u64,
+    /// Device nodes, FIFOs and names with `..` that were left out.
+    pub left_out: u64,
+    /// Bytes of contents.
+    pub bytes: u64,
+}
+
+/// What an image is made from.
+pub struct Layers {
+    /// The lowest first.
+    pub sources: Vec<Box<dyn Source>>,
+    /// Whether they are an OCI image's: names that begin with `.wh.` take something away.
+    pub are_oci: bool,
+    /// What was changed in an overlay, on top of them.
+    pub changes: Option<Directory>,
+}
+
+impl Layers {
+    /// All of them with whether they are an OCI image's, the lowest first.
+    fn all(&self) -> impl Iterator<Item = (&dyn Source, bool)> {
+        let changes = self
+            .changes
+            .iter()
+            .map(|layer| (layer as &dyn Source, false));
+        let sources = self.sources.iter();
+        sources
+            .map(|layer| (layer.as_ref(), self.are_oci))
+            .chain(changes)
+    }
+}
+
+impl std::fmt::Debug for Layers {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} layers, oci: {}", self.sources.len(), self.are_oci)
+    }
+}
+
+/// Makes an image of `layers`, with `mark` in it unless they have one from an earlier conversion.
+///
+/// # Errors
+/// A source cannot be read or understood, or the target not be written.
+pub fn convert(
+    layers: &Layers,
+    mark: &Mark,
+    target: &mut dyn Target,
+    bounds: Bounds<'_>,
+) -> io::Result<Summary> {
+    let mut work = Work {
+        tree: Tree::new(MOST_FILES),
+        bounds,
+        summary: Summary::default(),
+        // What an OCI image says of itself is newer than what a layer of it says.
+        earlier: layers.are_oci.then(|| mark.clone()),
+    };
+    match layers.sources.as_slice() {
+        [only] if layers.changes.is_none() && !target.wants_to_know() => {
+            work.single(only.as_ref(), layers.are_oci, target)?;
+        }
+        _ => work.layered(layers, target)?,
+    }
+    if work.tree.is_empty() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "there is nothing in it",
+        ));
+    }
+    work.complete(mark, target)?;
+    target.finish(&work.tree)?;
+    Ok(work.summary)
+}
+
+struct Work<'a> {
+    tree: Tree,
+    bounds: Bounds<'a>,
+    summary: Summary,
+    /// The mark that the image has from an earlier conversion.
+    earlier: Option<Mark>,
+}
+
+impl Work<'_> {
+    /// One layer: everything is written as it comes.
+    fn single(
+        &mut self,
+        source: &dyn Source,
+        is_oci: bool,
+        target: &mut dyn Target,
+    ) -> io::Result<()> {
+        if is_oci {
+            self.tree.next_layer(true);
+        }
+        source.each(&mut |member, contents| {
+            let Some((number, path)) = self.apply(&member)? else {
+                return Ok(());
+            };
+            match member.kind {
+                Kind::File => self.file(target, number, &path, member.length, contents),
+                Kind::Link(_) => Ok(()),
+                _ => target.entry(&self.tree, number, &path),
+            }
+        })?;
+        match self.tree.lift_single_directory() {
+            Some(name) => target.lifted(&name),
+            None => Ok(()),
+        }
+    }
+
+    fn apply(&mut self, member: &Member) -> io::Result<Option<(Number, Vec<u8>)>> {
+        (self.bounds.tick)(self.summary.bytes)?;
+        match self.tree.apply(member)? {
+            Applied::At(number, path) => {
+                self.summary.members += 1;
+                Ok(Some((number, path)))
+            }
+            Applied::LeftOut => {
+                self.summary.left_out += 1;
+                Ok(None)
+            }
+            Applied::TookAway => Ok(None),
+        }
+    }
+
+    /// Several layers are read twice: first to learn what is left of each in the end, then to copy that alone.
+    fn layered(&mut self, layers: &Layers, target: &mut dyn Target) -> io::Result<()> {
+        let mut files = Vec::new();
+        for (layer, is_oci) in layers.all() {
+            self.tree.next_layer(is_oci);
+            let mut here = Vec::new();
+            layer.each(&mut |member, _| {
+                let applied = self.apply(&member)?;
+                if member.kind == Kind::File {
+                    here.push(applied.map(|(number, _)| number));
+                }
+                Ok(())
+            })?;
+            files.push(here);
+        }
+        let _ = self.tree.lift_single_directory();
+        let mut paths = vec![None; self.tree.len()];
+        target.entry(&self.tree, ROOT, b"")?;
+        self.tree
+            .walk_all(&mut |number, path| match self.tree.inode(number).body {
+                Body::File => {
+                    paths[number].get_or_insert_with(|| path.to_vec());
+                    Ok(())
+                }
+                _ => target.entry(&self.tree, number, path),
+            })?;
+        for ((layer, _), files) in layers.all().zip(files) {
+            let mut files = files.into_iter();
+            layer.each(&mut |member, contents| {
+                if member.kind != Kind::File {
+                    return Ok(());
+                }
+                let number = files.next().flatten();
+                match number.and_then(|number| Some((number, paths.get_mut(number)?.take()?))) {
+                    Some((number, path)) => {
+                        self.file(target, number, &path, member.length, contents)
+                    }
+                    None => Ok(()),
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn file(
+        &mut self,
+        target: &mut dyn Target,
+        number: Number,
+        path: &[u8],
+        length: u64,
+        contents: &mut dyn Read,
+    ) -> io::Result<()> {
+        let mut counted = Counted {
+            left: length,
+            contents,
+            bytes: &mut self.summary.bytes,
+            bounds: &mut self.bounds,
+        };
+        if path == MARK.as_bytes() && length < LARGEST_MARK && self.earlier.is_none() {
+            let mut text = Vec::new();
+            counted.read_to_end(&mut text)?;
+            // One that is not understood is replaced.
+            self.earlier = serde_json::from_slice(&text).ok();
+            return target.file(&self.tree, number, path, length, &mut text.as_slice());
+        }
+        target.file(&self.tree, number, path, length, &mut counted)
+    }
+
+    /// Adds what each image has.
+    fn complete(&mut self, mark: &Mark, target: &mut dyn Target) -> io::Result<()> {
+        let before = self.tree.len();
+        for (number, path) in self.tree.complete()? {
+            target.file(&self.tree, number, &path, 0, &mut io::empty())?;
+        }
+        let mark = self
+            .earlier
+            .take()
+            .unwrap_or_else(|| mark.clone())
+            .made_now();
+        let text = serde_json::to_vec_pretty(&mark)?;
+        let file = complete::own(MARK, Kind::File, 0o644);
+        if let Applied::At(number, path) = self.tree.apply(&file)? {
+            let length = text.len() as u64;
+            target.file(&self.tree, number, &path, length, &mut Cursor::new(text))?;
+        }
+        let mut added = Vec::new();
+        self.tree.walk_all(&mut |number, path| {
+            if number >= before && self.tree.directory(number).is_some() {
+                added.push((number, path.to_vec()));
+            }
+            Ok(())
+        })?;
+        added
+            .iter()
+            .try_for_each(|(number, path)| target.entry(&self.tree, *number, path))
+    }
+}
+
+/// The contents of a file: neither more nor less than its header says, and no more than the image may have.
+struct Counted<'a, 'b> {
+    left: u64,
+    contents: &'a mut dyn Read,
+    bytes: &'a mut u64,
+    bounds: &'a mut Bounds<'b>,
+}
+
+impl Read for Counted<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        if most == 0 {
+            return Ok(0);
+        }
+        let count = self.contents.read(&mut buffer[..most])?;
+        if count == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "it ends in the middle of a file",
+            ));
+        }
+        self.left -= count as u64;
+        *self.bytes += count as u64;
+        (self.bounds.tick)(*self.bytes)?;
+        if *self.bytes > self.bounds.most_bytes {
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!(
+                    "the image is larger than {} bytes uncompressed",
+                    self.bounds.most_bytes
+                ),
+            ));
+        }
+        Ok(count)
+    }
+}

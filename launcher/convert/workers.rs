@@ -1,0 +1,116 @@
+//! Threads that work on what they are given, in any order.
+
+use std::io;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// How much work waits for each thread.
+const WAITING: usize = 32;
+
+/// Threads, as many as this process may use processors.
+#[derive(Debug)]
+pub(super) struct Workers<T> {
+    sender: Option<SyncSender<T>>,
+    threads: Vec<JoinHandle<()>>,
+    state: Arc<(Mutex<State>, Condvar)>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Given and not yet done.
+    open: usize,
+    error: Option<io::Error>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<T: Send + 'static> Workers<T> {
+    /// Starts them.
+    pub(super) fn start(
+        work: impl Fn(T) -> io::Result<()> + Send + Sync + Clone + 'static,
+    ) -> Self {
+        let count = std::thread::available_parallelism().map_or(1, usize::from);
+        let (sender, receiver) = sync_channel(WAITING * count);
+        let receiver = Arc::new(Mutex::new(receiver));
+        let state = Arc::default();
+        let threads = (0..count)
+            .map(|_| {
+                let (receiver, state, work) =
+                    (Arc::clone(&receiver), Arc::clone(&state), work.clone());
+                std::thread::spawn(move || run(&receiver, &state, work))
+            })
+            .collect();
+        Workers {
+            sender: Some(sender),
+            threads,
+            state,
+        }
+    }
+
+    /// Gives them something to do.
+    ///
+    /// # Errors
+    /// Something that was given before could not be done.
+    pub(super) fn give(&self, item: T) -> io::Result<()> {
+        let mut state = lock(&self.state.0);
+        if let Some(error) = state.error.take() {
+            return Err(error);
+        }
+        state.open += 1;
+        drop(state);
+        let gone = || io::Error::other("its threads have ended");
+        self.sender
+            .as_ref()
+            .ok_or_else(gone)?
+            .send(item)
+            .map_err(|_| gone())
+    }
+
+    /// Waits until all is done.
+    ///
+    /// # Errors
+    /// Something could not be done.
+    pub(super) fn wait(&self) -> io::Result<()> {
+        let mut state = lock(&self.state.0);
+        while state.open > 0 {
+            state = self
+                .state
+                .1
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        state.error.take().map_or(Ok(()), Err)
+    }
+}
+
+fn run<T>(
+    receiver: &Mutex<Receiver<T>>,
+    state: &(Mutex<State>, Condvar),
+    work: impl Fn(T) -> io::Result<()>,
+) {
+    loop {
+        let Ok(item) = lock(receiver).recv() else {
+            return;
+        };
+        let result = work(item);
+        let mut state_now = lock(&state.0);
+        state_now.open -= 1;
+        if let Err(error) = result {
+            state_now.error.get_or_insert(error);
+        }
+        state.1.notify_all();
+    }
+}
+
+impl<T> Drop for Workers<T> {
+    fn drop(&mut self) {
+        self.sender = None;
+        for thread in self.threads.drain(..) {
+            // It has said what it had to say.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Outside: a command of the host, started as its caller would have started it there.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::Signal;
+
+use super::call::Call;
+use super::environment::outside;
+use crate::cli::become_command;
+use crate::error::{Error, Exit, Explain, Result};
+use crate::host::{self, Environment};
+use crate::options::table;
+use crate::plan::environment::{Edit, apply};
+use crate::sys::fork::{self, Forked};
+use crate::sys::{namespaces::change_directory, signals};
+
+/// What an agent knows of its container.
+pub(super) struct Surroundings {
+    /// The commands that may be called.
+    pub(super) names: Vec<String>,
+    /// The variables with which the container was asked for.
+    pub(super) before: Environment,
+    /// What became of them inside.
+    pub(super) edits: Vec<Edit>,
+    /// Where the container was asked for.
+    pub(super) directory: PathBuf,
+}
+
+/// Starts a command. The first of `files` is the caller's directory, the others are the call's descriptors.
+///
+/// # Errors
+/// It is none that may be called, or the host has none of that name.
+pub(super) fn start(
+    call: &Call,
+    files: Vec<OwnedFd>,
+    surroundings: &Surroundings,
+) -> Result<Forked> {
+    let name = call
+        .words
+        .first()
+        .map(OsString::as_os_str)
+        .unwrap_or_default();
+    let what = format!("can't run {} on the host", name.to_string_lossy());
+    if !surroundings
+        .names
+        .iter()
+        .any(|known| name == OsStr::new(known))
+    {
+        return Err(Error::new(format!(
+            "{what}: the site does not let it be called from a container"
+        ))
+        .hint(format!(
+            "host_commands in the site's file has {}",
+            surroundings.names.join(", ")
+        )));
+    }
+    let program = find(name, &surroundings.before, &what)?;
+    let mut files = files.into_iter();
+    let directory = files
+        .next()
+        .ok_or_else(|| Error::new(format!("{what}: its directory did not come along")))?;
+    let place = Place::of(call, &directory, &surroundings.directory);
+    drop(directory);
+    let environment = outside(
+        call.environment.clone(),
+        &surroundings.before,
+        &surroundings.edits,
+    );
+    let environment = apply(&environment, &place.edits);
+    let placed: Vec<_> = files.zip(call.descriptors.iter().copied()).collect();
+    let child = fork::fork(move || {
+        match prepare(call, &place.directory, placed) {
+            Ok(()) => {}
+            Err(error) => return complain(&error),
+        }
+        // It returns only with an error.
+        become_command(&program, &call.words, environment)
+            .map_or_else(|error| complain(&error), |_| 0)
+    })
+    .explain(|| what.clone())?;
+    child.lead_group();
+    Ok(child)
+}
+
+/// The host's file of that name, with the PATH with which the container was asked for.
+fn find(name: &OsStr, before: &Environment, what: &str) -> Result<PathBuf> {
+    let search = host::find(before, "PATH").unwrap_or_default();
+    let can_run = |path: &PathBuf| {
+        path.is_file() && nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok()
+    };
+    std::env::split_paths(search)
+        .map(|directory| directory.join(name))
+        .find(can_run)
+        .ok_or_else(|| {
+            Error::new(format!("{what}: this node has none"))
+                .exit(Exit::NotFound)
+                .hint(format!("PATH outside is {}", search.to_string_lossy()))
+        })
+}
+
+/// Makes this new process what the caller is.
+fn prepare(call: &Call, directory: &Path, files: Vec<(OwnedFd, i32)>) -> Result<()> {
+    let what = || "can't run a command of the host".to_owned();
+    fork::lead_own_group();
+    // First, so that what goes wrong is seen; and before limits on how many there may be.
+    fork::place(files).explain(what)?;
+    change_directory(directory).explain(what)?;
+    fork::set_umask(call.umask);
+    fork::set_limits(&call.limits);
+    let ignored: Vec<Signal> = call
+        .ignored
+        .iter()
+        .filter_map(|number| Signal::try_from(*number).ok())
+        .collect();
+    signals::settle(&ignored);
+    Ok(())
+}
+
+/// Says what went wrong on the caller's standard error, which this process has by now.
+fn complain(error: &Error) -> u8 {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "chariot: {error}");
+    error.exit_code()
+}
+
+/// Where the command starts.
+struct Place {
+    directory: PathBuf,
+    /// How it is told.
+    edits: Vec<Edit>,
+}
+
+impl Place {
+    /// The caller's directory, if its name leads to it outside too. Where it is one of the image, the command starts
+    /// where the container was asked for, and steps that it starts in a container start in the caller's directory.
+    fn of(call: &Call, directory: &OwnedFd, fallback: &Path) -> Place {
+        let set = |name: &str, value: &Path| Edit::set(name, value, "the caller's directory");
+        let inside = rustix::fs::fstat(directory).ok();
+        let outside = call.directory.metadata().ok();
+        let is_same = inside.zip(outside).is_some_and(|(inside, outside)| {
+            inside.st_dev == outside.dev() && inside.st_ino == outside.ino()
+        });
+        if is_same {
+            return Place {
+                directory: call.directory.clone(),
+                edits: Vec::new(),
+            };
+        }
+        let mut edits = vec![set("PWD", fallback)];
+        let variable = table::find("workdir").map(table::OptionRow::variable);
+        if let Some(variable) = variable
+            && host::find(&call.environment, &variable).is_none()
+        {
+            edits.push(set(&variable, &call.directory));
+        }
+        Place {
+            directory: fallback.to_owned(),
+            edits,
+        }
+    }
+}

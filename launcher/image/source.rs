@@ -1,0 +1,350 @@
+//! What a word can name, and getting from there to an image that can be run in. Kinds are told by what is there,
+//! never by a file's name.
+
+pub mod remote;
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::path::{Path, PathBuf};
+
+use super::refusals::{missing, not_an_image, refuse_outside};
+use super::{Image, sif};
+use crate::cache::{Access, Cache, stage};
+use crate::config::Config;
+use crate::convert::archive::is_archive;
+use crate::convert::layout::{self, is_layout};
+use crate::convert::make::{self, Form};
+use crate::convert::origin::Origin;
+use crate::error::{Error, Explain, Result};
+use crate::host::Host;
+use crate::image::squashfs::write::Compression;
+use crate::oci::Digest;
+use crate::options::given::is_path;
+use crate::registry::{Reference, Resolved};
+use crate::work::Reporter;
+
+/// Something of which an image is, or can be made.
+#[derive(Debug)]
+pub enum Source {
+    /// A directory, SquashFS or SIF file, which can be run in.
+    Image(Box<Image>),
+    /// A tar archive of a file system or of an image.
+    Archive(Place),
+    /// An OCI layout in a directory.
+    Layout(Place),
+    /// An image in a registry.
+    Registry(Reference),
+    /// One that has been fetched from there.
+    Fetched(Box<Resolved>),
+}
+
+/// A path with a tag behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The word that the user typed.
+    pub word: String,
+    path: PathBuf,
+    tag: Option<String>,
+}
+
+/// Finds what `word` names.
+///
+/// # Errors
+/// The word names nothing, nothing readable, or no image.
+pub fn find(word: &str, config: &Config, host: &Host) -> Result<Source> {
+    let scheme = ["docker-archive", "oci-archive", "oci", "docker"]
+        .into_iter()
+        .find_map(|scheme| Some((scheme, word.strip_prefix(scheme)?.strip_prefix(':')?)));
+    let source = match scheme {
+        Some(("docker", name)) => return from_registry(word, name, config),
+        Some(("oci", rest)) => Source::Layout(place(word, rest)),
+        Some((_, rest)) => Source::Archive(place(word, rest)),
+        None => by_path(word, &path_of(word, config, host)?, config)?,
+    };
+    if let Source::Archive(place) | Source::Layout(place) = &source {
+        place
+            .path
+            .metadata()
+            .map_err(|error| missing(word, &place.path, &error))?;
+        refuse_outside(word, &place.path, config)?;
+    }
+    Ok(source)
+}
+
+fn from_registry(word: &str, name: &str, config: &Config) -> Result<Source> {
+    if config.only_image_dirs {
+        return Err(Error::new(format!(
+            "can't use the image {word}: the site runs only its own images"
+        ))
+        .hint("`chariot images` lists them"));
+    }
+    Reference::parse(name)
+        .map(Source::Registry)
+        .map_err(|reason| {
+            Error::new(format!("can't use the image {word}: {reason}")).hint(
+                "an image in a registry is docker://HOST/NAME:TAG or docker://HOST/NAME@sha256:…",
+            )
+        })
+}
+
+/// `PATH:TAG`, where the path is what is there.
+fn place(word: &str, rest: &str) -> Place {
+    let whole = PathBuf::from(rest);
+    let split = rest
+        .rsplit_once(':')
+        .filter(|(path, _)| !whole.exists() && Path::new(path).exists());
+    let (path, tag) = match split {
+        Some((path, tag)) => (PathBuf::from(path), Some(tag.to_owned())),
+        None => (whole, None),
+    };
+    Place {
+        word: word.to_owned(),
+        path,
+        tag,
+    }
+}
+
+fn path_of(word: &str, config: &Config, host: &Host) -> Result<PathBuf> {
+    match is_path(word) {
+        true => Ok(PathBuf::from(word)),
+        false => by_name(word, config, host),
+    }
+}
+
+fn by_path(word: &str, path: &Path, config: &Config) -> Result<Source> {
+    let data = path
+        .metadata()
+        .map_err(|error| missing(word, path, &error))?;
+    refuse_outside(word, path, config)?;
+    let place = Place {
+        word: word.to_owned(),
+        path: path.to_owned(),
+        tag: None,
+    };
+    if data.is_dir() && is_layout(path) {
+        return Ok(Source::Layout(place));
+    }
+    // Who makes something else of it can read a pipe.
+    if data.file_type().is_fifo() {
+        return Ok(Source::Archive(place));
+    }
+    // Images are opened once; only what is none is looked at for an archive.
+    match Image::open(word, path, config) {
+        Err(_)
+            if data.is_file()
+                && start_of(path).is_ok_and(|start| is_archive(&start) && !sif::is_sif(&start)) =>
+        {
+            Ok(Source::Archive(place))
+        }
+        image => image.map(|image| Source::Image(Box::new(image))),
+    }
+}
+
+fn start_of(path: &Path) -> io::Result<Vec<u8>> {
+    let mut start = vec![0; 512];
+    let count = File::open(path)?.read_at(&mut start, 0)?;
+    start.truncate(count);
+    Ok(start)
+}
+
+/// Whether a file begins as an image or an archive does.
+///
+/// # Errors
+/// It cannot be read.
+pub fn looks_like_an_image(path: &Path) -> io::Result<bool> {
+    let start = start_of(path)?;
+    Ok(start.starts_with(b"hsqs") || sif::is_sif(&start) || is_archive(&start))
+}
+
+/// Where images are found by name.
+pub fn places(config: &Config, host: &Host) -> Vec<PathBuf> {
+    std::iter::once(host.expand(&config.store))
+        .chain(config.image_dirs.iter().cloned())
+        .collect()
+}
+
+fn by_name(word: &str, config: &Config, host: &Host) -> Result<PathBuf> {
+    let places = places(config, host);
+    let found = places
+        .iter()
+        .flat_map(|place| [place.join(word), place.join(format!("{word}.sqfs"))])
+        .find(|path| path.exists());
+    found
+        .filter(|_| !matches!(word, "" | "." | ".."))
+        .ok_or_else(|| {
+            let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
+            Error::new(format!("can't find an image named {word} in {}", places.join(" or "))).hint(format!(
+                "an image given by path has a slash in it: ./{word}; one in a registry is docker://{word}"
+            ))
+        })
+}
+
+impl Source {
+    /// Whether it is a directory tree, which needs no unpacking.
+    pub fn is_directory(&self) -> bool {
+        matches!(self, Source::Image(image) if image.is_tree())
+    }
+
+    /// Where it lies, if it is a file or a directory.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Source::Image(image) => Some(&image.path),
+            Source::Archive(place) | Source::Layout(place) => Some(&place.path),
+            Source::Registry(_) | Source::Fetched(_) => None,
+        }
+    }
+
+    /// The same, of which an image remembers another name than a passing file's.
+    #[must_use]
+    pub fn called(self, word: &str) -> Source {
+        let called = |place| Place {
+            word: word.to_owned(),
+            ..place
+        };
+        match self {
+            Source::Archive(place) => Source::Archive(called(place)),
+            Source::Layout(place) => Source::Layout(called(place)),
+            other => other,
+        }
+    }
+
+    /// Opens it to make something else of it.
+    ///
+    /// # Errors
+    /// It cannot be read, or holds no image.
+    pub fn open(&self, cache: &Cache<'_>) -> Result<Origin> {
+        match self {
+            Source::Image(image) => Ok(named(Origin::of_image(image), &image.word)),
+            Source::Archive(place) => {
+                let file = File::open(&place.path).explain(|| "open()".into())?;
+                let origin = Origin::of_archive(
+                    file,
+                    place.tag.as_deref(),
+                    || scratch(cache),
+                    cache.config.image_size,
+                )?;
+                Ok(named(origin, &place.word))
+            }
+            Source::Layout(place) => {
+                let origin = Origin::of_layout(&place.path, place.tag.as_deref())?;
+                Ok(named(origin, &place.word))
+            }
+            Source::Registry(reference) => {
+                Err(Error::new(format!("{reference} has not been fetched")))
+            }
+            Source::Fetched(resolved) => {
+                let origin = layout::of_blobs(cache.root(), &resolved.digest, &resolved.manifest)?;
+                Ok(named(origin, &resolved.reference.to_string()))
+            }
+        }
+    }
+
+    /// The path of an image in the cache that is made of it.
+    ///
+    /// # Errors
+    /// It cannot be fetched or converted, or may not be.
+    pub fn in_cache(&self, cache: &Cache<'_>, access: &mut Access<'_>) -> Result<PathBuf> {
+        match self {
+            Source::Image(image) => Ok(image.path.clone()),
+            Source::Archive(place) => {
+                if !place.path.is_file() {
+                    return Err(not_an_image(&place.word));
+                }
+                let digest = archive_digest(place, cache, access)?;
+                self.converted(&digest, &place.word, cache, access)
+            }
+            Source::Layout(place) => {
+                let what = || format!("can't use the image {}", place.word);
+                let origin = Origin::of_layout(&place.path, place.tag.as_deref())
+                    .map_err(|error| error.within(&what()))?;
+                let digest = origin.mark.digest.as_deref().and_then(Digest::parse);
+                let digest =
+                    digest.ok_or_else(|| Error::new(format!("{}: it has no digest", what())))?;
+                self.converted(&digest, &place.word, cache, access)
+            }
+            Source::Registry(reference) => remote::from_cache(reference, cache, access),
+            Source::Fetched(resolved) => remote::from_cache(&resolved.reference, cache, access),
+        }
+    }
+
+    fn converted(
+        &self,
+        digest: &Digest,
+        word: &str,
+        cache: &Cache<'_>,
+        access: &mut Access<'_>,
+    ) -> Result<PathBuf> {
+        cache.ensure(digest, word, access, |reporter, file| {
+            let what = format!("can't use the image {word}");
+            self.open(cache)
+                .and_then(|origin| convert(origin, file, cache.config, reporter))
+                .map_err(|error| error.within(&what))
+        })
+    }
+}
+
+/// For what has to be written out before it can be read.
+fn scratch(cache: &Cache<'_>) -> PathBuf {
+    match cache.prepare() {
+        Ok(()) => cache.root().to_owned(),
+        Err(_) => std::env::temp_dir(),
+    }
+}
+
+/// What an image was made from, unless it knows better.
+fn named(mut origin: Origin, word: &str) -> Origin {
+    if origin.mark.source.is_empty() {
+        origin.mark.source = word.to_owned();
+    }
+    origin
+}
+
+fn convert(origin: Origin, file: &File, config: &Config, reporter: &Reporter) -> Result<()> {
+    let form = Form::SquashFs(Compression::default());
+    make::file(origin, file, form, config, reporter).map(|_| ())
+}
+
+fn archive_digest(place: &Place, cache: &Cache<'_>, access: &mut Access<'_>) -> Result<Digest> {
+    let digest = match cache.archive_digest(&place.path) {
+        Some(digest) => digest,
+        None => {
+            let digest = stage::digest_of(&place.path, &place.word, access)?;
+            if access.may_fetch {
+                cache.set_archive_digest(&place.path, &digest)?;
+            }
+            digest
+        }
+    };
+    Ok(match &place.tag {
+        Some(tag) => Digest::of(format!("{digest} {tag}").as_bytes()),
+        None => digest,
+    })
+}
+
+/// All names in a place where images are found by name.
+pub fn list(place: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(place).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| {
+            !path
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+        })
+        .collect();
+    paths.sort();
+    paths
+}
+
+/// The name by which an image in such a place is called.
+pub fn name_of(path: &Path) -> String {
+    let name = path
+        .file_name()
+        .unwrap_or(OsStr::new(""))
+        .to_string_lossy()
+        .into_owned();
+    name.strip_suffix(".sqfs")
+        .map_or(name.clone(), str::to_owned)
+}

@@ -1,0 +1,125 @@
+//! Images of registries: what a name means, asked once for a job, and the image in the cache, made once.
+
+use std::path::PathBuf;
+
+use super::{convert, named};
+use crate::cache::lease::{self, Turn};
+use crate::cache::{self, Access, Cache, names};
+use crate::convert::layout;
+use crate::error::{Error, Result};
+use crate::oci::Digest;
+use crate::registry::{self, Failure, Patience, Reference, Resolved, answer};
+use crate::sys::process;
+use crate::work::{self, Progress};
+
+/// An image of a registry: the digest first, which the job may know, then the image.
+pub(super) fn from_cache(
+    reference: &Reference,
+    cache: &Cache<'_>,
+    access: &mut Access<'_>,
+) -> Result<PathBuf> {
+    let digest = match &reference.digest {
+        Some(digest) => digest.clone(),
+        None => meaning(reference, cache, access)?,
+    };
+    let pinned = reference.pinned(digest.clone());
+    let word = pinned.to_string();
+    cache.ensure(&digest, &word, access, |reporter, file| {
+        // By whoever makes the image alone: a thousand nodes do not all ask.
+        let config = cache.config;
+        let patience = registry::patient(config);
+        let resolved = registry::resolve(&pinned, config, Some(cache.root()), patience)?;
+        registry::fetch(&resolved, config, cache.root(), reporter)?;
+        let what = format!("can't make an image of {word}");
+        layout::of_blobs(cache.root(), &resolved.digest, &resolved.manifest)
+            .and_then(|origin| convert(named(origin, &word), file, config, reporter))
+            .map_err(|error| error.within(&what))
+    })
+}
+
+/// What a name without a digest means: in a job the same for all of it, whoever asked first.
+fn meaning(reference: &Reference, cache: &Cache<'_>, access: &mut Access<'_>) -> Result<Digest> {
+    let name = reference.to_string();
+    let ask = |see: &mut dyn FnMut(&Progress)| {
+        resolve_in_child(reference, cache, registry::patient(cache.config), see)
+    };
+    let Some(job) = names::job(cache.host) else {
+        return match access.may_ask {
+            true => ask(access.see).map(|resolved| resolved.digest),
+            false => Err(cache::not_there(&name)),
+        };
+    };
+    if let Some(digest) = cache.pin(&job, &name) {
+        return Ok(digest);
+    }
+    if !access.may_ask {
+        return Err(cache::not_there(&name));
+    }
+    cache.prepare()?;
+    let lease = Digest::of(format!("{job} {name}").as_bytes());
+    let leases = cache.root().join("leases");
+    let is_known = || cache.pin(&job, &name).is_some();
+    let turn = lease::take(
+        &leases,
+        lease.hex(),
+        &name,
+        cache.config.wait_fetch,
+        is_known,
+        access.see,
+    )?;
+    if let Turn::Mine(lease) = turn {
+        let pinned =
+            ask(access.see).and_then(|resolved| cache.set_pin(&job, &name, resolved.digest));
+        match &pinned {
+            Ok(_) => lease.end(),
+            Err(error) => lease.fail(error),
+        }
+        return pinned;
+    }
+    cache
+        .pin(&job, &name)
+        .ok_or_else(|| cache::not_there(&name))
+}
+
+/// Asks a registry what a name means, in a process of its own: the answer comes as one line.
+///
+/// # Errors
+/// The registry says no, or nothing.
+pub fn resolve_in_child(
+    reference: &Reference,
+    cache: &Cache<'_>,
+    patience: Patience,
+    see: &mut dyn FnMut(&Progress),
+) -> Result<Resolved> {
+    ask_in_child(reference, cache, patience, see)?.map_err(|failure| failure.error)
+}
+
+/// The same, with what went wrong.
+///
+/// # Errors
+/// The process that asks died.
+pub fn ask_in_child(
+    reference: &Reference,
+    cache: &Cache<'_>,
+    patience: Patience,
+    see: &mut dyn FnMut(&Progress),
+) -> Result<std::result::Result<Resolved, Failure>> {
+    let known = cache.prepare().ok().map(|()| cache.root());
+    let line = work::run(
+        &format!("can't find {reference}"),
+        |reporter| {
+            process::adopt_environment(&cache.host.environment);
+            let ask = || registry::resolve(reference, cache.config, known, patience);
+            Ok(match reporter.pulse_while(ask, |_| {}) {
+                Ok(resolved) => answer::found(&resolved),
+                Err(failure) => answer::failed(&failure),
+            })
+        },
+        |progress| see(progress),
+    )?;
+    answer::read(&line, reference).ok_or_else(|| {
+        Error::new(format!(
+            "can't find {reference}: the answer is not understood"
+        ))
+    })
+}

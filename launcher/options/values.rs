@@ -1,0 +1,73 @@
+//! Values of options: each is understood, or refused with what is wrong with it.
+
+use std::path::PathBuf;
+
+use super::{Assignment, Batch, WRITABLE_SIZE, size};
+
+pub(super) fn image(value: &str) -> Result<Option<String>, String> {
+    match value {
+        "" => Err("no image is named".into()),
+        "none" => Ok(None),
+        value => Ok(Some(value.to_owned())),
+    }
+}
+
+pub(super) fn absolute(value: &str) -> Result<PathBuf, String> {
+    if value.starts_with('/') {
+        Ok(PathBuf::from(value))
+    } else {
+        Err("the directory must be absolute".into())
+    }
+}
+
+pub(super) fn yes_or_no(value: &str) -> Result<bool, String> {
+    match value {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err("neither yes nor no".into()),
+    }
+}
+
+pub(super) fn writable(value: &str) -> Result<Option<u64>, String> {
+    match value {
+        "yes" => Ok(Some(WRITABLE_SIZE)),
+        "no" => Ok(None),
+        text => size::parse(text)
+            .map(Some)
+            .map_err(|reason| format!("{reason}, yes or no")),
+    }
+}
+
+pub(super) fn batch(value: &str) -> Result<Batch, String> {
+    match value {
+        "container" => Ok(Batch::Container),
+        "host" => Ok(Batch::Host),
+        _ => Err("neither container nor host".into()),
+    }
+}
+
+pub(super) fn assignment(value: &str) -> Result<Assignment, String> {
+    match value.split_once('=') {
+        Some((name, value)) => Ok(Assignment::Variable(variable_name(name)?, value.to_owned())),
+        None if value.is_empty() => Err("no variable is named".into()),
+        None => Ok(Assignment::File(PathBuf::from(value))),
+    }
+}
+
+pub(super) fn variable_name(name: &str) -> Result<String, String> {
+    if name.is_empty() {
+        return Err("a variable without a name".into());
+    }
+    if name.contains('=') {
+        return Err(format!("\"{name}\" is not the name of a variable"));
+    }
+    Ok(name.to_owned())
+}
+
+pub(super) fn checked_glob(value: &str) -> Result<String, String> {
+    if value.is_empty() {
+        return Err("no variable is named".into());
+    }
+    glob::Pattern::new(value).map_err(|error| format!("not a pattern: {}", error.msg))?;
+    Ok(value.to_owned())
+}

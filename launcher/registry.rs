@@ -1,0 +1,218 @@
+//! Registries: from a name to a digest, and from a digest to blobs on disk, each checked against its digest
+//! while it streams. Blobs lie as in an OCI layout, `blobs/sha256/…` below the cache.
+
+pub mod answer;
+mod challenge;
+mod client;
+mod connection;
+mod credentials;
+mod download;
+pub mod reference;
+
+use std::fs;
+use std::path::Path;
+
+pub use client::{Cause, Client, Failure, Patience};
+pub use download::LAYER;
+pub use reference::Reference;
+
+use crate::config::Config;
+use crate::convert::layout;
+use crate::error::{Error, Explain, Result};
+use crate::oci::{self, Descriptor, Digest, Document, Manifest};
+use crate::output;
+use crate::work::Reporter;
+
+/// An image that a registry has.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// Its name, pinned to its digest.
+    pub reference: Reference,
+    /// The digest of its manifest, for this machine.
+    pub digest: Digest,
+    /// What it consists of.
+    pub manifest: Manifest,
+}
+
+/// Patience for a job's first node, or a person who has asked for a fetch.
+pub fn patient(config: &Config) -> Patience {
+    Patience {
+        answer: config.wait_byte,
+        tries_again: true,
+    }
+}
+
+/// Patience for a submission.
+pub fn hasty(config: &Config) -> Patience {
+    Patience {
+        answer: config.wait_look_up,
+        tries_again: false,
+    }
+}
+
+/// The registry, with its mirrors before it.
+fn clients(reference: &Reference, config: &Config, patience: Patience) -> Result<Vec<Client>> {
+    let registry = config
+        .registries
+        .get(&reference.host)
+        .cloned()
+        .unwrap_or_default();
+    let mirrors = registry.mirrors.iter().map(|mirror| Some(mirror.as_str()));
+    mirrors
+        .chain([None])
+        .map(|mirror| Client::new(reference, mirror, &registry, patience))
+        .collect()
+}
+
+/// Asks what a name means, for this machine. `cache` may know it if it is a digest.
+///
+/// # Errors
+/// The registry says no, or nothing.
+pub fn resolve(
+    reference: &Reference,
+    config: &Config,
+    cache: Option<&Path>,
+    patience: Patience,
+) -> std::result::Result<Resolved, Failure> {
+    let definite = |error: Error| Failure {
+        error: error.within(&format!("can't find {reference}")),
+        cause: Cause::Refused,
+    };
+    let clients = clients(reference, config, patience).map_err(definite)?;
+    let ask = Documents {
+        reference,
+        clients: &clients,
+        cache,
+    };
+    let (mut digest, mut document) = ask.get(&reference.wanted(), reference.digest.as_ref())?;
+    if let Document::Index(manifests) = &document {
+        let chosen = oci::choose(manifests)
+            .map_err(|reason| definite(Error::new(reason)))?
+            .clone();
+        (digest, document) = ask.get(&chosen.digest.to_string(), Some(&chosen.digest))?;
+    }
+    match document {
+        Document::Manifest(manifest) => Ok(Resolved {
+            reference: reference.pinned(digest.clone()),
+            digest,
+            manifest,
+        }),
+        Document::Index(_) => Err(definite(Error::new("its list of images names a list"))),
+    }
+}
+
+/// Where documents come from.
+struct Documents<'a> {
+    reference: &'a Reference,
+    clients: &'a [Client],
+    cache: Option<&'a Path>,
+}
+
+impl Documents<'_> {
+    fn get(
+        &self,
+        wanted: &str,
+        digest: Option<&Digest>,
+    ) -> std::result::Result<(Digest, Document), Failure> {
+        let bytes = match digest.and_then(|digest| self.kept(digest)) {
+            Some(bytes) => bytes,
+            None => self.ask(wanted, digest)?,
+        };
+        let document = Document::parse(&bytes).map_err(|reason| Failure {
+            error: Error::new(format!(
+                "can't understand the manifest of {}: {reason}",
+                self.reference
+            ))
+            .hint("is there an image behind that name? Registries hold other things too"),
+            cause: Cause::Refused,
+        })?;
+        let digest = Digest::of(&bytes);
+        if let Some(cache) = self.cache {
+            // Without it, it is asked for again the next time.
+            let _ = keep(cache, &digest, &bytes);
+        }
+        Ok((digest, document))
+    }
+
+    fn kept(&self, digest: &Digest) -> Option<Vec<u8>> {
+        let bytes = fs::read(self.cache?.join(layout::blob(digest))).ok()?;
+        (Digest::of(&bytes) == *digest).then_some(bytes)
+    }
+
+    fn ask(&self, wanted: &str, digest: Option<&Digest>) -> std::result::Result<Vec<u8>, Failure> {
+        let mut failure = None;
+        for client in self.clients {
+            let answer = client.manifest(self.reference, wanted);
+            match answer {
+                Ok(bytes) if digest.is_none_or(|digest| Digest::of(&bytes) == *digest) => return Ok(bytes),
+                Ok(_) => failure = Some(Failure {
+                    error: Error::new(format!(
+                        "can't find {}: {} gave something else than it was asked for: its digest is wrong",
+                        self.reference,
+                        client.host()
+                    ))
+                    .hint("try again; if it stays so, tell who runs the registry"),
+                    cause: Cause::Refused,
+                }),
+                Err(why) => failure = Some(Failure {
+                    error: why.error.within(&format!("can't find {}", self.reference)),
+                    ..why
+                }),
+            }
+        }
+        // The registry itself comes last, and is the one to tell of.
+        Err(failure.unwrap_or_else(|| Failure {
+            error: Error::new(format!(
+                "can't find {}: there is no registry to ask",
+                self.reference
+            )),
+            cause: Cause::Refused,
+        }))
+    }
+}
+
+fn keep(cache: &Path, digest: &Digest, bytes: &[u8]) -> Result<()> {
+    let path = cache.join(layout::blob(digest));
+    if path.exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(path.parent().unwrap_or(cache))
+        .explain(|| "can't write to the cache".into())?;
+    output::write(&path, bytes, || "can't write to the cache".into())
+}
+
+/// Fetches what an image consists of, as far as it is not there yet. To be called in a process of its own.
+///
+/// # Errors
+/// A blob cannot be had, is damaged, or does not fit.
+pub fn fetch(
+    resolved: &Resolved,
+    config: &Config,
+    cache: &Path,
+    reporter: &Reporter,
+) -> Result<()> {
+    let what = || format!("can't fetch {}", resolved.reference);
+    let mut wanted: Vec<Descriptor> = Vec::new();
+    let all = std::iter::once(&resolved.manifest.config).chain(&resolved.manifest.layers);
+    for blob in all {
+        let path = cache.join(layout::blob(&blob.digest));
+        let is_there = path.metadata().is_ok_and(|data| data.len() == blob.size);
+        if !is_there && !wanted.iter().any(|other| other.digest == blob.digest) {
+            wanted.push(blob.clone());
+        }
+    }
+    let bytes = wanted
+        .iter()
+        .map(|blob| blob.size)
+        .fold(0, u64::saturating_add);
+    if bytes > config.image_size {
+        return Err(
+            Error::new(format!("{}: it says that it has {bytes} bytes", what()))
+                .hint("the site's file sets the limit: image_size"),
+        );
+    }
+    fs::create_dir_all(cache.join("blobs/sha256")).explain(what)?;
+    crate::convert::make::refuse_full(cache, bytes).map_err(|error| error.within(&what()))?;
+    let clients = clients(&resolved.reference, config, patient(config))?;
+    download::all(wanted, clients, resolved, cache, reporter).map_err(|error| error.within(&what()))
+}

@@ -1,0 +1,90 @@
+//! How a registry is reached: proxies, certificates, bounds of waits.
+
+use std::fs::File;
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ureq::http::Uri;
+use ureq::tls::{Certificate, RootCerts, TlsConfig, parse_pem};
+use ureq::{Agent, Proxy};
+
+use super::client::Patience;
+use crate::config::registries::Registry;
+use crate::error::{Explain, Result};
+use crate::oci;
+use crate::sys::process;
+
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Makes the client of HTTP for the server at `base`.
+///
+/// # Errors
+/// The site's certificates cannot be read.
+pub(super) fn agent(
+    base: &str,
+    is_plain: bool,
+    registry: &Registry,
+    patience: Patience,
+) -> Result<Agent> {
+    process::resolve_hosts_alone();
+    let mut config = Agent::config_builder()
+        .http_status_as_error(false)
+        .user_agent(concat!("chariot/", env!("CARGO_PKG_VERSION")))
+        .redirect_auth_headers(ureq::config::RedirectAuthHeaders::SameHost)
+        .timeout_resolve(Some(CONNECT.min(patience.answer)))
+        .timeout_connect(Some(CONNECT.min(patience.answer)))
+        .timeout_recv_response(Some(patience.answer))
+        .timeout_per_read(Some(patience.answer))
+        .proxy(proxy(base, is_plain));
+    if !is_plain {
+        config = config.tls_config(tls(registry)?);
+    }
+    Ok(config.build().into())
+}
+
+/// The proxy that the usual variables name.
+fn proxy(base: &str, is_plain: bool) -> Option<Proxy> {
+    let names: &[&str] = match is_plain {
+        true => &["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"],
+        false => &["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"],
+    };
+    let address = names
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))?;
+    let uri: Uri = base.parse().ok()?;
+    let is_exempt = Proxy::try_from_env().is_some_and(|proxy| proxy.is_no_proxy(&uri));
+    Proxy::new(&address).ok().filter(|_| !is_exempt)
+}
+
+/// The machine's certificates, and the site's for this registry.
+fn tls(registry: &Registry) -> Result<TlsConfig> {
+    let native = rustls_native_certs::load_native_certs();
+    let mut certificates: Vec<Certificate<'static>> = native
+        .certs
+        .iter()
+        .map(|certificate| Certificate::from_der(certificate).to_owned())
+        .collect();
+    if let Some(path) = &registry.ca {
+        let what = || {
+            format!(
+                "can't read the certificates {} of the site's file",
+                path.display()
+            )
+        };
+        let mut pem = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(oci::LARGEST).read_to_end(&mut pem))
+            .explain(what)?;
+        for item in parse_pem(&pem).flatten() {
+            if let ureq::tls::PemItem::Certificate(certificate) = item {
+                certificates.push(certificate);
+            }
+        }
+    }
+    Ok(TlsConfig::builder()
+        .root_certs(RootCerts::Specific(Arc::new(certificates)))
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .build())
+}

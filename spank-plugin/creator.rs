@@ -1,0 +1,145 @@
+//! Executing the launcher: as the creator of the step's container, or to open its image. What goes in is a [`Request`],
+//! what comes out is a report in lines, which are passed on to the user.
+
+use std::ffi::OsString;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use chariot::config::TaskProlog;
+use chariot::error::{Error, Exit, Explain};
+use chariot::handover::Request;
+use chariot::options::Given;
+use chariot::options::given;
+use chariot::sys::process::Helper;
+use chariot::sys::sharing::{MeetingPlace, State as Progress};
+use chariot::sys::{self, process};
+
+use crate::gpus;
+use crate::spank::{self, NAME, Slurm};
+use crate::state::State;
+use crate::submit::MULTI_PROG;
+use crate::task::BATCH_STEP;
+
+/// What to do when a wait was too short.
+pub(crate) const SLOW: &str = "is the image's file system slow or stuck? the site's file has longer waits: \
+                    waits.container and waits.fetch";
+
+/// Executes the launcher, which makes the container and sends its namespaces.
+pub(crate) fn make(
+    slurm: &Slurm<'_>,
+    state: &State,
+    meeting: &MeetingPlace,
+    givens: &[Given],
+) -> Result<Progress, Error> {
+    let mut request = request(slurm, state, givens);
+    if state.counts_gpus {
+        gpus::put_together(slurm, meeting, &mut request.environment);
+    }
+    let helper = start(
+        &state.paths.launcher,
+        "step",
+        &request,
+        meeting.sender(),
+        |_| {},
+    )
+    .map_err(|error| {
+        error
+            .within("can't make a container")
+            .hint("the administrator has to install `chariot` on this node")
+    })?;
+    let start = Instant::now();
+    let most = state.patience + state.wait_fetch;
+    let report = helper.report_while(state.patience, most, |progress| {
+        meeting.beat();
+        if !progress.is_empty() {
+            spank::say(&format!("{NAME}: {progress}"));
+        }
+    });
+    let report = report.map_err(|error| {
+        let seconds = start.elapsed().as_secs();
+        Error::new(format!(
+            "can't make a container within {seconds} seconds: {error}"
+        ))
+        .hint(SLOW)
+    })?;
+    Ok(relay(&report))
+}
+
+/// Executes the launcher, which sends what it makes into `socket`. `adjust` has the last word on how.
+pub(crate) fn start(
+    launcher: &Path,
+    subcommand: &str,
+    request: &Request,
+    socket: BorrowedFd<'_>,
+    adjust: impl FnOnce(&mut Command),
+) -> Result<Helper, Error> {
+    let what = || format!("can't run {}", launcher.display());
+    let input = sys::memory_file_of(c"request", &request.encode()).explain(what)?;
+    let mut command = Command::new(launcher);
+    command.args([subcommand, "--socket", &socket.as_raw_fd().to_string()]);
+    command.args(["--parent", &std::process::id().to_string()]);
+    adjust(&mut command);
+    process::start_helper(command, input, socket).explain(what)
+}
+
+fn request(slurm: &Slurm<'_>, state: &State, givens: &[Given]) -> Request {
+    let is_batch = slurm.step() == Some(BATCH_STEP);
+    let mut command = slurm.command();
+    let script = command.first().filter(|_| is_batch).map(PathBuf::from);
+    let is_path = |word: &OsString| word.as_bytes().contains(&b'/');
+    if slurm.variable(MULTI_PROG).is_some() && !is_batch {
+        // Each task has another command, and Slurm says what is wrong with it.
+        command.clear();
+    } else if state.task_prolog == TaskProlog::Host && !command.first().is_some_and(is_path) {
+        // The prolog that runs before the task looks for its command may yet change PATH.
+        command.clear();
+    }
+    let node = slurm.variable("SLURMD_NODENAME").unwrap_or_default();
+    let scratch = state.scratch.as_ref().map(|scratch| {
+        // As slurm.conf(5) has it for TmpFS; where several slurmd share a machine, %h is the node too.
+        let node = node.to_string_lossy();
+        PathBuf::from(scratch.replace("%n", &node).replace("%h", &node))
+    });
+    Request {
+        options: given::encode(givens),
+        config: state.paths.config.clone(),
+        script,
+        scratch,
+        mounted: state.mounted.clone(),
+        command,
+        environment: slurm.environment(),
+    }
+}
+
+/// Passes the launcher's lines on to the user; `chariot::cli::step` says what they mean.
+fn relay(report: &str) -> Progress {
+    let mut told: fn(&str) = spank::error;
+    for line in report.lines() {
+        let (letter, text) = line.split_at_checked(1).unwrap_or((line, ""));
+        match letter {
+            "E" => {
+                told = spank::error;
+                told(&format!("{NAME}: {text}"));
+            }
+            "W" => {
+                told = spank::say;
+                told(&format!("{NAME}: warning: {text}"));
+            }
+            // A hint goes where the sentence before it went.
+            "H" => told(&format!("{NAME}: hint: {text}")),
+            "I" => spank::say(&format!("{NAME}: {text}")),
+            "L" => spank::log(&format!("{NAME}: {text}")),
+            "X" => return Progress::Failed(text.parse().unwrap_or(Exit::Container.code())),
+            "R" => return Progress::Ready,
+            // Not one of ours: the dynamic loader's last words, for one.
+            _ => spank::error(&format!("{NAME}: {line}")),
+        }
+    }
+    let error = Error::new("the process that makes the container ended without a word")
+        .hint("was it killed? memory limits of the job hold for it too");
+    spank::tell(&error);
+    Progress::Failed(error.exit_code())
+}

@@ -1,0 +1,270 @@
+//! Slurm's commands in a container, with programs of the test in Slurm's place.
+
+use std::path::Path;
+
+use crate::support;
+use crate::{Place, place, skip};
+
+/// Runs a script in a container of a job, with a program `srun` on the host that the container does not show.
+fn run(place: &Place, srun: &str, script: &str) -> support::Said {
+    run_as(place, srun, "$C run ../img sh ./script", script)
+}
+
+fn run_as(place: &Place, srun: &str, command: &str, script: &str) -> support::Said {
+    let outside = place.here().join("outside");
+    let inside = place.here().join("inside");
+    for (directory, name, text) in [(&outside, "srun", srun), (&inside, "script", script)] {
+        std::fs::create_dir_all(directory).unwrap();
+        write(&directory.join(name), text);
+    }
+    mode(&inside, 0o777);
+    let path = format!("{}:/usr/bin:/bin", outside.display());
+    let command = format!("cd inside; PATH={path}; {command}");
+    place.run_with(&command, &[("SLURM_JOB_ID", "1")])
+}
+
+fn write(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    mode(path, 0o755);
+}
+
+fn mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// The launcher of the tests, if it is one that runs in any image.
+macro_rules! needs_static {
+    () => {
+        if std::env::var_os("CHARIOT_STATIC").is_none() {
+            skip!("CHARIOT_STATIC names no static launcher: tests/run builds one");
+        }
+    };
+}
+
+#[test]
+fn a_command_runs_outside_as_its_caller_would_have_run_it() {
+    needs_static!();
+    let place = place!();
+    let srun = "#!/bin/sh\nfor word; do echo \"<$word>\"; done\npwd\numask\nulimit -n\ncat <&5\n\
+                echo error >&2\necho ${CH_RUNNING-host} $A $PATH\nexit 7\n";
+    let said = run(
+        &place,
+        srun,
+        "umask 027; ulimit -n 99; echo five >5; A=1 srun 'a  b' '' -c 5<5; echo $?",
+    );
+    let here = place.here().canonicalize().unwrap();
+    let here = here.display();
+    assert_eq!(
+        said.ok(),
+        format!(
+            "<a  b>\n<>\n<-c>\n{here}/inside\n0027\n99\nfive\nhost 1 {here}/outside:/usr/bin:/bin\n7"
+        )
+    );
+    assert_eq!(said.err, "error\n");
+}
+
+#[test]
+fn from_a_directory_of_the_image_steps_go_to_that_directory_again() {
+    needs_static!();
+    let place = place!();
+    let srun = "#!/bin/sh\npwd; echo $PWD $CH_WORKDIR\n";
+    let said = run(&place, srun, "cd /bin; srun");
+    let here = place.here().canonicalize().unwrap();
+    let here = here.display();
+    assert_eq!(said.ok(), format!("{here}/inside\n{here}/inside /bin"));
+}
+
+#[test]
+fn binds_do_not_hide_the_commands() {
+    needs_static!();
+    let place = place!();
+    for directory in ["srv", "media", "run"] {
+        std::fs::create_dir(place.here().join("img").join(directory)).unwrap();
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for binds in [
+        "",
+        "--bind /usr:/srv",
+        "--bind /usr:/srv --bind /usr:/media",
+        "--bind /usr:/etc",
+    ] {
+        let command = format!("$C run {binds} ../img /bin/sh ./script");
+        let said = run_as(
+            &place,
+            "#!/bin/sh\necho host\n",
+            &command,
+            "srun; command -v srun",
+        );
+        let (host, path) = said.ok().split_once('\n').unwrap();
+        assert_eq!(host, "host", "{said:#?}");
+        seen.insert(path.to_owned());
+    }
+    assert!(seen.len() >= 2, "{seen:?}");
+    // Nor does the directory that the user is in, be it "/".
+    let said = run_as(
+        &place,
+        "#!/bin/sh\npwd\n",
+        "here=$PWD; cd /; $C run $here/../img /bin/sh -c 'command -v srun; srun'",
+        "",
+    );
+    assert!(said.ok().ends_with("chariot-commands/srun\n/"), "{said:#?}");
+    assert!(!said.out.starts_with("/chariot-commands"), "{said:#?}");
+}
+
+#[test]
+fn a_command_of_the_image_comes_before_the_hosts() {
+    needs_static!();
+    let place = place!();
+    let own = place.here().join("img/bin/srun");
+    write(&own, "#!/bin/sh\necho own\n");
+    assert_eq!(run(&place, "#!/bin/sh\necho host\n", "srun").ok(), "own");
+}
+
+#[test]
+fn signals_reach_the_command_and_its_end_is_the_callers() {
+    needs_static!();
+    let place = place!();
+    let srun = "#!/bin/bash\ntrap 'echo usr1' USR1; trap 'echo winch' WINCH; touch up\n\
+                until [ -e go ]; do sleep 0.05; done\nkill -KILL $$\n";
+    let said = run(
+        &place,
+        srun,
+        "srun & pid=$!; until [ -e up ]; do sleep 0.1; done; kill -USR1 $pid; kill -WINCH $pid; sleep 0.5\n\
+         touch go; wait $pid; echo $?",
+    );
+    assert!(said.ok().ends_with("137"), "{said:#?}");
+    assert!(
+        said.out.contains("usr1") && said.out.contains("winch"),
+        "{said:#?}"
+    );
+    // What its caller was told to be deaf to, the command is deaf to.
+    let srun = "#!/bin/sh\ngrep SigIgn /proc/$$/status\n";
+    let said = run(&place, srun, "trap '' HUP; srun");
+    let mask = said.ok().rsplit('\t').next().unwrap();
+    assert_eq!(u64::from_str_radix(mask, 16).unwrap() & 1, 1, "{said:#?}");
+}
+
+#[test]
+fn a_killed_caller_takes_the_command_along() {
+    needs_static!();
+    let place = place!();
+    let said = run(
+        &place,
+        "#!/bin/sh\necho $$ >number; exec sleep 60\n",
+        "srun & pid=$!; until [ -s number ]; do sleep 0.1; done; kill -KILL $pid; wait $pid; sleep 0.5\n\
+         ls -d /proc/$(cat number)",
+    );
+    assert!(said.err.contains("No such file"), "{said:#?}");
+}
+
+#[test]
+fn control_z_stops_the_command_and_fg_lets_it_go_on() {
+    needs_static!();
+    let place = place!();
+    let srun = "#!/bin/bash\necho $$ >number; for i in {1..100}; do sleep 0.1; [ -e go ] && echo went on && exit 3; done\n";
+    let typed = "(sleep 1; echo srun; until [ -s number ]; do sleep 0.1; done; sleep 0.3; printf '\\032'; sleep 0.5; \
+                 echo 'grep State /proc/$(cat number)/status; jobs; touch go; fg'; sleep 2; echo 'echo $? $((40+2)); exit') | \
+                 script -qec \"$C run ../img sh -i\" /dev/null";
+    let said = run_as(&place, srun, typed, "");
+    for expected in ["T (stopped)", "Stopped", "went on", "3 42"] {
+        assert!(said.out.contains(expected), "{expected}: {said:#?}");
+    }
+}
+
+#[test]
+fn a_command_in_the_background_takes_nothing_that_is_typed_for_the_shell() {
+    needs_static!();
+    let place = place!();
+    let srun = "#!/bin/sh\necho $$ >number\ncat >got\necho ended\n";
+    let typed = "(sleep 1; echo 'srun &'; until [ -s number ]; do sleep 0.1; done; sleep 0.5; echo 'echo $((40+2))'; \
+                 sleep 0.5; echo fg; sleep 1; echo 'typed later'; sleep 0.3; printf '\\004'; sleep 1; \
+                 echo 'cat got; exit') | script -qec \"$C run ../img sh -i\" /dev/null";
+    let said = run_as(&place, srun, typed, "");
+    assert!(said.out.contains("42\r"), "{said:#?}");
+    assert!(said.out.contains("ended\r"), "{said:#?}");
+    let got = std::fs::read_to_string(place.here().join("inside/got"));
+    assert_eq!(got.unwrap(), "typed later\n", "{said:#?}");
+}
+
+#[test]
+fn a_killed_agent_is_told_in_a_sentence() {
+    needs_static!();
+    let place = place!();
+    let said = run(
+        &place,
+        "#!/bin/sh\nkill -KILL $PPID; sleep 1\n",
+        "srun; echo $?; srun; echo $?",
+    );
+    assert_eq!(said.ok(), "125\n125");
+    assert!(
+        said.err
+            .contains("can't run srun on the host any further: its agent is gone"),
+        "{said:#?}"
+    );
+    assert!(
+        said.err.contains("/agent\"): Connection refused"),
+        "{said:#?}"
+    );
+    assert_eq!(
+        said.err.matches("hint: the process of this step").count(),
+        2,
+        "{said:#?}"
+    );
+}
+
+#[test]
+fn nothing_else_can_be_called_and_what_the_host_lacks_is_named() {
+    needs_static!();
+    let place = place!();
+    let script = "d=$(dirname $(readlink -f $(command -v srun))); ln -s $d/chariot id; ./id; echo $?; sstat; echo $?";
+    let said = run_as(
+        &place,
+        "#!/bin/sh\n",
+        "PATH=${PATH%%:*}:/bin; $C run --set-env PATH=/bin ../img /bin/busybox sh ./script",
+        script,
+    );
+    assert!(
+        said.err
+            .contains("can't run id on the host: the site does not let it"),
+        "{said:#?}"
+    );
+    assert!(said.out.starts_with("125\n"), "{said:#?}");
+    let said = place.run_with(
+        "cd inside; echo 'host_commands = []' >f; PATH=/usr/bin:/bin; ${C% --config*} --config $PWD/f run ../img sh -c 'srun; echo $PATH'",
+        &[("SLURM_JOB_ID", "1")],
+    );
+    assert_eq!(said.out, "/usr/bin:/bin\n");
+    assert!(said.err.contains("srun: not found"), "{said:#?}");
+    // A task of a step has no agent of its own.
+    let said = place.run_with(
+        "cd inside; PATH=/usr/bin:/bin; $C run ../img sh -c 'echo $PATH'",
+        &[("SLURM_JOB_ID", "1"), ("SLURM_STEP_ID", "0")],
+    );
+    assert_eq!(said.ok(), "/usr/bin:/bin");
+}
+
+#[test]
+fn the_agent_and_what_it_started_end_with_the_container() {
+    needs_static!();
+    let place = place!();
+    let said = run(
+        &place,
+        "#!/bin/sh\necho $PPID $$ >numbers; exec sleep 60\n",
+        "srun & until [ -s numbers ]; do sleep 0.1; done",
+    );
+    said.ok();
+    let numbers = std::fs::read_to_string(place.here().join("inside/numbers")).unwrap();
+    for number in numbers.split_whitespace() {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let is_there = || {
+            // One that has ended and that nobody has waited for is gone too.
+            std::fs::read_to_string(format!("/proc/{number}/status"))
+                .is_ok_and(|status| !status.contains("State:\tZ"))
+        };
+        while is_there() {
+            assert!(std::time::Instant::now() < deadline, "{number} is left");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}

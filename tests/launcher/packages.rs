@@ -1,0 +1,113 @@
+//! Installing software in an image: pretended owners, kept changes, and a new image of both.
+
+use std::path::PathBuf;
+
+use crate::support::registry;
+use crate::{place, skip};
+
+#[test]
+fn owners_and_devices_are_pretended_only_when_asked_for() {
+    let place = place!();
+    let script = "busybox touch /x && busybox chown 5:6 /x && busybox mknod /null c 1 3 && \
+                  busybox mkfifo /pipe && busybox test -p /pipe && busybox test ! -e /null && echo pretended";
+    let run = |options: &str| {
+        place.run(&format!(
+            "mkdir -p own; [ -e own/img ] || cp -a img own; $C run --root --writable {options} own/img sh -c '{script}'"
+        ))
+    };
+    assert_eq!(run("--fakeroot").ok(), "pretended");
+    for options in ["", "--fakeroot=no"] {
+        let said = run(options);
+        assert_ne!(said.code, 0, "{said:#?}");
+        assert!(said.err.contains("Invalid argument"), "{said:#?}");
+    }
+}
+
+#[test]
+fn kept_changes_and_their_image_become_a_new_image() {
+    let place = place!();
+    let said = place.run(
+        "mkdir own own/kept; cp -a img own; mkdir own/img/full own/img/gone; touch own/img/full/old own/img/.wh.name; \
+         $C run --overlay own/kept own/img sh -c \
+         'busybox rm -r /gone /full; mkdir /full; touch /full/new; echo text >/bin/added; busybox ln -s added /bin/link' && \
+         $C pack --quiet --overlay own/kept own/img new.sqfs && \
+         $C pack --quiet --overlay own/kept own/img new.tar && $C unpack --quiet new.tar tree && \
+         for image in ./new.sqfs ./tree; do \
+             $C run $image sh -c 'ls -d /gone 2>/dev/null; ls /full; cat /bin/link; ls -d /.wh.name'; done",
+    );
+    let one = "new\ntext\n/.wh.name";
+    assert_eq!(said.ok(), format!("{one}\n{one}"), "{said:#?}");
+    let said = place.run("$C pack --overlay own/img own/img other.sqfs");
+    said.failed(125, "is not a directory in which --overlay kept changes", 1);
+    assert!(!place.here().join("other.sqfs").exists());
+}
+
+/// A package whose scripts do what those of real ones do.
+const SCRIPT: &str = "#!/bin/sh\nset -e\naddgroup --system chariots >/dev/null\n\
+    useradd --system --gid chariots driver\nchown driver:chariots /opt/wheel\nmknod /opt/device c 1 3\n";
+
+#[test]
+fn apt_installs_a_package_and_a_new_image_has_it() {
+    let place = place!();
+    let archive = |oci: PathBuf| Some(oci.join("layers/debian.tar.gz"));
+    let Some(debian) = registry::oci()
+        .and_then(archive)
+        .filter(|path| path.exists())
+    else {
+        skip!("no Debian image: tests/run makes one");
+    };
+    let control = "Package: wheel\nVersion: 1\nArchitecture: all\nMaintainer: nobody <nobody@example.org>\nDescription: a wheel\n";
+    let write = |name: &str, text: &str| std::fs::write(place.here().join(name), text).unwrap();
+    write("control", control);
+    write("postinst", SCRIPT);
+    let said = place.run(&format!(
+        "mkdir -p deb/DEBIAN deb/opt kept && cp control postinst deb/DEBIAN && chmod 755 deb/DEBIAN/postinst && \
+         echo round >deb/opt/wheel && dpkg-deb --root-owner-group --build deb wheel.deb >/dev/null && \
+         $C pack --quiet --compression lz4 {} base.sqfs && \
+         $C run --root --fakeroot --overlay kept ./base.sqfs -- apt-get install -y ./wheel.deb >log 2>&1 || cat log; \
+         $C pack --quiet --compression lz4 --overlay kept ./base.sqfs new.sqfs && \
+         $C run ./new.sqfs sh -c 'dpkg -s wheel | grep ^Status; cat /opt/wheel; getent passwd driver | cut -d: -f1; ls /.chariot'",
+        debian.display()
+    ));
+    assert_eq!(
+        said.ok(),
+        "Status: install ok installed\nround\ndriver\nimage.json",
+        "{said:#?}"
+    );
+}
+
+/// A package of the other family, with owners, a set-user-ID bit, a capability and a script.
+const WHEEL: &str = "Name: wheel\nVersion: 1\nRelease: 1\nSummary: a wheel\nLicense: none\nAutoReqProv: no\nProvides: /bin/sh\n\
+    %description\na wheel\n%install\nmkdir -p %{buildroot}/opt/wheel\necho turn >%{buildroot}/opt/wheel/turn\n\
+    echo su >%{buildroot}/opt/wheel/su\n%files\n%attr(0640,daemon,daemon) /opt/wheel/turn\n%attr(4755,root,root) /opt/wheel/su\n\
+    %post\nchown games:games /opt/wheel/turn && mknod /opt/wheel/null c 1 3\n";
+
+#[test]
+fn dnf_installs_a_package_and_does_not_without_pretending() {
+    let place = place!();
+    let images = crate::support::images().map(|images| images.join("dnf.sqfs"));
+    let Some(image) = images.filter(|image| image.exists()) else {
+        skip!("no image with dnf: tests/run makes one");
+    };
+    let write = |name: &str, text: &str| std::fs::write(place.here().join(name), text).unwrap();
+    write("wheel.spec", WHEEL);
+    write(
+        "own.repo",
+        "[own]\nname=own\nbaseurl=file:///repo\ngpgcheck=0\n",
+    );
+    place.run("mkdir changes").ok();
+    let run = |options: &str, script: &str| {
+        place.run(&format!(
+            "$C run --root {options} --overlay changes {} -- sh -c '{script}'",
+            image.display()
+        ))
+    };
+    let build = "rpmbuild -bb --quiet --define \"_topdir /build\" --define \"__os_install_post %{nil}\" wheel.spec && \
+                 mkdir -p /repo /etc/yum.repos.d && cp /build/RPMS/*/*.rpm /repo && createrepo_c -q /repo && \
+                 cp own.repo /etc/yum.repos.d/";
+    run("--fakeroot", build).ok();
+    let install = "dnf -y -q --releasever=1 install wheel && cat /opt/wheel/turn && rpm -q wheel";
+    assert_ne!(run("", install).code, 0);
+    let said = run("--fakeroot", install);
+    assert!(said.ok().ends_with("turn\nwheel-1-1.x86_64"), "{said:#?}");
+}
