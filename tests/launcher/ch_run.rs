@@ -141,9 +141,12 @@ fn peers_share_a_container_whoever_comes_first_and_leave_nothing() {
     let place = place!();
     let said = run(
         &place,
-        "for i in 1 2 3; do ch-run --join --join-ct=3 --join-tag=$$ ./img -- sh -c 'readlink /proc/self/ns/mnt; sleep 1' & done; \
-         ch-run --join-ct=1 --join-tag=$$.2 ./img -- sh -c 'sleep 0.5; readlink /proc/self/ns/mnt'; wait; \
-         ch-run ./img -- sleep 5 & sleep 0.5; ch-run --join-pid=$! ./img -- readlink /proc/self/ns/mnt; readlink /proc/$!/ns/mnt; kill $!; \
+        // All four are there at once: a namespace can have the number of one that has ended.
+        "here=\"-b $PWD -c $PWD\"; echo 'until [ $(grep -c x came) -ge $1 ]; do sleep 0.1; done' >wait; : >came; \
+         peer='readlink /proc/self/ns/mnt; echo x >>came; sh ./wait 4'; \
+         for i in 1 2 3; do ch-run $here --join --join-ct=3 --join-tag=$$ ./img -- sh -c \"$peer\" & done; \
+         ch-run $here --join-ct=1 --join-tag=$$.2 ./img -- sh -c \"sh ./wait 3; $peer\"; wait; \
+         ch-run $here ./img -- sh -c 'touch up; exec sleep 100' & until [ -e up ]; do sleep 0.1; done; ch-run --join-pid=$! ./img -- readlink /proc/self/ns/mnt; readlink /proc/$!/ns/mnt; kill $!; \
          ls /dev/shm | grep -c ch-run",
     );
     let lines: Vec<_> = said.out.lines().collect();

@@ -348,8 +348,9 @@ fn an_interrupted_fetch_leaves_nothing_half_done() {
     let place = place!();
     let registry = registry!(Access::Plain);
     let slow = crate::support::registry::slow_way(&registry.host, 100_000);
-    let script = "for signal in INT TERM; do timeout -s $signal 2 $R run docker://$H/team/small:1 -- true; echo $?; done; sleep 3; \
-                  find .cache -name '.*.part*' -o -path '*/leases/*' -o -path '*/images/*'";
+    let script = "for signal in INT TERM; do timeout -s $signal 2 $R run docker://$H/team/small:1 -- true; echo $?; done; \
+                  left() { find .cache -name '.*.part*' -o -path '*/leases/*' -o -path '*/images/*'; }; \
+                  for i in {1..100}; do [ -z \"$(left)\" ] && break; sleep 0.1; done; left";
     let said = run(&place, &plain(&slow), &slow, script);
     assert_eq!(said.ok(), "124\n124");
 }

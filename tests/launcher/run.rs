@@ -39,8 +39,9 @@ fn an_overlay_keeps_changes_and_serves_one_container_at_a_time() {
     ));
     assert_eq!(said.ok(), "/bin/new");
     let said = place.run(
-        "$C run --overlay own/kept own/img sleep 3 & sleep 1; \
-         $C run --overlay own/kept own/img ls; code=$?; wait; exit $code",
+        "$C run --overlay own/kept own/img sh -c 'touch up; until [ -e go ]; do sleep 0.1; done' & \
+         until [ -e up ]; do sleep 0.1; done; \
+         $C run --overlay own/kept own/img ls; code=$?; touch go; wait; exit $code",
     );
     said.failed(125, "can't keep changes in", 1);
     let said = place.run("$C run --overlay ./nowhere ./img ls");
@@ -188,7 +189,7 @@ fn explain_prints_the_plan_and_runs_nothing() {
 fn exec_joins_the_container_of_a_running_process() {
     let place = place!();
     let said = place.run(
-        "$C run ./img sleep 5 & pid=$!; sleep 0.5; $C exec $pid -- readlink /proc/self/ns/mnt; \
+        "$C run ./img sh -c 'touch up; exec sleep 100' & pid=$!; until [ -e up ]; do sleep 0.1; done; $C exec $pid -- readlink /proc/self/ns/mnt; \
          readlink /proc/$pid/ns/mnt; kill $pid",
     );
     let lines: Vec<_> = said.out.lines().collect();

@@ -1,7 +1,6 @@
 //! SquashFS images: served by Chariot itself, for exactly as long as somebody is in the container.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use crate::{Place, place, skip, support};
 
@@ -32,11 +31,7 @@ fn servers(place: &Place) -> Vec<u32> {
 
 #[track_caller]
 fn gone_soon(place: &Place) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !servers(place).is_empty() {
-        assert!(Instant::now() < deadline, "the server is still there");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    support::until("the server is gone", || servers(place).is_empty());
 }
 
 #[test]
@@ -106,18 +101,14 @@ fn the_server_lives_as_long_as_something_in_the_container_does() {
         skip!("mksquashfs is not installed (package squashfs-tools)");
     }
     let said = place.run(
-        "$C run ./img.sqfs -- sh -c '(sleep 3; cat /d/small >late) >/dev/null 2>&1 & echo first is gone'",
+        "$C run ./img.sqfs -- sh -c '(until [ -e go ]; do sleep 0.1; done; cat /d/small >late) >/dev/null 2>&1 & echo first is gone'",
     );
     assert_eq!(said.ok(), "first is gone");
     assert_eq!(servers(&place).len(), 1);
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !std::fs::read(place.here().join("late")).is_ok_and(|late| late == b"x") {
-        assert!(
-            Instant::now() < deadline,
-            "the child that was left behind could not read the image"
-        );
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    std::fs::write(place.here().join("go"), "").unwrap();
+    support::until("the child that was left behind reads the image", || {
+        std::fs::read(place.here().join("late")).is_ok_and(|late| late == b"x")
+    });
     gone_soon(&place);
 }
 
@@ -151,10 +142,11 @@ fn a_killed_server_is_an_error_for_readers_and_a_sentence_for_the_user() {
         skip!("mksquashfs is not installed (package squashfs-tools)");
     }
     let said = place.run(
-        "$C run ./img.sqfs -- sh -c 'touch up; while [ ! -e go ]; do sleep 0.1; done; read x </d/small || exit 9' & \
+        "$C run ./img.sqfs -- sh -c 'touch up; while [ ! -e go ]; do sleep 0.1; done; read x </d/small || exit 9' 2>err & \
          while [ ! -e up ]; do sleep 0.05; done; \
          for p in $(pgrep -u $(id -u) -x chariot-serve); do \
-           ls -l /proc/$p/fd 2>/dev/null | grep -q $PWD/img.sqfs && kill -9 $p; done; sleep 0.5; touch go; wait $!",
+           ls -l /proc/$p/fd 2>/dev/null | grep -q $PWD/img.sqfs && kill -9 $p; done; \
+         until grep -q hint err; do sleep 0.1; done; touch go; wait $!; code=$?; cat err >&2; exit $code",
     );
     assert_ne!(said.code, 0, "{said:#?}");
     assert_eq!(
@@ -191,8 +183,10 @@ fn a_damaged_image_is_refused_or_an_error_that_says_where() {
     broken[200..20_000].fill(0x55);
     std::fs::write(place.here().join("broken.sqfs"), broken).unwrap();
     // The sentence comes from another process, which looks for one in the container to tell it by.
-    let said =
-        place.run("$C run ./broken.sqfs -- sh -c 'cat /d/large >/dev/null; cat /d/small; sleep 1'");
+    let said = place.run(
+        "$C run ./broken.sqfs -- sh -c 'cat /d/large >/dev/null; cat /d/small; until grep -q offset err; do sleep 0.1; done' 2>err; \
+         cat err >&2",
+    );
     assert_eq!(said.out, "x", "{said:#?}");
     assert_eq!(
         said.err

@@ -121,8 +121,11 @@ fn a_damaged_archive_leaves_nothing() {
 #[test]
 fn a_killed_unpack_leaves_nothing() {
     let place = place!();
-    place.run("mkfifo pipe; (tar cf - img | head -c 300000; sleep 4) > pipe & $C unpack pipe new & sleep 1; kill -9 $!; sleep 5");
-    only(&place, &["img", "pipe"]);
-    place.run("(tar cf - img | head -c 300000; sleep 4) > pipe & $C unpack pipe new & sleep 1; kill -INT $!; kill -TERM $!; sleep 5");
-    only(&place, &["img", "pipe"]);
+    for signals in ["kill -KILL $!", "kill -INT $!; kill -TERM $!"] {
+        place.run(&format!(
+            "rm -f pipe; mkfifo pipe; (tar cf - img | head -c 300000; sleep 4) >pipe & $C unpack pipe new & sleep 1; {signals}; \
+             for i in {{1..100}}; do [ $(ls -A | grep -c .) = 2 ] && break; sleep 0.1; done"
+        ));
+        only(&place, &["img", "pipe"]);
+    }
 }

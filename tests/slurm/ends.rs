@@ -7,22 +7,15 @@ use crate::{Site, site, skip, support};
 /// Waits until no process on this machine has `marker` in its command line.
 #[track_caller]
 fn nothing_left(marker: &str) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        let left: Vec<String> = std::fs::read_dir("/proc")
+    support::until(&format!("no sleep {marker} is left"), || {
+        std::fs::read_dir("/proc")
             .unwrap()
             .flatten()
             .filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok())
             .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
             .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
-            .filter(|line| line.starts_with("sleep") && line.contains(marker))
-            .collect();
-        if left.is_empty() {
-            return;
-        }
-        assert!(Instant::now() < deadline, "left behind: {left:?}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+            .all(|line| !(line.starts_with("sleep") && line.contains(marker)))
+    });
 }
 
 /// How many mount namespaces with `image` mounted processes of this machine are in.
@@ -82,7 +75,9 @@ fn nothing_is_left_after_scancel_a_time_limit_or_a_killed_task() {
     for (marker, script) in [
         (
             "7001",
-            format!("{step} sleep 7001 & sleep 2; scancel -n ends; wait"),
+            format!(
+                "{step} sh -c 'touch up; exec sleep 7001' & until [ -e up ]; do sleep 0.1; done; scancel -n ends; wait"
+            ),
         ),
         ("7002", format!("{step} -t 1 sleep 7002")),
         (
@@ -93,11 +88,7 @@ fn nothing_is_left_after_scancel_a_time_limit_or_a_killed_task() {
         site.run(&script);
         nothing_left(marker);
     }
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while containers_of(&image) > 0 {
-        assert!(Instant::now() < deadline, "a container of {image} is left");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    support::until("no container is left", || containers_of(&image) == 0);
     site.nodes_are_fine();
 }
 
@@ -158,14 +149,9 @@ fn a_killed_slurmstepd_leaves_no_container_once_its_tasks_are_gone() {
     std::thread::scope(|scope| {
         let step = scope.spawn(|| site.run(&script));
         let job = site.here().join("job");
-        let deadline = Instant::now() + Duration::from_secs(30);
-        let number = loop {
-            match std::fs::read_to_string(&job) {
-                Ok(text) if !text.trim().is_empty() => break text.trim().to_owned(),
-                _ => assert!(Instant::now() < deadline, "the step does not start"),
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        };
+        let number = || std::fs::read_to_string(&job).unwrap_or_default();
+        support::until("the step starts", || number().ends_with('\n'));
+        let number = number().trim().to_owned();
         assert!(containers_of(&image) > 0);
         let kill = format!(
             "pkill -KILL -f 'slurmstepd: .{number}[.]0'; sleep 0.5; pkill -KILL -x sleep -u {user}"
@@ -177,11 +163,7 @@ fn a_killed_slurmstepd_leaves_no_container_once_its_tasks_are_gone() {
         std::fs::remove_file(job).unwrap();
         step.join().unwrap();
     });
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while containers_of(&image) > 0 {
-        assert!(Instant::now() < deadline, "a container of {image} is left");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    support::until("no container is left", || containers_of(&image) == 0);
 }
 
 #[test]
@@ -213,24 +195,17 @@ fn a_file_system_that_the_host_unmounts_is_not_held_by_a_container() {
             })
             .count()
     };
-    std::thread::scope(|scope| {
-        let step = scope.spawn(|| {
-            // Seen through the bind of /tmp. What a user binds by name stays until the step ends.
-            site.run("srun --ch-image=$I sh -c 'ls -d $PWD/point && touch up; sleep 5'")
-        });
-        while !site.here().join("up").exists() {
-            std::thread::sleep(Duration::from_millis(50));
-        }
+    // Seen through the bind of /tmp. What a user binds by name stays until the step ends.
+    let step = "srun --ch-image=$I sh -c 'ls -d $PWD/point && touch up; until [ -e go ]; do sleep 0.1; done'";
+    let said = site.run_while(step, || {
         assert!(
             mounted() > 0,
             "the file system is not in the container at all"
         );
         shell(format!("umount {}", point.display()));
-        assert_eq!(
-            mounted(),
-            0,
-            "the container holds what the host has unmounted"
-        );
-        step.join().unwrap().ok();
+        support::until("no container holds what the host has unmounted", || {
+            mounted() == 0
+        });
     });
+    said.ok();
 }

@@ -1,7 +1,5 @@
 //! Slurm's commands, called in containers of steps.
 
-use std::time::{Duration, Instant};
-
 use crate::{site, skip, support};
 
 #[test]
@@ -35,7 +33,8 @@ fn each_command_of_slurm_works_inside() {
          sbcast -f job $PWD/copy && cmp job copy; echo cast $?\n\
          sacct -j $id 2>&1 | head -n 1\nsstat -j $id.batch 2>&1 | head -n 1\n\
          sbatch -W -o other --wrap 'echo other job in ${CH_RUNNING-host}' >/dev/null && cat other\n\
-         srun sleep 60 & srun=$!; sleep 2; scancel $id.0; wait $srun; echo $?\n",
+         srun sh -c 'touch up; exec sleep 60' & srun=$!\n\
+         until [ -e up ]; do sleep 0.1; done; scancel $id.0; wait $srun; echo $?\n",
     );
     let said = site.run("sbatch -W -o out -e err --ch-image=$I job; cat out; cat err >&2");
     let mut lines = said.ok().lines();
@@ -92,11 +91,7 @@ fn one_agent_on_each_node_serves_all_tasks_and_ends_with_the_step() {
             .count()
     };
     let wait_for = |count| {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while agents() != count {
-            assert!(Instant::now() < deadline, "{} agents", agents());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        support::until(&format!("{count} agents"), || agents() == count);
     };
     wait_for(0);
     let script = "srun -N4 --ntasks-per-node=16 --ch-image=$I sh -c \

@@ -28,7 +28,6 @@ mod trusted;
 mod upgrade;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use support::Said;
 use tempfile::TempDir;
@@ -82,12 +81,7 @@ impl Site {
     fn run_while(&self, script: &str, work: impl FnOnce()) -> Said {
         std::thread::scope(|scope| {
             let step = scope.spawn(|| self.run(script));
-            // The tests beside this one may have the nodes for a while.
-            let deadline = Instant::now() + Duration::from_secs(90);
-            while !self.here().join("up").exists() {
-                assert!(Instant::now() < deadline, "the step does not start");
-                std::thread::sleep(Duration::from_millis(50));
-            }
+            support::until("the step starts", || self.here().join("up").exists());
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
             std::fs::write(self.here().join("go"), "").unwrap();
             let said = step.join().unwrap();

@@ -1,9 +1,9 @@
 //! Images of a registry in jobs: pinned when submitted, fetched once, awaited by the other nodes.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use crate::support::registry::{self, Access, Registry, plain};
+use crate::support::until;
 use crate::{site, support};
 
 /// A registry, or a skip.
@@ -18,16 +18,6 @@ macro_rules! registry {
 
 fn image(host: &str) -> String {
     format!("docker://{host}/team/small:1")
-}
-
-/// Waits until something is the case, for a minute at most.
-#[track_caller]
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
 }
 
 #[test]
@@ -106,7 +96,7 @@ fn where_the_registry_cannot_be_asked_at_submission_the_first_node_asks_for_the_
         let registry = Registry::start_at(Access::Plain, port).unwrap();
         site.run(&format!("scontrol release {job}")).ok();
         let done = || std::fs::read_to_string(site.here().join("out")).is_ok_and(|text| text.matches("hello").count() == 4);
-        until("the job does not run", done);
+        until("the job runs", done);
         let manifests = registry.log().matches("/manifests/").count();
         assert_eq!(manifests, 1, "{}", registry.log());
         let pins = site.here().join(format!(".cache/chariot/jobs/chariot.{job}"));
@@ -155,9 +145,9 @@ fn when_the_fetching_node_dies_another_goes_on_and_the_user_sees_progress() {
                 let lease = std::fs::read_dir(&leases).ok()?.flatten().next()?;
                 std::fs::read_to_string(lease.path()).ok().filter(|text| text.contains(" layer "))
             };
-            until("nobody fetches", || holder().is_some());
-            until("nobody waits", || site.here().join("second.err").exists());
-            std::thread::sleep(Duration::from_secs(2));
+            until("somebody fetches", || holder().is_some());
+            let waits = || std::fs::read_to_string(site.here().join("second.err")).is_ok_and(|text| text.contains(" is at work: "));
+            until("the other waits", waits);
             site.run("scancel -s KILL $(squeue -h -w n1 -o %i -t R)").ok();
             let said = running.join().unwrap();
             assert_eq!(said.out, "hello from small\nhello from small\n", "{said:#?}");

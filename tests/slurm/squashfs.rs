@@ -1,7 +1,5 @@
 //! SquashFS images in Slurm: one server per step and node, which ends with the step.
 
-use std::time::{Duration, Instant};
-
 use crate::support::servers;
 use crate::{Site, site, skip, support};
 
@@ -24,11 +22,7 @@ macro_rules! image {
 
 #[track_caller]
 fn no_server_is_left(image: &str) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !servers(image).is_empty() {
-        assert!(Instant::now() < deadline, "a server is left");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    support::until("no server is left", || servers(image).is_empty());
 }
 
 #[test]
@@ -42,15 +36,7 @@ fn one_server_on_each_node_serves_all_tasks_and_ends_with_the_step() {
     );
     let said = site.run_while(&script, || {
         // Task 0 can be there before the other nodes are.
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while servers(&image).len() < 4 {
-            assert!(
-                Instant::now() < deadline,
-                "{} servers",
-                servers(&image).len()
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        support::until("four servers", || servers(&image).len() >= 4);
         assert_eq!(servers(&image).len(), 4);
     });
     let lines: Vec<&str> = said.ok().lines().collect();
@@ -147,7 +133,8 @@ fn a_killed_server_is_told_once_on_the_jobs_standard_error() {
     let image = image!(site);
     let script = format!(
         "srun -n2 --ch-image={image} sh -c \
-         '[ $SLURM_PROCID = 0 ] && touch up; while [ ! -e go ]; do sleep 0.2; done; cat /etc/group >/dev/null; ls /bin | wc -l'"
+         '[ $SLURM_PROCID = 0 ] && touch up; while [ ! -e go ]; do sleep 0.2; done; cat /etc/group >/dev/null; ls /bin | wc -l' \
+         2>err; cat err >&2"
     );
     let said = site.run_while(&script, || {
         for server in servers(&image) {
@@ -156,7 +143,11 @@ fn a_killed_server_is_told_once_on_the_jobs_standard_error() {
                 .status();
             assert!(killed.unwrap().success());
         }
-        std::thread::sleep(Duration::from_secs(1));
+        // Somebody has to be in the container still: it is their standard error.
+        support::until("the server's end is told", || {
+            std::fs::read_to_string(site.here().join("err"))
+                .is_ok_and(|text| text.contains("hint: "))
+        });
     });
     assert_eq!(
         said.err.matches("was killed by signal 9").count(),

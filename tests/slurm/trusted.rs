@@ -116,14 +116,7 @@ fn a_trusted_image_is_mounted_by_the_kernel_once_and_its_flags_are_locked() {
         let said = site.run(&format!("srun -w n1 --ch-image={image} nothere"));
         assert_eq!(said.code, 127, "{said:#?}");
     });
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    while trusted.devices() > 0 {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "a loop device is left"
-        );
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
+    support::until("no loop device is left", || trusted.devices() == 0);
     site.nodes_are_fine();
 }
 

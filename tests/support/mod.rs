@@ -7,6 +7,7 @@ pub(crate) mod registry;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 /// Ends a test that this machine cannot run. With `CHARIOT_MUST_WORK=1` that is a failure.
 #[macro_export]
@@ -118,6 +119,17 @@ pub(crate) fn shell(script: &str, directory: &Path, variables: &[(&str, &str)]) 
         .output()
         .unwrap()
         .into()
+}
+
+/// Waits until something is so, for a minute at most: the machine may be busy with other tests. A test that
+/// slept for what usually is enough would fail there.
+#[track_caller]
+pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not in a minute: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// The servers of an image file that are running on this machine.

@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -93,15 +93,9 @@ impl Registry {
             host: format!("127.0.0.1:{port}"),
             place,
         };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(&registry.host).is_err() {
-            assert!(
-                Instant::now() < deadline,
-                "the registry does not start: {}",
-                registry.log()
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        super::until("the registry starts", || {
+            TcpStream::connect(&registry.host).is_ok()
+        });
         Some(registry)
     }
 
