@@ -4,6 +4,7 @@ use std::os::fd::{OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::process::{end, redirect};
 use super::{Call, called};
@@ -49,13 +50,9 @@ pub fn fork(work: impl FnOnce() -> u8) -> Call<Forked> {
 impl Forked {
     /// Waits until the child has ended, and gives the signal that killed it, if one did.
     pub fn killed_by(&self) -> Option<i32> {
-        use nix::sys::wait::{WaitStatus, waitpid};
-        loop {
-            match waitpid(self.pid, None) {
-                Ok(WaitStatus::Signaled(_, signal, _)) => return Some(signal as i32),
-                Err(Errno::EINTR) => {}
-                _ => return None,
-            }
+        match self.ask(None) {
+            Ok(Change::Killed(signal)) => Some(signal as i32),
+            _ => None,
         }
     }
 
@@ -64,14 +61,7 @@ impl Forked {
     /// # Errors
     /// The kernel's answer.
     pub fn change(&self) -> Call<Change> {
-        use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-        let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
-        match called(waitpid(self.pid, Some(flags)), || "waitpid()".into())? {
-            WaitStatus::Exited(_, code) => Ok(Change::Exited(code.try_into().unwrap_or(125))),
-            WaitStatus::Signaled(_, signal, _) => Ok(Change::Killed(signal)),
-            WaitStatus::Stopped(..) => Ok(Change::Stopped),
-            _ => Ok(Change::None),
-        }
+        self.ask(Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED))
     }
 
     /// Makes the child the first of a process group, setpgid(2). The child should do so too: who comes first is not
@@ -94,7 +84,7 @@ impl Forked {
     /// # Errors
     /// The kernel's answer; EIO if a signal ended the child.
     pub fn poll(&self) -> Call<Option<u8>> {
-        self.status(Some(nix::sys::wait::WaitPidFlag::WNOHANG))
+        self.status(Some(WaitPidFlag::WNOHANG))
     }
 
     /// Waits until the child has ended, and gives its exit status.
@@ -105,18 +95,27 @@ impl Forked {
         Ok(self.status(None)?.unwrap_or(125))
     }
 
-    fn status(&self, flags: Option<nix::sys::wait::WaitPidFlag>) -> Call<Option<u8>> {
-        use nix::sys::wait::{WaitStatus, waitpid};
+    fn status(&self, flags: Option<WaitPidFlag>) -> Call<Option<u8>> {
+        match self.ask(flags)? {
+            Change::Exited(code) => Ok(Some(code)),
+            Change::None => Ok(None),
+            Change::Stopped | Change::Killed(_) => Err(CallError::new("waitpid()", Errno::EIO)),
+        }
+    }
+
+    /// waitpid(2), called again where a signal came in between.
+    fn ask(&self, flags: Option<WaitPidFlag>) -> Call<Change> {
         loop {
-            match waitpid(self.pid, flags) {
+            return match waitpid(self.pid, flags) {
                 Ok(WaitStatus::Exited(_, code)) => {
-                    return Ok(Some(code.try_into().unwrap_or(125)));
+                    Ok(Change::Exited(code.try_into().unwrap_or(125)))
                 }
-                Ok(WaitStatus::StillAlive) => return Ok(None),
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(CallError::new("waitpid()", errno)),
-                Ok(_) => return Err(CallError::new("waitpid()", Errno::EIO)),
-            }
+                Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Change::Killed(signal)),
+                Ok(WaitStatus::Stopped(..)) => Ok(Change::Stopped),
+                Ok(_) => Ok(Change::None),
+                Err(Errno::EINTR) => continue,
+                Err(errno) => Err(CallError::new("waitpid()", errno)),
+            };
         }
     }
 }
