@@ -82,8 +82,8 @@ impl Server {
     /// The kernel's answer.
     pub fn mount(self) -> Result<OwnedFd> {
         let what = || format!("can't mount the image {}", self.service.word);
-        let tree =
-            mounts::fuse(&self.device, self.service.owner, &self.service.word).explain(what)?;
+        let Service { owner, word, .. } = &self.service;
+        let tree = mounts::fuse(&self.device, *owner, word, answers::MOST_IN_ONE).explain(what)?;
         let namespace = watch::mount_namespace("self").explain(what)?;
         writeln!(File::from(self.go), "{namespace}").explain(what)?;
         // This process's copy of the device goes away here: a request to a server that has died would

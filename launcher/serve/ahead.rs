@@ -1,21 +1,19 @@
-//! What the server does before it is asked: it pushes whole blocks into the kernel's page cache, of which a
-//! part was asked for, and has the block ready that a reader will want next.
+//! What the server does before it is asked: it has the block ready that a reader will want next.
+//!
+//! It does not push the rest of a block, of which a part was asked for, into the kernel's page cache, though that is
+//! twice as fast for small reads here and there (FUSE_NOTIFY_STORE): the kernel lets nothing interrupt whoever waits
+//! there for a page that somebody is reading. A server that is killed just then can answer that reader no more, and
+//! both wait for ever; nor can the file system be unmounted, or Slurm end the step.
 
-use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
 
-use fuser::{INodeNo, Notifier};
+use crate::image::squashfs::{Inode, SquashFs};
 
-use crate::image::squashfs::{Inode, Piece, SquashFs};
-
-/// Blocks that wait to be pushed or prepared; what finds no place is not done.
+/// Blocks that wait to be prepared; what finds no place is not done.
 const QUEUE: usize = 4;
-
-/// So many pushes are remembered, so that readers of one block at once do not push it each.
-const REMEMBERED: usize = 64;
 
 /// What nearly every program reads first: the loader and the C library, each by the names that it has where
 /// distributions keep it. Their blocks are got ready while the container is being made, on a processor that has
@@ -38,60 +36,35 @@ const MOST_FIRST: u64 = 8 << 20;
 /// Readers that are followed at once.
 const FOLLOWED: usize = 256;
 
-struct Push {
-    node: u64,
-    piece: Piece,
-}
-
 enum Next {
     Block(Inode, u64),
     Fragment(u32),
 }
 
-/// The two queues, and what is known of the readers.
+/// The queue, and what is known of the readers.
 pub(super) struct Ahead {
-    push: SyncSender<Push>,
     next: SyncSender<Next>,
-    pushed: Mutex<VecDeque<(u64, u64)>>,
     /// The block that was last read of a file, by a hash of the file.
     last: [AtomicU64; FOLLOWED],
     last_fragment: AtomicU32,
 }
 
-/// The other ends of the queues.
-pub(super) struct Work {
-    push: Receiver<Push>,
-    next: Receiver<Next>,
-}
+/// The other end of the queue.
+pub(super) struct Work(Receiver<Next>);
 
 impl Ahead {
     pub(super) fn new() -> (Ahead, Work) {
-        let (push, pushes) = sync_channel(QUEUE);
         let (next, nexts) = sync_channel(QUEUE);
         let ahead = Ahead {
-            push,
             next,
-            pushed: Mutex::new(VecDeque::with_capacity(REMEMBERED)),
             last: std::array::from_fn(|_| AtomicU64::new(u64::MAX)),
             last_fragment: AtomicU32::new(u32::MAX),
         };
-        let work = Work {
-            push: pushes,
-            next: nexts,
-        };
-        (ahead, work)
+        (ahead, Work(nexts))
     }
 
-    /// After `wanted` bytes from `offset` on were read of a file, of which `piece` is in memory.
-    pub(super) fn after_read(
-        &self,
-        image: &SquashFs,
-        node: u64,
-        inode: &Inode,
-        offset: u64,
-        wanted: usize,
-        piece: Piece,
-    ) {
+    /// After a file was read from `offset` on.
+    pub(super) fn after_read(&self, image: &SquashFs, node: u64, inode: &Inode, offset: u64) {
         let block = u64::from(image.block_size());
         let index = offset / block;
         if self.is_next(node, index, offset) {
@@ -101,10 +74,6 @@ impl Ahead {
             } else {
                 self.follow_fragments(image, inode);
             }
-        }
-        if piece.whole().is_some_and(|whole| whole.len() > wanted) && self.is_new(node, piece.start)
-        {
-            let _ = self.push.try_send(Push { node, piece });
         }
     }
 
@@ -126,21 +95,6 @@ impl Ahead {
             let _ = self.next.try_send(Next::Fragment(number + 1));
         }
     }
-
-    fn is_new(&self, node: u64, start: u64) -> bool {
-        let mut pushed = self
-            .pushed
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        if pushed.contains(&(node, start)) {
-            return false;
-        }
-        if pushed.len() == REMEMBERED {
-            pushed.pop_front();
-        }
-        pushed.push_back((node, start));
-        true
-    }
 }
 
 /// Gets ready what will be read first, in a thread of its own.
@@ -161,19 +115,10 @@ pub(super) fn prepare(image: Arc<SquashFs>) {
 }
 
 impl Work {
-    /// Starts the two threads. Pushing has one of its own: it waits for pages that a reader waits for too,
-    /// and whom a worker must be free to answer.
-    pub(super) fn start(self, notifier: Notifier, image: Arc<SquashFs>) {
+    /// Starts the thread that does it.
+    pub(super) fn start(self, image: Arc<SquashFs>) {
         std::thread::spawn(move || {
-            for push in self.push {
-                if let Some(bytes) = push.piece.whole() {
-                    // The kernel may have forgotten the file, and reads what it did not get.
-                    let _ = notifier.store(INodeNo(push.node), push.piece.start, bytes);
-                }
-            }
-        });
-        std::thread::spawn(move || {
-            for next in self.next {
+            for next in self.0 {
                 // Whoever asks for it hears of damage.
                 match next {
                     Next::Block(inode, offset) => drop(image.piece(&inode, offset)),

@@ -36,10 +36,13 @@ const WORKERS: (usize, usize) = (2, 8);
 /// Requests that the kernel may leave unanswered before it lets readers wait.
 const MOST_REQUESTS: u16 = 64;
 
-/// How much the kernel asks for beyond what is read, in bytes. Little, since the rest of a block is pushed to it
-/// anyway, and since what it asks for around a page fault is often half of one block and half of the next, where
-/// one would do.
-const READ_AHEAD: u32 = 32 << 10;
+/// How much the kernel asks for beyond what is read, in bytes.
+const READ_AHEAD: u32 = 128 << 10;
+
+/// The most that it asks for in one request, in bytes. What it reads ahead around a page fault is often half of one
+/// block and half of the next: several workers then uncompress the two, and the page that somebody waits for is
+/// there when the first is.
+pub(super) const MOST_IN_ONE: u32 = 32 << 10;
 
 struct Answers {
     service: Service,
@@ -85,7 +88,7 @@ fn run(answers: Answers, device: OwnedFd, work: Work, image: Arc<SquashFs>) -> s
     config.n_threads = Some((detached::processors() + 1).clamp(WORKERS.0, WORKERS.1));
     config.clone_fd = true;
     let session = Session::from_fd(answers, device, SessionACL::All, config)?;
-    work.start(session.notifier(), image);
+    work.start(image);
     session.run()
 }
 
@@ -304,8 +307,7 @@ impl Filesystem for Answers {
                 Err(damage) => reply.error(self.complain(damage)),
             },
         }
-        self.ahead
-            .after_read(image, node.0, &inode, offset, wanted, piece);
+        self.ahead.after_read(image, node.0, &inode, offset);
     }
 
     fn readdir(

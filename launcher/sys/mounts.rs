@@ -198,12 +198,12 @@ fn by_number(file: BorrowedFd<'_>) -> String {
 }
 
 /// A new FUSE file system, read-only, which the process that reads from `device` serves. `owner` are the
-/// user and group IDs inside; `source` is what /proc/mounts shows. Whoever is in the user namespace may use
-/// it, by the permissions that the files have.
+/// user and group IDs inside; `source` is what /proc/mounts shows; no request asks for more than `most` bytes of a
+/// file. Whoever is in the user namespace may use it, by the permissions that the files have.
 ///
 /// # Errors
 /// The kernel's answer; EINVAL if `device` was opened in another user namespace than this process's.
-pub fn fuse(device: impl AsFd, owner: (u32, u32), source: &str) -> Call<OwnedFd> {
+pub fn fuse(device: impl AsFd, owner: (u32, u32), source: &str, most: u32) -> Call<OwnedFd> {
     let options = [
         ("source", source.to_owned()),
         ("subtype", "chariot".to_owned()),
@@ -211,6 +211,7 @@ pub fn fuse(device: impl AsFd, owner: (u32, u32), source: &str) -> Call<OwnedFd>
         ("rootmode", "40555".to_owned()),
         ("user_id", owner.0.to_string()),
         ("group_id", owner.1.to_string()),
+        ("max_read", most.to_string()),
         ("default_permissions", String::new()),
         ("allow_other", String::new()),
         ("ro", String::new()),

@@ -159,6 +159,24 @@ fn a_killed_server_is_an_error_for_readers_and_a_sentence_for_the_user() {
 }
 
 #[test]
+fn a_server_that_is_killed_while_files_are_read_leaves_nobody_waiting_for_ever() {
+    let place = place!();
+    // The kernel lets some who wait for a page not even be killed. A few tries: it depends on the moment.
+    let said = place.run(
+        "cp -a img own; for i in 1 2 3 4 5 6 7 8; do seq ${i}000000 $((i+1))000000 >own/file$i; done; \
+         $C pack --quiet --compression zstd:1 ./own own.sqfs; \
+         server() { for p in $(pgrep -u $(id -u) -x chariot-serve); do \
+           ls -l /proc/$p/fd 2>/dev/null | grep -q $PWD/own.sqfs && echo $p; done; }; \
+         for i in {1..15}; do \
+           $C run ./own.sqfs -- sh -c 'for i in 1 2; do for f in /file*; do cat $f & done; done; wait' >/dev/null 2>&1 & \
+           until p=$(server) && [ -n \"$p\" ]; do sleep 0.01; done; sleep 0.$((i % 3))5; kill -KILL $p; \
+           while [ -e /proc/$p ]; do sleep 0.05; done; wait; \
+         done; echo ended",
+    );
+    assert_eq!(said.ok(), "ended", "{said:#?}");
+}
+
+#[test]
 fn a_damaged_image_is_refused_or_an_error_that_says_where() {
     let place = place!();
     // The contents of d/large come first in the file.

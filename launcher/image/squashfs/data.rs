@@ -17,23 +17,19 @@ const SEGMENT: u64 = 2048;
 /// An uncompressed block.
 pub type Block = Arc<Vec<u8>>;
 
-/// The stretch of a file that lies in one block, seen from a position in it.
+/// The stretch of a file from a position in it to the end of the block that holds it.
 #[derive(Debug, Clone)]
 pub struct Piece {
     /// The block; none stands for zeroes that are not in the image.
     block: Option<Block>,
-    /// What of the block is the file's.
-    whole: Range<usize>,
-    /// The position, from the start of that.
-    from: usize,
-    /// Where in the file the stretch begins.
-    pub start: u64,
+    /// Where in the block the stretch is.
+    range: Range<usize>,
 }
 
 impl Piece {
-    /// Bytes from the position to the end.
+    /// How many bytes it has.
     pub fn len(&self) -> usize {
-        self.whole.len() - self.from
+        self.range.len()
     }
 
     /// Whether there are none.
@@ -41,14 +37,9 @@ impl Piece {
         self.len() == 0
     }
 
-    /// The bytes from the position to the end, unless they are zeroes that are not in the image.
+    /// The bytes, unless they are zeroes that are not in the image.
     pub fn bytes(&self) -> Option<&[u8]> {
-        self.whole().map(|bytes| &bytes[self.from..])
-    }
-
-    /// All bytes of the stretch, likewise.
-    pub fn whole(&self) -> Option<&[u8]> {
-        self.block.as_ref().map(|block| &block[self.whole.clone()])
+        self.block.as_ref().map(|block| &block[self.range.clone()])
     }
 }
 
@@ -93,9 +84,7 @@ impl SquashFs {
         if offset >= inode.size {
             return Ok(Piece {
                 block: None,
-                whole: 0..0,
-                from: 0,
-                start,
+                range: 0..0,
             });
         }
         let length = (inode.size - start).min(size) as usize;
@@ -109,17 +98,13 @@ impl SquashFs {
             }
             return Ok(Piece {
                 block: Some(block),
-                whole: at..at + length,
-                from: within,
-                start,
+                range: at + within..at + length,
             });
         }
         let block = self.data_block(inode, index, length)?;
         Ok(Piece {
             block,
-            whole: 0..length,
-            from: within,
-            start,
+            range: within..length,
         })
     }
 
