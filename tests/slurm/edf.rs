@@ -23,7 +23,7 @@ fn a_job_takes_its_environment_file_along_and_no_node_reads_it() {
              srun --ch-set-env=GREETING=typed {show}\nsrun --ch-edf=none test -e /etc/passwd && echo on the host\n"
         ),
     );
-    let said = site.run("mkdir .edf; WHO=me sbatch -W -o out job; cat out");
+    let said = site.run("mkdir .edf; WHO=me sbatch -W -o out -e err job; cat out; cat err >&2");
     assert!(
         said.out
             .contains("/tmp\nhello me\n/tmp\ntyped\non the host"),
