@@ -167,9 +167,10 @@ fn a_server_that_is_killed_while_files_are_read_leaves_nobody_waiting_for_ever()
          $C pack --quiet --compression zstd:1 ./own own.sqfs; \
          server() { for p in $(pgrep -u $(id -u) -x chariot-serve); do \
            ls -l /proc/$p/fd 2>/dev/null | grep -q $PWD/own.sqfs && echo $p; done; }; \
-         for i in {1..15}; do \
-           $C run ./own.sqfs -- sh -c 'for i in 1 2; do for f in /file*; do cat $f & done; done; wait' >/dev/null 2>&1 & \
-           until p=$(server) && [ -n \"$p\" ]; do sleep 0.01; done; sleep 0.$((i % 3))5; kill -KILL $p; \
+         for i in {1..15}; do touch here; \
+           $C run ./own.sqfs -- sh -c 'for i in 1 2; do for f in /file*; do cat $f & done; done; wait; \
+             while [ -e here ]; do sleep 0.1; done' >/dev/null 2>&1 & \
+           until p=$(server) && [ -n \"$p\" ]; do sleep 0.01; done; sleep 0.$((i % 3))5; kill -KILL $p; rm here; \
            while [ -e /proc/$p ]; do sleep 0.05; done; wait; \
          done; echo ended",
     );
