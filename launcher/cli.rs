@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, Command, value_parser};
 
 use crate::config;
-use crate::error::{Error, Exit, Result};
+use crate::error::{Error, Exit, Explain, Result};
 use crate::options::table::{self, OptionRow};
 
 /// Runs the command line of this process.
@@ -92,9 +92,9 @@ fn usage(error: &clap::Error) -> ExitCode {
 /// Prints to standard output; a closed pipe, as in `chariot explain … | head`, is no failure.
 fn print(text: &str) -> Result<ExitCode> {
     match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::new(format!(
-            "can't write to standard output: {error}"
-        ))),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).explain(|| "can't write to standard output".to_owned())
+        }
         _ => Ok(ExitCode::SUCCESS),
     }
 }

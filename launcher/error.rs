@@ -183,6 +183,10 @@ fn general_hint(error: &CallError) -> Option<&'static str> {
              which setting forbids it",
         ),
         (_, Errno::ENOSYS) => Some("Chariot needs Linux 5.14 or newer"),
+        (_, Errno::EMFILE) => Some("you may not open more files here: `ulimit -n` is the limit"),
+        ("fork", Errno::EAGAIN) => Some(
+            "you may not start more processes here: `ulimit -u` is a limit, a job may have its own",
+        ),
         ("move_mount" | "open_tree" | "mount" | "fsmount", Errno::ENOSPC) => {
             Some("too many mounts for one namespace (sysctl fs.mount-max)")
         }
@@ -215,6 +219,18 @@ mod tests {
             .explain(|| "can't make a container".into())
             .unwrap_err();
         assert!(error.advice().unwrap().contains("user.max_user_namespaces"));
+    }
+
+    #[test]
+    fn limits_that_a_user_can_raise_are_named() {
+        for (call, errno, limit) in [
+            ("open_tree(\"etc\")", Errno::EMFILE, "ulimit -n"),
+            ("fork()", Errno::EAGAIN, "ulimit -u"),
+        ] {
+            let failed = Err::<(), _>(CallError::new(call, errno));
+            let error = failed.explain(|| "can't".into()).unwrap_err();
+            assert!(error.advice().unwrap().contains(limit), "{error}");
+        }
     }
 
     #[test]
