@@ -8,6 +8,7 @@
 
 pub mod detached;
 pub mod fork;
+pub mod lease;
 pub mod loopback;
 pub mod message;
 pub mod mounts;
@@ -132,19 +133,4 @@ pub fn memory_file(name: &std::ffi::CStr) -> Call<OwnedFd> {
 /// The kernel's answer.
 pub fn memory_file_of(name: &std::ffi::CStr, bytes: &[u8]) -> Call<OwnedFd> {
     mounts::fill(memory_file(name)?, bytes)
-}
-
-/// Whether any other descriptor of this machine has the file open: `fcntl(fd, F_SETLEASE, F_WRLCK)`, fcntl(2),
-/// which only an owner may ask. Where nobody can tell, none has.
-pub fn is_open_elsewhere(file: impl AsFd) -> bool {
-    use std::os::fd::AsRawFd;
-    let number = file.as_fd().as_raw_fd();
-    // SAFETY: fcntl(2) on a descriptor that is borrowed for this function, with a plain number.
-    let taken = unsafe { libc::fcntl(number, libc::F_SETLEASE, libc::F_WRLCK) };
-    if taken == 0 {
-        // SAFETY: as above.
-        unsafe { libc::fcntl(number, libc::F_SETLEASE, libc::F_UNLCK) };
-        return false;
-    }
-    Errno::last() == Errno::EAGAIN
 }

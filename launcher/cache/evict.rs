@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::Cache;
-use crate::sys;
+use crate::sys::lease;
 
 /// What was used so lately stays, unless somebody says otherwise.
 pub const RECENT: Duration = Duration::from_secs(7 * 86_400);
@@ -165,7 +165,7 @@ pub(super) fn after_fetch(cache: &Cache<'_>) {
 
 /// Whether a process of this machine has it open.
 pub fn is_in_use(path: &Path) -> bool {
-    File::open(path).is_ok_and(|file| sys::is_open_elsewhere(&file))
+    File::open(path).is_ok_and(|file| lease::is_open_elsewhere(&file))
 }
 
 #[cfg(test)]

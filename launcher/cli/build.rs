@@ -9,12 +9,11 @@ use std::process::{Command as Process, ExitCode, Stdio};
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 
-use super::convert::{compression, quiet};
+use super::convert::{asked_compression, compression, quiet};
 use super::tool::Tool;
 use crate::convert::make::Form;
 use crate::error::{Error, Explain, Result, io_reason};
 use crate::image::source;
-use crate::image::squashfs::write::Compression;
 use crate::options::given::is_path;
 
 /// What a build behind a proxy has to know.
@@ -106,10 +105,7 @@ pub(super) fn build(matches: &ArgMatches) -> Result<ExitCode> {
     // The store has it now; a copy in the builder's own would only take room.
     let _ = run(&builder, &["rmi".into(), tag.into()], &name);
     saved?;
-    let how = matches
-        .get_one::<Compression>("compression")
-        .copied()
-        .unwrap_or_default();
+    let how = asked_compression(matches);
     let word = format!("{}", archive.display());
     let source = source::find(&word, &tool.config, &tool.host)?;
     let source = source.called(&format!("{} build {}", builder.name, context.display()));

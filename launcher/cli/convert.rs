@@ -91,7 +91,14 @@ pub(super) fn export_command() -> Command {
         .arg(quiet())
 }
 
-fn text(matches: &ArgMatches, name: &str) -> String {
+/// What `--compression` says.
+pub(super) fn asked_compression(matches: &ArgMatches) -> Compression {
+    let asked = matches.get_one::<Compression>("compression");
+    asked.copied().unwrap_or_default()
+}
+
+/// An argument that is there by the command's own rules.
+pub(super) fn text(matches: &ArgMatches, name: &str) -> String {
     matches.get_one::<String>(name).cloned().unwrap_or_default()
 }
 
@@ -145,12 +152,9 @@ pub(super) fn into_directory_of(
 }
 
 pub(super) fn pack(matches: &ArgMatches) -> Result<ExitCode> {
-    let how = matches
-        .get_one::<Compression>("compression")
-        .copied()
-        .unwrap_or_default();
     let destination = text(matches, "destination");
-    let form = archive_form(&destination).unwrap_or(Form::SquashFs(how));
+    let form =
+        archive_form(&destination).unwrap_or_else(|| Form::SquashFs(asked_compression(matches)));
     into_file(matches, form)
 }
 

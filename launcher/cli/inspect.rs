@@ -8,6 +8,7 @@ use clap::{Arg, ArgMatches, Command};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
+use super::convert::{here, text};
 use super::images::{ago, json};
 use super::tool::Tool;
 use super::{flag, print};
@@ -47,11 +48,8 @@ struct Inspected {
 
 pub(super) fn inspect(matches: &ArgMatches) -> Result<ExitCode> {
     let tool = Tool::read(matches)?;
-    let word = matches
-        .get_one::<String>("image")
-        .cloned()
-        .unwrap_or_default();
-    let source = source::find(&super::convert::here(&word), &tool.config, &tool.host)?;
+    let word = text(matches, "image");
+    let source = source::find(&here(&word), &tool.config, &tool.host)?;
     let inspected = Inspected {
         image: word,
         ..inspected(&source, &tool)?

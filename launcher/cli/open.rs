@@ -2,8 +2,6 @@
 //! people: the plugin executes it as the user, with a [`Request`](crate::handover::Request) on standard input.
 //! It sends two descriptors, the file and a line of text with the image's place in it, or nothing.
 
-use std::fs::File;
-use std::io::Write;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
@@ -47,8 +45,8 @@ pub(super) fn open(matches: &ArgMatches) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let (start, length) = squashfs.place();
-    let mut place = File::from(sys::memory_file(c"place").explain(what)?);
-    writeln!(place, "{start} {length}").explain(what)?;
+    let place = format!("{start} {length}\n");
+    let place = sys::memory_file_of(c"place", place.as_bytes()).explain(what)?;
     sharing::send(socket.as_fd(), &[squashfs.file().as_fd(), place.as_fd()]).explain(what)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 
-use super::convert::{compression, quiet};
+use super::convert::{asked_compression, compression, quiet, text};
 use super::progress::Display;
 use super::tool::Tool;
 use super::{flag, print};
@@ -45,18 +45,12 @@ pub(super) fn command() -> Command {
 
 pub(super) fn pull(matches: &ArgMatches) -> Result<ExitCode> {
     let tool = Tool::read(matches)?;
-    let word = matches
-        .get_one::<String>("reference")
-        .cloned()
-        .unwrap_or_default();
+    let word = text(matches, "reference");
     let reference = reference(&word)?;
     if matches.get_flag("site") {
         return into_site(&tool, &reference);
     }
-    let how = matches
-        .get_one::<Compression>("compression")
-        .copied()
-        .unwrap_or_default();
+    let how = asked_compression(matches);
     match matches.get_one::<PathBuf>("destination") {
         Some(path) => {
             let is_file = path
@@ -223,10 +217,7 @@ pub(super) fn resolve_command() -> Command {
 /// lines, if it says no.
 pub(super) fn resolve(matches: &ArgMatches) -> Result<ExitCode> {
     let tool = Tool::read(matches)?;
-    let word = matches
-        .get_one::<String>("reference")
-        .cloned()
-        .unwrap_or_default();
+    let word = text(matches, "reference");
     let reference = match source::find(&word, &tool.config, &tool.host) {
         Ok(Source::Registry(reference)) => reference,
         Ok(_) => return print("?\n"),

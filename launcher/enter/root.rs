@@ -110,8 +110,7 @@ impl NewRoot {
                 source.display().to_string()
             }
             MountSource::Tmpfs(_) => "a tmpfs".to_owned(),
-            MountSource::Text(_) => "a file".to_owned(),
-            MountSource::Data(_) => "a file".to_owned(),
+            MountSource::Text(_) | MountSource::Data(_) => "a file".to_owned(),
             MountSource::Commands(_) => "commands of the host".to_owned(),
             MountSource::Link(target) => {
                 let what = || format!("can't make {} a link", destination.display());

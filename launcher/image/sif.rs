@@ -64,7 +64,6 @@ pub fn system_partition(file: &File) -> io::Result<Option<(u64, u64)>> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use std::io::Write;
 
     /// A SIF file around a SquashFS image, as `apptainer build` makes them: a definition, then the partition.
     pub(crate) fn wrap(image: &[u8]) -> Vec<u8> {
@@ -101,9 +100,8 @@ pub(crate) mod tests {
     }
 
     fn found(bytes: &[u8]) -> io::Result<Option<(u64, u64)>> {
-        let mut file = File::from(crate::sys::memory_file(c"sif").unwrap());
-        file.write_all(bytes).unwrap();
-        system_partition(&file)
+        let file = crate::sys::memory_file_of(c"sif", bytes).unwrap();
+        system_partition(&File::from(file))
     }
 
     #[test]

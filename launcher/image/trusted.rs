@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use crate::error::{Error, Explain, Result};
-use crate::sys::{self, loopback};
+use crate::sys::{self, lease};
 
 /// Where root mounts the image, in a mount namespace of the step's own. Not over "/": the mount is locked to
 /// what it lies on, and could not be taken away from there when the old root goes.
@@ -61,7 +61,7 @@ pub fn check(file: &File, directories: &[PathBuf]) -> Result<()> {
     if (named.dev(), named.ino()) != (data.dev(), data.ino()) {
         return refuse(format!("{} is another file by now", path.display()));
     }
-    match loopback::is_open_for_writing(file) {
+    match lease::is_open_for_writing(file) {
         true => refuse("a process has it open for writing".into()),
         false => Ok(()),
     }

@@ -165,16 +165,3 @@ fn make(file: &File, wanted: &Info) -> Call<LoopDevice> {
     }
     Err(CallError::new("ioctl(LOOP_CONFIGURE)", Errno::EBUSY))
 }
-
-/// Whether a process has the file open for writing: `fcntl(fd, F_SETLEASE, F_RDLCK)`, F_SETLEASE(2const), which
-/// the kernel refuses then.
-pub fn is_open_for_writing(file: &File) -> bool {
-    // SAFETY: fcntl(2) with F_SETLEASE takes one of three numbers; the descriptor is open.
-    let taken = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) };
-    if taken == 0 {
-        // SAFETY: as above.
-        unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK) };
-    }
-    // File systems without leases answer EINVAL; the kernel has no way to tell there.
-    taken != 0 && Errno::last() == Errno::EAGAIN
-}

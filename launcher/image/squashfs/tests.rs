@@ -25,10 +25,7 @@ fn corpus(name: &str) -> PathBuf {
 
 /// A file that lies in memory.
 fn in_memory(bytes: &[u8]) -> File {
-    use std::io::Write;
-    let mut file = File::from(crate::sys::memory_file(c"image").unwrap());
-    file.write_all(bytes).unwrap();
-    file
+    File::from(crate::sys::memory_file_of(c"image", bytes).unwrap())
 }
 
 /// Looks at everything in an image, as far as it can be read; gives the number of files. A damaged image can
