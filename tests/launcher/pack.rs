@@ -1,7 +1,7 @@
 //! Packing, exporting, listing, removing and building: what users do with images between making and running them.
 
 use crate::place;
-use crate::support::registry::oci;
+use crate::support::{self, registry::oci};
 
 /// The forms in which `tests/images` made the small image, as words for `--ch-image`.
 fn forms() -> Option<Vec<String>> {
@@ -117,17 +117,18 @@ fn an_interrupted_pack_leaves_nothing() {
 #[test]
 fn images_are_listed_removed_and_collected_but_not_while_they_are_in_use() {
     let place = place!();
-    let said = place.run(
+    let said = place.run(&format!(
+        "{} {}",
+        support::SERVERS,
         // The server of an image, which keeps it, ends a moment after the container.
-        "served() { for p in $(pgrep -u $(id -u) -x chariot-serve); do \
-           while ls -l /proc/$p/fd 2>/dev/null | grep -q $PWD; do sleep 0.1; done; done; }; \
+        "served() { while [ -n \"$(servers $PWD)\" ]; do sleep 0.1; done; }; \
          mkdir -p .local/share/chariot && $C pack --quiet ./img .local/share/chariot/mine.sqfs && tar cf a.tar -C img . && $C run ./a.tar true; \
          $C images; $C images --json | grep -c '\"name\"'; \
          $C run mine sh -c 'touch up; while [ ! -e go ]; do sleep 0.1; done' & until [ -e up ]; do sleep 0.1; done; $C rm mine; echo $?; touch go; wait; \
          served; $C rm mine; echo $?; $C rm mine ../img; echo $?; rm -f up go; \
          $C run ./a.tar sh -c 'touch up; while [ ! -e go ]; do sleep 0.1; done' & until [ -e up ]; do sleep 0.1; done; $C gc --all; touch go; wait; served; \
          $C gc; ls .cache/chariot/images | wc -l; $C gc --all; ls .cache/chariot/images | wc -l",
-    );
+    ));
     let lines: Vec<_> = said.out.lines().collect();
     assert!(
         lines[0].starts_with("NAME")

@@ -281,27 +281,20 @@ fn a_name_that_is_not_there_is_one_sentence_with_a_hint() {
     let place = place!();
     let registry = registry!(Access::Plain);
     let site = plain(&registry.host);
-    let said = run(
-        &place,
-        &site,
-        &registry.host,
-        "$R run docker://$H/team/nothing:1 -- true",
-    );
-    said.failed(125, "has no manifests/1 of team/nothing", 1);
-    let said = run(
-        &place,
-        &site,
-        &registry.host,
-        "$R run docker://$H/team/UPPER -- true",
-    );
-    said.failed(125, "is no name of an image", 1);
-    let said = run(
-        &place,
-        &site,
-        &registry.host,
-        "$R explain docker://$H/team/small:1 -- true",
-    );
-    said.failed(125, "is not in the cache yet", 1);
+    for (what, sentence) in [
+        (
+            "run docker://$H/team/nothing:1",
+            "has no manifests/1 of team/nothing",
+        ),
+        ("run docker://$H/team/UPPER", "is no name of an image"),
+        (
+            "explain docker://$H/team/small:1",
+            "is not in the cache yet",
+        ),
+    ] {
+        let said = run(&place, &site, &registry.host, &format!("$R {what} -- true"));
+        said.failed(125, sentence, 1);
+    }
 }
 
 #[test]

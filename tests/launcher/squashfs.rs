@@ -119,14 +119,16 @@ fn the_server_holds_nothing_of_the_program_and_hears_none_of_its_signals() {
         skip!("mksquashfs is not installed (package squashfs-tools)");
     }
     // A pipe that a caller reads to its end, and a descriptor such as PMI's.
-    let said = place.run(
+    let said = place.run(&format!(
+        "{} {}",
+        support::SERVERS,
         "exec 7<>pipe7; (echo started; exec $C run ./img.sqfs -- sh -c 'touch up; while [ ! -e go ]; do sleep 0.1; done' 7<&7) & \
          while [ ! -e up ]; do sleep 0.05; done; \
-         p=$(pgrep -u $(id -u) -x chariot-serve | while read p; do ls -l /proc/$p/fd 2>/dev/null | grep -q $PWD/img.sqfs && echo $p; done); \
+         p=$(servers $PWD/img.sqfs); \
          for s in HUP INT QUIT TERM USR1 USR2 ALRM TSTP; do kill -$s $p; done; \
          ls -l /proc/$p/fd | grep -c -E 'pipe7|pipe:'; readlink /proc/$p/fd/0 /proc/$p/fd/1 /proc/$p/fd/2 /proc/$p/cwd; \
          sleep 0.2; kill -0 $p && echo alive; touch go; wait",
-    );
+    ));
     assert_eq!(
         said.ok(),
         "started\n0\n/dev/null\n/dev/null\n/dev/null\n/\nalive",
@@ -141,13 +143,14 @@ fn a_killed_server_is_an_error_for_readers_and_a_sentence_for_the_user() {
     if !pack(&place, &["-comp", "zstd"]) {
         skip!("mksquashfs is not installed (package squashfs-tools)");
     }
-    let said = place.run(
+    let said = place.run(&format!(
+        "{} {}",
+        support::SERVERS,
         "$C run ./img.sqfs -- sh -c 'touch up; while [ ! -e go ]; do sleep 0.1; done; read x </d/small || exit 9' 2>err & \
          while [ ! -e up ]; do sleep 0.05; done; \
-         for p in $(pgrep -u $(id -u) -x chariot-serve); do \
-           ls -l /proc/$p/fd 2>/dev/null | grep -q $PWD/img.sqfs && kill -9 $p; done; \
+         kill -9 $(servers $PWD/img.sqfs); \
          until grep -q hint err; do sleep 0.1; done; touch go; wait $!; code=$?; cat err >&2; exit $code",
-    );
+    ));
     assert_ne!(said.code, 0, "{said:#?}");
     assert_eq!(
         said.err.matches("img.sqfs was killed by signal 9").count(),
@@ -162,18 +165,18 @@ fn a_killed_server_is_an_error_for_readers_and_a_sentence_for_the_user() {
 fn a_server_that_is_killed_while_files_are_read_leaves_nobody_waiting_for_ever() {
     let place = place!();
     // The kernel lets some who wait for a page not even be killed. A few tries: it depends on the moment.
-    let said = place.run(
+    let said = place.run(&format!(
+        "{} {}",
+        support::SERVERS,
         "cp -a img own; for i in 1 2 3 4 5 6 7 8; do seq ${i}000000 $((i+1))000000 >own/file$i; done; \
          $C pack --quiet --compression zstd:1 ./own own.sqfs; \
-         server() { for p in $(pgrep -u $(id -u) -x chariot-serve); do \
-           ls -l /proc/$p/fd 2>/dev/null | grep -q $PWD/own.sqfs && echo $p; done; }; \
          for i in {1..15}; do touch here; \
            $C run ./own.sqfs -- sh -c 'for i in 1 2; do for f in /file*; do cat $f & done; done; wait; \
              while [ -e here ]; do sleep 0.1; done' >/dev/null 2>&1 & \
-           until p=$(server) && [ -n \"$p\" ]; do sleep 0.01; done; sleep 0.$((i % 3))5; kill -KILL $p; rm here; \
+           until p=$(servers $PWD/own.sqfs); [ -n \"$p\" ]; do sleep 0.01; done; sleep 0.$((i % 3))5; kill -KILL $p; rm here; \
            while [ -e /proc/$p ]; do sleep 0.05; done; wait; \
          done; echo ended",
-    );
+    ));
     assert_eq!(said.ok(), "ended", "{said:#?}");
 }
 

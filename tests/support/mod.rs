@@ -132,6 +132,10 @@ pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
+/// A function of a script: the user's servers of the image files whose path begins so.
+pub(crate) const SERVERS: &str = "servers() { for p in $(pgrep -u $(id -u) -x chariot-serve); do \
+     ls -l /proc/$p/fd 2>/dev/null | grep -q \"$1\" && echo $p; done; }; ";
+
 /// The servers of an image file that are running on this machine.
 pub(crate) fn servers(image: &str) -> Vec<u32> {
     let serves = |process: &Path| {
