@@ -25,9 +25,9 @@ use std::time::{Duration, SystemTime};
 
 use crate::config::Config;
 use crate::error::{Error, Explain, Result};
+use crate::files::Output;
 use crate::host::Host;
 use crate::oci::Digest;
-use crate::output::{self, Output};
 use crate::sys::process;
 use crate::work::{self, Progress, Reporter};
 use lease::Turn;
@@ -158,7 +158,7 @@ impl<'a> Cache<'a> {
         digest: &Digest,
         word: &str,
         access: &mut Access<'_>,
-        make: impl Fn(&Reporter, &File) -> Result<()>,
+        make: impl Fn(&Reporter, &Output) -> Result<()>,
     ) -> Result<PathBuf> {
         if let Some(path) = self.find(digest) {
             return Ok(path);
@@ -178,10 +178,6 @@ impl<'a> Cache<'a> {
             access.see,
         )?;
         if let Turn::Mine(lease) = turn {
-            if lease.is_takeover() {
-                // Whoever was silent for so long does not come back; if it does, it finds that it was replaced.
-                output::remove_others(&self.image(digest));
-            }
             let made = self.make(digest, word, &lease, access, &make);
             match made {
                 Ok(()) => lease.end(),
@@ -202,28 +198,22 @@ impl<'a> Cache<'a> {
         word: &str,
         lease: &lease::Lease,
         access: &mut Access<'_>,
-        make: &impl Fn(&Reporter, &File) -> Result<()>,
+        make: &impl Fn(&Reporter, &Output) -> Result<()>,
     ) -> Result<()> {
         let output = Output::file(&self.image(digest))?;
         let what = format!("can't make an image of {word}");
-        let made = work::run(
+        let made = work::run_with(
             &what,
+            |is_unwanted| {
+                output.abandon();
+                if is_unwanted {
+                    // Somebody else can go on at once.
+                    lease.end();
+                }
+            },
             |reporter| {
                 process::adopt_environment(&self.host.environment);
-                lease.beat_while(reporter, || {
-                    let file = output.file_to_fill();
-                    let made = make(reporter, file).and_then(|()| {
-                        // Nobody is to find it incomplete after the machine has failed.
-                        file.sync_data()
-                            .explain(|| "can't write to the cache".into())
-                    });
-                    if !reporter.is_wanted() {
-                        output.abandon_from_within();
-                        // Somebody else can go on at once.
-                        lease.end();
-                    }
-                    made.map(|()| String::new())
-                })
+                lease.beat_while(reporter, || make(reporter, &output).map(|()| String::new()))
             },
             |progress| (access.see)(progress),
         );

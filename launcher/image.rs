@@ -3,7 +3,6 @@
 //! `RESOLVE_IN_ROOT`, a file is read by parsers that check every bound, and only so much of it.
 
 #[cfg(feature = "launcher")]
-pub mod confined;
 pub mod metadata;
 #[cfg(feature = "launcher")]
 mod refusals;

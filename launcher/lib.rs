@@ -34,6 +34,7 @@ pub mod config;
 pub mod convert;
 pub mod enter;
 pub mod error;
+pub mod files;
 pub mod handover;
 pub mod host;
 #[cfg(feature = "launcher")]
@@ -43,8 +44,6 @@ pub mod image;
 pub mod log;
 pub mod oci;
 pub mod options;
-#[cfg(feature = "launcher")]
-pub mod output;
 pub mod plan;
 #[cfg(feature = "launcher")]
 pub mod registry;

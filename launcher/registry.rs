@@ -19,8 +19,8 @@ pub use reference::Reference;
 use crate::config::Config;
 use crate::convert::layout;
 use crate::error::{Error, Explain, Result};
+use crate::files::{self, space};
 use crate::oci::{self, Descriptor, Digest, Document, Manifest};
-use crate::output;
 use crate::work::Reporter;
 
 /// An image that a registry has.
@@ -178,7 +178,7 @@ fn keep(cache: &Path, digest: &Digest, bytes: &[u8]) -> Result<()> {
     }
     fs::create_dir_all(path.parent().unwrap_or(cache))
         .explain(|| "can't write to the cache".into())?;
-    output::write(&path, bytes, || "can't write to the cache".into())
+    files::write(&path, bytes)
 }
 
 /// Fetches what an image consists of, as far as it is not there yet. To be called in a process of its own.
@@ -212,7 +212,7 @@ pub fn fetch(
         );
     }
     fs::create_dir_all(cache.join("blobs/sha256")).explain(what)?;
-    crate::convert::make::refuse_full(cache, bytes).map_err(|error| error.within(&what()))?;
+    space::refuse_full(cache, bytes).map_err(|error| error.within(&what()))?;
     let clients = clients(&resolved.reference, config, patient(config))?;
     download::all(wanted, clients, resolved, cache, reporter).map_err(|error| error.within(&what()))
 }

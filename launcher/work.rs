@@ -1,24 +1,37 @@
 //! Long work in a process of its own: fetching, unpacking, packing. That process may have threads, and may enter
-//! namespaces, without the launcher losing its own freedom to; and it cleans up if the launcher is killed.
+//! namespaces, without the launcher losing its own freedom to.
 //!
-//! It answers through a pipe, in lines that begin with a letter: `P` how far it is, `E` and `H` what went wrong
+//! Between the two there is a guard. It is deaf to what a terminal sends, and does nothing but wait: when the launcher
+//! is gone it kills the worker, wherever that is (reading a pipe, writing, waiting for a registry), and removes what it
+//! has made. So nothing is ever cleaned from within the worker, whose root may be another one than it thinks. If the
+//! guard is killed, the kernel kills the worker, and the launcher cleans up.
+//!
+//! The worker answers through a pipe, in lines that begin with a letter: `P` how far it is, `E` and `H` what went wrong
 //! and what to do, `D` what was done.
 
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 
 use crate::error::{Error, Explain, Result};
-use crate::sys::{fork, process};
+use crate::sys::fork::{Change, Forked};
+use crate::sys::{fork, process, signals};
 
 /// How often progress is told at most.
 const OFTEN: Duration = Duration::from_millis(100);
+
+/// How long a worker that was killed may take to end: one that waits for a dead file server takes for ever.
+const KILLED: Duration = Duration::from_secs(1);
+
+/// How often the guard looks, besides when it is told.
+const GUARDED: Duration = Duration::from_millis(100);
 
 /// How often it shows that it goes on.
 const PULSE: Duration = Duration::from_secs(1);
@@ -46,7 +59,7 @@ impl Progress {
 #[derive(Debug)]
 pub struct Reporter {
     pipe: File,
-    launcher: Pid,
+    guard: Pid,
     last: Cell<Option<Instant>>,
     latest: Arc<Mutex<Progress>>,
 }
@@ -101,8 +114,8 @@ impl Reporter {
     }
 
     /// Whether whoever started this is still there.
-    pub fn is_wanted(&self) -> bool {
-        getppid() == self.launcher
+    fn is_wanted(&self) -> bool {
+        getppid() == self.guard
     }
 
     /// An error if the work is no longer wanted.
@@ -131,25 +144,52 @@ fn write_line(mut pipe: &File, letter: char, text: &str) {
 pub fn run(
     what: &str,
     work: impl FnOnce(&Reporter) -> Result<String>,
-    mut see: impl FnMut(&Progress),
+    see: impl FnMut(&Progress),
+) -> Result<String> {
+    run_with(what, |_| {}, work, see)
+}
+
+/// The same. `abandon` is called, in another process than this one, when the work has failed or nobody wants it any
+/// more, which it is told.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(
+    what: &str,
+    abandon: impl FnOnce(bool),
+    work: impl FnOnce(&Reporter) -> Result<String>,
+    see: impl FnMut(&Progress),
 ) -> Result<String> {
     let (reader, writer) = process::pipe().explain(|| what.into())?;
     let launcher = nix::unistd::getpid();
     let writer = Cell::new(Some(writer));
     let reader = Cell::new(Some(reader));
-    let child = fork::fork(|| {
+    let guard = fork::fork(|| {
         drop(reader.take());
-        in_child(writer.take(), launcher, work)
+        let Some(pipe) = writer.take() else {
+            return 125;
+        };
+        guard(File::from(pipe), launcher, what, abandon, work)
     })
     .explain(|| what.into())?;
     drop(writer.take());
-    let mut outcome = Err(
-        Error::new(format!("{what}: the process that does it was killed"))
-            .hint("is there enough memory? limits of the job hold for it too"),
-    );
-    for line in
-        BufReader::new(File::from(reader.take().ok_or_else(|| Error::new(what))?)).split(b'\n')
-    {
+    let reader = reader.take().ok_or_else(|| Error::new(what))?;
+    let outcome = listen(File::from(reader), what, see)?;
+    match (guard.wait().explain(|| what.into()), outcome) {
+        (_, Some(outcome)) => outcome,
+        // It was killed, and so was the worker.
+        (_, None) => Err(killed(what, None)),
+    }
+}
+
+/// Reads what the worker says until it ends.
+fn listen(
+    pipe: File,
+    what: &str,
+    mut see: impl FnMut(&Progress),
+) -> Result<Option<Result<String>>> {
+    let mut outcome = None;
+    for line in BufReader::new(pipe).split(b'\n') {
         let line = line.explain(|| what.into())?;
         let line = String::from_utf8_lossy(&line);
         let (letter, text) = line.split_at_checked(1).unwrap_or(("", ""));
@@ -159,36 +199,100 @@ pub fn run(
                     see(&progress);
                 }
             }
-            "E" => outcome = Err(Error::new(text)),
-            "H" => outcome = outcome.map_err(|error| error.hint(text)),
-            "D" => outcome = Ok(text.to_owned()),
+            "E" => outcome = Some(Err(Error::new(text))),
+            "H" => {
+                outcome = outcome
+                    .map(|outcome: Result<String>| outcome.map_err(|error| error.hint(text)));
+            }
+            "D" => outcome = Some(Ok(text.to_owned())),
             _ => {}
         }
     }
-    child
-        .wait()
-        .explain(|| what.into())
-        .or_else(|error| match &outcome {
-            // It has said what was wrong.
-            Err(_) => Ok(0),
-            Ok(_) => Err(error),
-        })?;
-    outcome
+    Ok(outcome)
 }
 
-fn in_child(
-    pipe: Option<OwnedFd>,
+fn killed(what: &str, signal: Option<Signal>) -> Error {
+    let by = signal.map_or(String::new(), |signal| format!(" by {signal}"));
+    let error = Error::new(format!("{what}: the process that does it was killed{by}"));
+    match signal {
+        None | Some(Signal::SIGKILL) => {
+            error.hint("is there enough memory? limits of the job hold for it too")
+        }
+        Some(_) => error.hint("try again"),
+    }
+}
+
+/// Starts the worker, waits until it ends or is not wanted any more, and gives the exit status.
+fn guard(
+    pipe: File,
     launcher: Pid,
+    what: &str,
+    abandon: impl FnOnce(bool),
     work: impl FnOnce(&Reporter) -> Result<String>,
 ) -> u8 {
-    let Some(pipe) = pipe else { return 125 };
+    let own = nix::unistd::getpid();
+    let started = fork::fork(|| match pipe.try_clone() {
+        Ok(pipe) => in_worker(pipe, own, work),
+        Err(_) => 125,
+    });
+    let deaf = process::ignore_polite_signals();
+    let worker = match started.explain(|| what.into()) {
+        Ok(worker) => worker,
+        Err(error) => {
+            tell(&pipe, &error);
+            return 125;
+        }
+    };
+    let ended = match deaf {
+        Ok(()) => watch(&worker, launcher),
+        // It could not clean up.
+        Err(_) => End::Unwanted,
+    };
+    match ended {
+        End::Exited(0) if getppid() == launcher => return 0,
+        End::Exited(_) => {}
+        End::Killed(signal) => tell(&pipe, &killed(what, Some(signal))),
+        End::Unwanted => worker.kill_within(KILLED),
+    }
+    abandon(getppid() != launcher);
+    125
+}
+
+/// How the guard's watch ended.
+enum End {
+    Exited(u8),
+    Killed(Signal),
+    Unwanted,
+}
+
+fn watch(worker: &Forked, launcher: Pid) -> End {
+    let handles = [process::handle_of(launcher), worker.handle()];
+    let handles: Vec<_> = handles.iter().flatten().map(AsFd::as_fd).collect();
+    loop {
+        match worker.change() {
+            Ok(Change::Exited(code)) => return End::Exited(code),
+            Ok(Change::Killed(signal)) => return End::Killed(signal),
+            Ok(Change::None | Change::Stopped) => {}
+            Err(_) => return End::Unwanted,
+        }
+        if getppid() != launcher {
+            return End::Unwanted;
+        }
+        // A kernel that refuses the handles has it look now and then.
+        if signals::wait_for(&handles, Some(GUARDED)).is_err() {
+            std::thread::sleep(GUARDED);
+        }
+    }
+}
+
+fn in_worker(pipe: File, guard: Pid, work: impl FnOnce(&Reporter) -> Result<String>) -> u8 {
     let reporter = Reporter {
-        pipe: File::from(pipe),
-        launcher,
+        pipe,
+        guard,
         last: Cell::new(None),
         latest: Arc::default(),
     };
-    let result = process::ignore_polite_signals()
+    let result = process::end_with(guard.as_raw().unsigned_abs())
         .explain(|| "can't start to work".into())
         .and_then(|()| work(&reporter));
     match result {
@@ -197,12 +301,16 @@ fn in_child(
             0
         }
         Err(error) => {
-            reporter.line('E', &error.to_string());
-            if let Some(advice) = error.advice() {
-                reporter.line('H', advice);
-            }
+            tell(&reporter.pipe, &error);
             error.exit_code()
         }
+    }
+}
+
+fn tell(pipe: &File, error: &Error) {
+    write_line(pipe, 'E', &error.to_string());
+    if let Some(advice) = error.advice() {
+        write_line(pipe, 'H', advice);
     }
 }
 

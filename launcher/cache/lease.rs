@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Explain, Result};
-use crate::output::host_name;
+use crate::files::maker::host_name;
 use crate::work::{Progress, Reporter};
 
 /// After how long a silent holder is taken for dead. A shared file system can hang for some seconds.

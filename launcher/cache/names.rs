@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::Cache;
 use crate::error::{Explain, Result};
+use crate::files;
 use crate::host::Host;
 use crate::oci::Digest;
-use crate::output::{self, Output};
 
 /// The job that this process is part of: its cluster and number, the same when it is queued again.
 pub fn job(host: &Host) -> Option<String> {
@@ -45,13 +45,7 @@ impl Cache<'_> {
         self.prepare()?;
         let path = self.pin_path(job, name);
         fs::create_dir_all(path.parent().unwrap_or(&path)).explain(what)?;
-        let output = Output::file(&path)?;
-        fs::write(output.temporary(), digest.to_string())
-            .explain(what)
-            .inspect_err(|_| output.abandon())?;
-        // Fails if another node was first.
-        let _ = fs::hard_link(output.temporary(), &path);
-        output.abandon();
+        files::write_first(&path, digest.to_string().as_bytes())?;
         Ok(self.pin(job, name).unwrap_or(digest))
     }
 
@@ -70,9 +64,7 @@ impl Cache<'_> {
         let Some(path) = self.archive_path(archive) else {
             return Ok(());
         };
-        output::write(&path, digest.to_string().as_bytes(), || {
-            format!("can't use the cache {}", self.root.display())
-        })
+        files::write(&path, digest.to_string().as_bytes())
     }
 
     /// By what the file system says of it; a device's number is another on each node.

@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Access, Cache, belongs_to, evict};
 use crate::convert::archive::HashWriter;
-use crate::convert::make::refuse_full;
 use crate::error::{Error, Explain, Result};
+use crate::files::space::refuse_full;
 use crate::oci::Digest;
 use crate::sys::process;
 use crate::work::Progress;
@@ -55,7 +55,8 @@ pub fn stage(
     refuse_full(&copies.root, length).map_err(|error| error.within(&what()))?;
     let digest = digest_of(path, word, access)?;
     // Steps on one node that want the same image copy it once.
-    let staged = copies.ensure(&digest, word, access, |reporter, file| {
+    let staged = copies.ensure(&digest, word, access, |reporter, output| {
+        let file = output.made();
         let mut from = BufReader::with_capacity(1 << 20, File::open(path).explain(what)?);
         let mut to = Copy {
             file,

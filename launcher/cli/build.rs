@@ -13,6 +13,7 @@ use super::convert::{asked_compression, compression, quiet};
 use super::tool::Tool;
 use crate::convert::make::Form;
 use crate::error::{Error, Explain, Result, io_reason};
+use crate::files::output::Scratch;
 use crate::image::source;
 use crate::options::given::is_path;
 
@@ -78,10 +79,7 @@ pub(super) fn build(matches: &ArgMatches) -> Result<ExitCode> {
     let name = name(matches, &context)?;
     let builder = builder(&tool.config.builders)?;
     let store = tool.store()?;
-    let directory = tempfile::Builder::new()
-        .prefix(".building.")
-        .tempdir_in(&store)
-        .explain(|| format!("can't build {name}"))?;
+    let directory = Scratch::new(&store, &format!("{name}.building"))?;
     let archive = directory.path().join("image.tar");
     let tag = format!("localhost/chariot-build:{}", std::process::id());
     let mut words = builder.build_words(&tag);

@@ -11,11 +11,10 @@ use super::tool::Tool;
 use crate::cache::Cache;
 use crate::convert::make::{self, Form};
 use crate::error::{Error, Explain, Result};
-use crate::image::metadata::MARK;
+use crate::files::{Output, removal};
 use crate::image::source::{self, Source};
 use crate::image::squashfs::write::Compression;
 use crate::options::given::is_path;
-use crate::output::Output;
 
 fn source_argument() -> Arg {
     Arg::new("source").value_name("SOURCE").required(true).help(
@@ -138,7 +137,7 @@ pub(super) fn into_directory_of(
     let output = Output::directory(directory)?;
     let made = tool.make(&output, &format!("can't unpack {word}"), |reporter| {
         let origin = source.open(&Cache::of(&tool.config, &tool.host))?;
-        make::directory(origin, output.temporary(), &tool.config, reporter)
+        make::directory(origin, &output, &tool.config, reporter)
     });
     let made = made.and_then(|summary| {
         refuse_foreign(directory)?;
@@ -210,7 +209,7 @@ pub(super) fn into_file_of(
         if let Some(changes) = changes {
             origin = origin.with_changes(changes)?;
         }
-        make::file(origin, output.file_to_fill(), form, &tool.config, reporter)
+        make::file(origin, &output, form, &tool.config, reporter)
     });
     tool.finish(
         &output,
@@ -232,8 +231,7 @@ fn refuse_foreign(directory: &Path) -> Result<()> {
     let Ok(data) = fs::symlink_metadata(directory) else {
         return Ok(());
     };
-    let has_mark = || fs::symlink_metadata(directory.join(MARK)).is_ok_and(|data| data.is_file());
-    if data.is_dir() && has_mark() {
+    if data.is_dir() && removal::is_marked(directory) {
         return Ok(());
     }
     Err(Error::new(format!(

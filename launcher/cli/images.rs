@@ -12,8 +12,8 @@ use super::tool::Tool;
 use super::{flag, print};
 use crate::cache::{Cache, evict};
 use crate::error::{Error, Explain, Result};
+use crate::files::removal;
 use crate::image::Image;
-use crate::image::confined;
 use crate::image::metadata::MARK;
 use crate::image::source;
 use crate::options::size;
@@ -190,7 +190,11 @@ pub(super) fn remove(matches: &ArgMatches) -> Result<ExitCode> {
             ))
             .hint("remove it when that has ended"));
         }
-        confined::remove(&path).explain(what)?;
+        let removed = match path.symlink_metadata() {
+            Ok(data) if data.is_dir() => removal::marked_tree(&path),
+            _ => removal::file(&path),
+        };
+        removed.explain(what)?;
     }
     Ok(ExitCode::SUCCESS)
 }

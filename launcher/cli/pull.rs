@@ -14,10 +14,10 @@ use super::{flag, print};
 use crate::cache::{Access, Cache};
 use crate::convert::make::{self, Form};
 use crate::error::{Error, Explain, Result};
+use crate::files::Output;
 use crate::image::Image;
 use crate::image::source::{self, Source, remote};
 use crate::image::squashfs::write::Compression;
-use crate::output::Output;
 use crate::registry::{self, Reference, Resolved};
 use crate::work;
 
@@ -98,7 +98,7 @@ fn into_store(tool: &Tool, reference: &Reference, how: Compression) -> Result<Ex
     let made = tool.make(&output, &format!("can't pull {reference}"), |reporter| {
         let origin = source.open(&Cache::of(&tool.config, &tool.host))?;
         let form = Form::SquashFs(how);
-        make::file(origin, output.file_to_fill(), form, &tool.config, reporter)
+        make::file(origin, &output, form, &tool.config, reporter)
     });
     let code = tool.finish(&output, made, &format!("pulled {reference} as {name}"))?;
     if !tool.quiet {

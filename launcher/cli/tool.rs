@@ -11,10 +11,10 @@ use super::progress::Display;
 use crate::config::Config;
 use crate::convert::Summary;
 use crate::error::Result;
+use crate::files::Output;
 use crate::host::Host;
 use crate::log::{self, Reader};
 use crate::options::given;
-use crate::output::Output;
 use crate::work::{self, Reporter};
 
 /// What the commands need that make and keep images.
@@ -42,7 +42,7 @@ impl Tool {
         })
     }
 
-    /// Runs `work` in a process of its own, which removes the output if this one is killed.
+    /// Runs `work` in a process of its own. The output goes away if that fails, or if this process is killed.
     pub(super) fn make(
         &self,
         output: &Output,
@@ -50,14 +50,11 @@ impl Tool {
         work: impl FnOnce(&Reporter) -> Result<Summary>,
     ) -> Result<Summary> {
         let mut display = Display::new(self.quiet);
-        let done = work::run(
+        let done = work::run_with(
             what,
+            |_| output.abandon(),
             |reporter| {
-                let result = work(reporter);
-                if !reporter.is_wanted() {
-                    output.abandon_from_within();
-                }
-                let summary = result.map_err(|error| error.within(what))?;
+                let summary = work(reporter).map_err(|error| error.within(what))?;
                 Ok(format!(
                     "{} {} {}",
                     summary.members, summary.left_out, summary.bytes

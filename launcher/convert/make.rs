@@ -1,6 +1,5 @@
 //! Making an image: an [`Origin`] into a file or a directory, with the bounds that the site has set.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -10,18 +9,14 @@ use super::to_archive::ToArchive;
 use super::to_directory::ToDirectory;
 use super::{Bounds, Summary, convert};
 use crate::config::Config;
-use crate::error::{CallError, Error, Explain, Result, innermost};
-use crate::image::confined;
+use crate::error::{Error, Result, innermost};
+use crate::files::confined::Confined;
+use crate::files::{Output, space};
 use crate::image::squashfs::write::{Compression, Writer};
 use crate::work::{Progress, Reporter};
 
 /// How often the room on the file system is looked at, in bytes of contents.
 const LOOK: u64 = 64 << 20;
-
-/// What stays free on a file system, in bytes, or one part in so many of it, whichever is less: a full file
-/// system is everybody's trouble.
-const RESERVE: u64 = 256 << 20;
-const RESERVE_PART: u64 = 50;
 
 /// The form of a file that an image is made into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,179 +31,146 @@ pub enum Form {
     TarZstd,
 }
 
-/// Makes an image in `file`, which is empty, and says what was done.
+/// Makes an image in the file of `output`, which is empty, and says what was done.
 ///
 /// # Errors
 /// The origin is damaged, the image too large, or the file system full.
 pub fn file(
     origin: Origin,
-    file: &File,
+    output: &Output,
     form: Form,
     config: &Config,
     reporter: &Reporter,
 ) -> Result<Summary> {
-    let output = file.try_clone().map_err(|error| told(&error))?;
+    let work = Work {
+        output,
+        config,
+        reporter,
+    };
+    let file = output
+        .made()
+        .try_clone()
+        .map_err(|error| work.told(&error))?;
     match form {
         Form::SquashFs(compression) => {
-            let room = Room::of(file);
-            let mut writer = Writer::new(output, compression).map_err(|error| told(&error))?;
-            run(origin, &mut writer, config, room, reporter)
+            let writer = Writer::new(file, compression);
+            work.run(origin, &mut writer.map_err(|error| work.told(&error))?)
         }
-        Form::Tar => archive(origin, output, config, reporter, |file| file.flush()),
+        Form::Tar => work.archive(origin, file, |file| file.flush()),
         Form::TarGzip => {
             let level = flate2::Compression::default();
-            let writer = flate2::write::GzEncoder::new(output, level);
-            archive(origin, writer, config, reporter, |writer| {
-                writer.try_finish()
-            })
+            let writer = flate2::write::GzEncoder::new(file, level);
+            work.archive(origin, writer, |writer| writer.try_finish())
         }
         Form::TarZstd => {
-            let mut writer = zstd::Encoder::new(output, 0).map_err(|error| told(&error))?;
+            let writer = zstd::Encoder::new(file, 0);
+            let mut writer = writer.map_err(|error| work.told(&error))?;
             let threads = std::thread::available_parallelism()
                 .map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
             // A library without threads compresses with one.
             let _ = writer.multithread(threads);
-            archive(origin, writer, config, reporter, |writer| {
-                writer.do_finish()
-            })
+            work.archive(origin, writer, |writer| writer.do_finish())
         }
     }
 }
 
-fn archive<W: Write>(
-    origin: Origin,
-    writer: W,
-    config: &Config,
-    reporter: &Reporter,
-    close: impl FnOnce(&mut W) -> io::Result<()>,
-) -> Result<Summary> {
-    let mut target = ToArchive::new(BufWriter::with_capacity(1 << 20, writer));
-    let summary = run(origin, &mut target, config, None, reporter)?;
-    let closed = target.into_inner().and_then(|writer| {
-        let mut writer = writer
-            .into_inner()
-            .map_err(io::IntoInnerError::into_error)?;
-        close(&mut writer)
-    });
-    closed.map_err(|error| told(&error))?;
-    Ok(summary)
-}
-
-/// Makes an image in `directory`, which is empty and becomes the root of this process.
+/// Makes an image in the directory of `output`, which becomes the root of this process.
 ///
 /// # Errors
 /// As [`file()`], or there are no user namespaces.
 pub fn directory(
     origin: Origin,
-    directory: &Path,
+    output: &Output,
     config: &Config,
     reporter: &Reporter,
 ) -> Result<Summary> {
-    let what = || format!("can't unpack to {}", directory.display());
-    confined::confine(directory).explain(what)?;
-    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
-    let room = File::open("/").ok().and_then(|root| Room::of(&root));
-    run(
-        origin,
-        &mut ToDirectory::new(Path::new("/")),
+    let work = Work {
+        output,
         config,
-        room,
         reporter,
-    )
+    };
+    let confined = Confined::enter(output)?;
+    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    work.run(origin, &mut ToDirectory::new(confined, Path::new("/")))
 }
 
-fn run(
-    origin: Origin,
-    target: &mut dyn super::Target,
-    config: &Config,
-    room: Option<Room>,
-    reporter: &Reporter,
-) -> Result<Summary> {
-    let meter = origin.meter.clone();
-    let mut looked = 0;
-    let mut tick = |bytes: u64| {
-        let progress = Progress {
-            what: "converting".into(),
-            done: match meter.total {
-                0 => bytes,
-                total => meter.done.load(Ordering::Relaxed).min(total),
+/// What is being made, within which bounds, and who is told.
+struct Work<'a> {
+    output: &'a Output,
+    config: &'a Config,
+    reporter: &'a Reporter,
+}
+
+impl Work<'_> {
+    fn archive<W: Write>(
+        &self,
+        origin: Origin,
+        writer: W,
+        close: impl FnOnce(&mut W) -> io::Result<()>,
+    ) -> Result<Summary> {
+        let mut target = ToArchive::new(BufWriter::with_capacity(1 << 20, writer));
+        let summary = self.run(origin, &mut target)?;
+        let closed = target.into_inner().and_then(|writer| {
+            let mut writer = writer
+                .into_inner()
+                .map_err(io::IntoInnerError::into_error)?;
+            close(&mut writer)
+        });
+        closed.map_err(|error| self.told(&error))?;
+        Ok(summary)
+    }
+
+    fn run(&self, origin: Origin, target: &mut dyn super::Target) -> Result<Summary> {
+        let meter = origin.meter.clone();
+        let mut looked = 0;
+        let mut tick = |bytes: u64| {
+            let progress = Progress {
+                what: "converting".into(),
+                done: match meter.total {
+                    0 => bytes,
+                    total => meter.done.load(Ordering::Relaxed).min(total),
+                },
+                total: meter.total,
+                elsewhere: false,
+            };
+            self.reporter.progress(&progress, false);
+            if bytes >= looked + LOOK {
+                looked = bytes;
+                space::refuse_filling(self.output.made())?;
+            }
+            self.reporter.check()
+        };
+        let bounds = Bounds {
+            most_bytes: self.config.image_size,
+            tick: &mut tick,
+        };
+        convert(&origin.layers, &origin.mark, target, bounds).map_err(|error| self.told(&error))
+    }
+
+    /// What went wrong, and what to do about it. What the kernel itself said is of writing: sources name what they
+    /// cannot read.
+    fn told(&self, error: &io::Error) -> Error {
+        let destination = self.output.destination();
+        let above = destination.parent().unwrap_or(Path::new("."));
+        let reason = Error::new(innermost(error));
+        match error.kind() {
+            io::ErrorKind::FileTooLarge => {
+                reason.hint("the site's file sets the limit: image_size")
+            }
+            io::ErrorKind::InvalidData
+            | io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::InvalidInput => super::origin::damaged(error),
+            _ if error.raw_os_error().is_some() => {
+                let what = format!("can't write {}", destination.display());
+                space::explain(error, &what, "write", above)
+            }
+            io::ErrorKind::PermissionDenied => {
+                reason.hint("you need permission to read all files of an image")
+            }
+            _ => match space::advice(error, above) {
+                Some(hint) => reason.hint(hint),
+                None => reason,
             },
-            total: meter.total,
-            elsewhere: false,
-        };
-        reporter.progress(&progress, false);
-        if bytes >= looked + LOOK {
-            looked = bytes;
-            room.as_ref().map_or(Ok(()), Room::check)?;
-        }
-        reporter.check()
-    };
-    let bounds = Bounds {
-        most_bytes: config.image_size,
-        tick: &mut tick,
-    };
-    convert(&origin.layers, &origin.mark, target, bounds).map_err(|error| told(&error))
-}
-
-fn told(error: &io::Error) -> Error {
-    let reason = Error::new(innermost(error));
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            reason.hint("make room there, or choose another place; `chariot gc` empties the cache")
-        }
-        io::ErrorKind::FileTooLarge => reason.hint("the site's file sets the limit: image_size"),
-        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput => {
-            super::origin::damaged(error)
-        }
-        io::ErrorKind::PermissionDenied => {
-            reason.hint("you need permission to read all files of an image")
-        }
-        _ => reason,
-    }
-}
-
-/// The file system that an image is written to.
-#[derive(Debug)]
-struct Room {
-    file: File,
-}
-
-impl Room {
-    fn of(file: &File) -> Option<Room> {
-        file.try_clone().ok().map(|file| Room { file })
-    }
-
-    /// Refuses to fill the file system.
-    fn check(&self) -> io::Result<()> {
-        let Ok(data) = rustix::fs::fstatvfs(&self.file) else {
-            return Ok(());
-        };
-        let reserve = RESERVE.min(data.f_blocks * data.f_frsize / RESERVE_PART);
-        match data.f_bavail * data.f_frsize < reserve {
-            true => Err(io::ErrorKind::StorageFull.into()),
-            false => Ok(()),
         }
     }
-}
-
-/// Free space for `bytes` more, looked at before they are fetched.
-///
-/// # Errors
-/// There is not enough.
-pub fn refuse_full(directory: &Path, bytes: u64) -> Result<()> {
-    let what = || format!("can't write {bytes} bytes to {}", directory.display());
-    let data = rustix::fs::statvfs(directory)
-        .map_err(|errno| {
-            CallError::new(
-                "statvfs()",
-                nix::errno::Errno::from_raw(errno.raw_os_error()),
-            )
-        })
-        .explain(what)?;
-    let free = data.f_bavail * data.f_frsize;
-    if free >= bytes {
-        return Ok(());
-    }
-    Err(Error::new(format!("{}: only {free} are free", what()))
-        .hint("make room there; `chariot gc` empties the cache, and the site's file can move it: cache"))
 }

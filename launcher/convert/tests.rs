@@ -136,7 +136,10 @@ fn as_squashfs(layers: &Layers) -> io::Result<Contents> {
 }
 
 fn as_directory(layers: &Layers, root: &Path) -> io::Result<Contents> {
-    run(layers, &mut ToDirectory::new(root))?;
+    run(
+        layers,
+        &mut ToDirectory::new(crate::files::confined::Confined::pretend(root), root),
+    )?;
     Ok(contents(&Directory::new(root)))
 }
 

@@ -9,13 +9,14 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Target;
 use super::member::Attributes;
 use super::tree::{Body, Number, ROOT, Tree};
 use super::workers::Workers;
-use crate::image::confined::remove;
+use crate::files::confined::Confined;
 
 /// Files up to this length, in bytes, are written by another thread.
 const SMALL: u64 = 1 << 20;
@@ -27,6 +28,7 @@ const CHUNK: usize = 64 << 10;
 #[derive(Debug)]
 pub struct ToDirectory {
     root: PathBuf,
+    confined: Arc<Confined>,
     workers: Workers<Small>,
     /// Where each file was written.
     written: HashMap<Number, Vec<u8>>,
@@ -43,12 +45,18 @@ struct Small {
 }
 
 impl ToDirectory {
-    /// Writes into the empty directory `root`. This process must have no umask.
-    pub fn new(root: &Path) -> ToDirectory {
+    /// Writes into the new directory, which this process sees as `root`. It must have no umask.
+    pub fn new(confined: Confined, root: &Path) -> ToDirectory {
+        let confined = Arc::new(confined);
+        let place = Place {
+            root: root.into(),
+            confined: Arc::clone(&confined),
+        };
         ToDirectory {
             root: root.into(),
-            workers: Workers::start(|small: Small| {
-                write(
+            confined,
+            workers: Workers::start(move |small: Small| {
+                place.write(
                     &small.path,
                     &small.attributes,
                     &mut small.contents.as_slice(),
@@ -78,7 +86,7 @@ impl ToDirectory {
         };
         self.workers.wait()?;
         self.paths.remove(&in_way);
-        remove(&self.full(&in_way))
+        self.confined.remove(Path::new(OsStr::from_bytes(&in_way)))
     }
 
     /// What is no longer in the tree goes away.
@@ -90,7 +98,7 @@ impl ToDirectory {
             // A path that was written again holds something that is in the tree.
             if self.paths.get(&path) == Some(&number) {
                 self.paths.remove(&path);
-                remove(&self.root.join(OsStr::from_bytes(&path)))?;
+                self.confined.remove(Path::new(OsStr::from_bytes(&path)))?;
             }
         }
         Ok(())
@@ -122,7 +130,11 @@ impl Target for ToDirectory {
                 attributes: attributes.clone(),
             })?;
         } else {
-            write(&full, attributes, contents)?;
+            let place = Place {
+                root: self.root.clone(),
+                confined: Arc::clone(&self.confined),
+            };
+            place.write(&full, attributes, contents)?;
         }
         self.paths.insert(path.to_vec(), number);
         self.written.insert(number, path.to_vec());
@@ -233,37 +245,52 @@ fn stamp_link(path: &Path, modified: u64) {
     let _ = utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW);
 }
 
-fn create(path: &Path, attributes: &Attributes) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options
-        .write(true)
-        .create_new(true)
-        .mode((attributes.permissions & 0o777).into());
-    match options.open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let above = path.parent().unwrap_or(path);
-            fs::DirBuilder::new()
-                .mode(0o700)
-                .recursive(true)
-                .create(above)?;
-            options.open(path)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            remove(path)?;
-            options.open(path)
-        }
-        result => result,
-    }
+/// Where files are written.
+#[derive(Debug, Clone)]
+struct Place {
+    root: PathBuf,
+    confined: Arc<Confined>,
 }
 
-fn write(path: &Path, attributes: &Attributes, contents: &mut dyn Read) -> io::Result<()> {
-    let mut file = create(path, attributes)?;
-    copy(contents, &mut file)?;
-    if attributes.permissions & 0o1000 != 0 {
-        file.set_permissions(Permissions::from_mode(attributes.permissions.into()))?;
+impl Place {
+    fn create(&self, path: &Path, attributes: &Attributes) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options
+            .write(true)
+            .create_new(true)
+            .mode((attributes.permissions & 0o777).into());
+        match options.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let above = path.parent().unwrap_or(path);
+                fs::DirBuilder::new()
+                    .mode(0o700)
+                    .recursive(true)
+                    .create(above)?;
+                options.open(path)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.confined
+                    .remove(path.strip_prefix(&self.root).unwrap_or(path))?;
+                options.open(path)
+            }
+            result => result,
+        }
     }
-    set_xattrs(&file, attributes);
-    file.set_modified(time(attributes.modified))
+
+    fn write(
+        &self,
+        path: &Path,
+        attributes: &Attributes,
+        contents: &mut dyn Read,
+    ) -> io::Result<()> {
+        let mut file = self.create(path, attributes)?;
+        copy(contents, &mut file)?;
+        if attributes.permissions & 0o1000 != 0 {
+            file.set_permissions(Permissions::from_mode(attributes.permissions.into()))?;
+        }
+        set_xattrs(&file, attributes);
+        file.set_modified(time(attributes.modified))
+    }
 }
 
 fn copy(contents: &mut dyn Read, file: &mut File) -> io::Result<()> {

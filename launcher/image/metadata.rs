@@ -10,8 +10,7 @@ use super::Image;
 use crate::error::{Error, Result};
 use crate::oci::Configuration;
 
-/// Where Chariot's own mark lies in an image.
-pub const MARK: &str = ".chariot/image.json";
+pub use crate::files::MARK;
 
 /// What an image says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

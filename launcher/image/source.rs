@@ -18,6 +18,7 @@ use crate::convert::layout::{self, is_layout};
 use crate::convert::make::{self, Form};
 use crate::convert::origin::Origin;
 use crate::error::{Error, Explain, Result};
+use crate::files::Output;
 use crate::host::Host;
 use crate::image::squashfs::write::Compression;
 use crate::oci::Digest;
@@ -276,10 +277,10 @@ impl Source {
         cache: &Cache<'_>,
         access: &mut Access<'_>,
     ) -> Result<PathBuf> {
-        cache.ensure(digest, word, access, |reporter, file| {
+        cache.ensure(digest, word, access, |reporter, output| {
             let what = format!("can't use the image {word}");
             self.open(cache)
-                .and_then(|origin| convert(origin, file, cache.config, reporter))
+                .and_then(|origin| convert(origin, output, cache.config, reporter))
                 .map_err(|error| error.within(&what))
         })
     }
@@ -301,9 +302,9 @@ fn named(mut origin: Origin, word: &str) -> Origin {
     origin
 }
 
-fn convert(origin: Origin, file: &File, config: &Config, reporter: &Reporter) -> Result<()> {
+fn convert(origin: Origin, output: &Output, config: &Config, reporter: &Reporter) -> Result<()> {
     let form = Form::SquashFs(Compression::default());
-    make::file(origin, file, form, config, reporter).map(|_| ())
+    make::file(origin, output, form, config, reporter).map(|_| ())
 }
 
 fn archive_digest(place: &Place, cache: &Cache<'_>, access: &mut Access<'_>) -> Result<Digest> {

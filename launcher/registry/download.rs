@@ -15,8 +15,8 @@ use super::client::Client;
 use super::reference::Reference;
 use crate::convert::layout;
 use crate::error::{Error, Explain, Result, io_reason};
+use crate::files::Output;
 use crate::oci::{Descriptor, Digest};
-use crate::output::Output;
 use crate::work::{Progress, Reporter};
 
 /// How many blobs are fetched at a time.
@@ -122,7 +122,7 @@ fn work(shared: &Shared, news: &Sender<News>) -> Result<()> {
         let Some(blob) = next else { break };
         let path = shared.cache.join(layout::blob(&blob.digest));
         let output = Output::file(&path)?;
-        let fetched = download(shared, &blob, output.file_to_fill(), news)
+        let fetched = download(shared, &blob, output.made(), news)
             .and_then(|()| output.finish())
             .inspect_err(|_| output.abandon());
         fetched.map_err(|error| error.within(&format!("{}", blob.digest)))?;

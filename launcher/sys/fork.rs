@@ -1,6 +1,7 @@
 //! Children that run a function of ours, and what they do before they execute a program.
 
 use std::os::fd::{OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -77,6 +78,26 @@ impl Forked {
     /// The kernel's answer.
     pub fn signal(&self, signal: Signal) -> Call<()> {
         super::signals::send_to_group(self.pid, signal)
+    }
+
+    /// A descriptor that can be read when the child has ended: pidfd_open(2).
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn handle(&self) -> Call<OwnedFd> {
+        super::process::handle_of(self.pid)
+    }
+
+    /// Kills the child, and waits so long until it has ended: one that waits for a file server may not.
+    pub fn kill_within(&self, patience: Duration) {
+        let _ = nix::sys::signal::kill(self.pid, Signal::SIGKILL);
+        let deadline = Instant::now() + patience;
+        while let Ok(Change::None | Change::Stopped) = self.change() {
+            if Instant::now() > deadline {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// The child's exit status, once it has ended; waitpid(2).

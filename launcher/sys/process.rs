@@ -263,8 +263,18 @@ pub fn copy_of(number: i32) -> Call<OwnedFd> {
 /// # Errors
 /// The kernel's answer.
 pub fn handle_of_self() -> Call<OwnedFd> {
-    let own = rustix::process::getpid();
-    let handle = rustix::process::pidfd_open(own, rustix::process::PidfdFlags::empty());
+    handle_of(nix::unistd::getpid())
+}
+
+/// A descriptor of a process that can be read when it has ended: pidfd_open(2). The caller must know that the number
+/// is that process's still: its parent, or a child that it has not waited for.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn handle_of(process: nix::unistd::Pid) -> Call<OwnedFd> {
+    let missing = || CallError::new("pidfd_open()", Errno::ESRCH);
+    let number = rustix::process::Pid::from_raw(process.as_raw()).ok_or_else(missing)?;
+    let handle = rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty());
     super::rustix_called(handle, || "pidfd_open()".into())
 }
 

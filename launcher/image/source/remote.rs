@@ -24,7 +24,7 @@ pub(super) fn from_cache(
     };
     let pinned = reference.pinned(digest.clone());
     let word = pinned.to_string();
-    cache.ensure(&digest, &word, access, |reporter, file| {
+    cache.ensure(&digest, &word, access, |reporter, output| {
         // By whoever makes the image alone: a thousand nodes do not all ask.
         let config = cache.config;
         let patience = registry::patient(config);
@@ -32,7 +32,7 @@ pub(super) fn from_cache(
         registry::fetch(&resolved, config, cache.root(), reporter)?;
         let what = format!("can't make an image of {word}");
         layout::of_blobs(cache.root(), &resolved.digest, &resolved.manifest)
-            .and_then(|origin| convert(named(origin, &word), file, config, reporter))
+            .and_then(|origin| convert(named(origin, &word), output, config, reporter))
             .map_err(|error| error.within(&what))
     })
 }

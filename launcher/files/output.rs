@@ -1,0 +1,447 @@
+//! Files and directories that get their name when they are complete: whatever happens before, nothing is there
+//! under that name, or what was there. What is not complete lies beside it, under a name that tells who makes it
+//! ([`super::maker`]), and goes away with its maker or, if that was killed, the next time something of that name is
+//! made.
+//!
+//! Nothing is needed of the file system but rename(2): no locks, no exchange of names, no leases, no files without
+//! a name. Each of these is missing somewhere that people keep images.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{
+    AtFlags, Dir, Mode, OFlags, RenameFlags, Stat, linkat, mkdirat, openat, renameat,
+    renameat_with, unlinkat,
+};
+use rustix::io::Errno;
+
+use super::maker::{Maker, Role, read};
+use super::{
+    Identity, is_directory, look, open_directory, open_parent, removal, space, split, sync,
+};
+use crate::error::{Error, Explain, Result, io_reason};
+
+/// What a directory has that is being filled, beside what it is filled with.
+const UNFINISHED: &str = ".chariot-unfinished";
+
+/// What is being made.
+#[derive(Debug)]
+pub struct Output {
+    destination: PathBuf,
+    name: PathBuf,
+    temporary: PathBuf,
+    /// The directory that both names are in.
+    parent: OwnedFd,
+    /// What is filled. It is open as long as this is, so that no other file gets its number.
+    made: File,
+    identity: Identity,
+    /// What tells that a directory is unfinished; a file needs nothing.
+    unfinished: Option<Identity>,
+}
+
+impl Output {
+    /// Begins a directory, which only its owner may enter until it has its name.
+    ///
+    /// # Errors
+    /// It cannot be made beside `destination`.
+    pub fn directory(destination: &Path) -> Result<Output> {
+        Output::begin(destination, true)
+    }
+
+    /// Begins a file, with the permissions that umask(2) leaves.
+    ///
+    /// # Errors
+    /// It cannot be made beside `destination`.
+    pub fn file(destination: &Path) -> Result<Output> {
+        Output::begin(destination, false)
+    }
+
+    fn begin(destination: &Path, is_directory: bool) -> Result<Output> {
+        let what = || cannot_write(destination);
+        let (above, name) = split(destination)
+            .ok_or_else(|| Error::new(format!("{}: it has no name of its own", what())))?;
+        let parent = open_parent(above)
+            .explain(|| format!("{}: open(\"{}\")", what(), above.display()))
+            .map_err(|error| error.hint("make the directory above it first"))?;
+        let temporary = PathBuf::from(Maker::this().name(name.as_os_str(), Role::Part));
+        let call = if is_directory { "mkdir" } else { "open" };
+        let made = make(&parent, &temporary, is_directory)
+            .map_err(|error| space::explain(&error, &what(), call, above))?;
+        let began = Identity::of(&made).explain(what)?;
+        let mut output = Output {
+            destination: destination.to_owned(),
+            name: name.to_owned(),
+            temporary,
+            parent,
+            made,
+            identity: began,
+            unfinished: None,
+        };
+        output.sweep();
+        if is_directory {
+            let marked = output.begin_mark();
+            marked.map_err(|error| {
+                output.abandon();
+                space::explain(&error, &what(), "open", above)
+            })?;
+        }
+        Ok(output)
+    }
+
+    fn begin_mark(&mut self) -> io::Result<()> {
+        let mark = make(&self.made, Path::new(UNFINISHED), false)?;
+        self.unfinished = Some(Identity::of(&mark)?);
+        Ok(())
+    }
+
+    /// Where it will be, as it was named.
+    pub fn destination(&self) -> &Path {
+        &self.destination
+    }
+
+    /// Where it is until it is complete.
+    pub fn temporary(&self) -> PathBuf {
+        self.destination.with_file_name(&self.temporary)
+    }
+
+    /// The file that is being made, or the directory.
+    pub fn made(&self) -> &File {
+        &self.made
+    }
+
+    /// What tells it from everything else.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Gives it its name, in place of what has that name now: a file takes a file's, and a directory that of an
+    /// image which carries the mark. Its bytes are on the disk before.
+    ///
+    /// # Errors
+    /// They cannot be written, or the name not be given; then what had it has it still. Or what had it cannot be
+    /// removed.
+    pub fn finish(&self) -> Result<()> {
+        let what = || cannot_write(&self.destination);
+        let place = self.destination.parent().unwrap_or(Path::new("."));
+        let synced = match self.unfinished {
+            None => sync::file(&self.made).map_err(|error| (error, "fsync")),
+            Some(_) => sync::tree(&self.made).map_err(|error| (error, "syncfs")),
+        };
+        synced.map_err(|(error, call)| space::explain(&error, &what(), call, place))?;
+        self.refuse_lost()?;
+        let named = match self.unfinished {
+            None => renameat(&self.parent, &self.temporary, &self.parent, &self.name)
+                .map_err(|errno| space::explain(&errno.into(), &what(), "rename", place)),
+            Some(mark) => {
+                self.remove_if(Path::new(UNFINISHED), mark);
+                self.finish_directory()
+            }
+        };
+        named?;
+        sync::names(&self.parent);
+        Ok(())
+    }
+
+    /// Somebody else may have taken it for left over, or have cleaned up.
+    fn refuse_lost(&self) -> Result<()> {
+        match Identity::at(&self.parent, &self.temporary) {
+            Ok(found) if found == self.identity => Ok(()),
+            _ => Err(Error::new(format!(
+                "{}: {} was removed meanwhile, by somebody else",
+                cannot_write(&self.destination),
+                self.temporary().display()
+            ))
+            .hint("try again")),
+        }
+    }
+
+    fn remove_if(&self, name: &Path, noted: Identity) {
+        if Identity::at(&self.made, name).is_ok_and(|found| found == noted) {
+            let _ = unlinkat(&self.made, name, AtFlags::empty());
+        }
+    }
+
+    fn finish_directory(&self) -> Result<()> {
+        let what = || cannot_write(&self.destination);
+        match look(&self.parent, &self.name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.take_new_name(),
+            Err(error) => Err(error).explain(what),
+            Ok(_) => {
+                let (_open, old) = removal::marked(&self.parent, &self.name).map_err(|_| {
+                    Error::new(format!(
+                        "{}: it is there already, and is not an image that Chariot made",
+                        what()
+                    ))
+                    .hint("choose another name, or remove it yourself")
+                })?;
+                let moved = self.exchange()?;
+                self.remove_old(&moved, old)
+            }
+        }
+    }
+
+    fn take_new_name(&self) -> Result<()> {
+        let (from, to) = (&self.temporary, &self.name);
+        let taken =
+            match renameat_with(&self.parent, from, &self.parent, to, RenameFlags::NOREPLACE) {
+                // NFS and others know no flags. Without them rename(2) replaces a directory only if that is empty.
+                Err(errno) if lacks(errno) => renameat(&self.parent, from, &self.parent, to),
+                result => result,
+            };
+        taken.map_err(|errno| self.not_named(errno))
+    }
+
+    /// Takes the place of what is there, which then has the name that this gives.
+    fn exchange(&self) -> Result<PathBuf> {
+        let (from, to) = (&self.temporary, &self.name);
+        match renameat_with(&self.parent, from, &self.parent, to, RenameFlags::EXCHANGE) {
+            Ok(()) => return Ok(from.clone()),
+            Err(errno) if !lacks(errno) => return Err(self.not_named(errno)),
+            Err(_) => {}
+        }
+        // Between these two nothing has the name; a later run puts the old one back if this process is killed there.
+        let old = PathBuf::from(Maker::this().name(to.as_os_str(), Role::Old));
+        renameat(&self.parent, to, &self.parent, &old).map_err(|errno| self.not_named(errno))?;
+        match renameat(&self.parent, from, &self.parent, to) {
+            Ok(()) => Ok(old),
+            Err(errno) => {
+                let back = renameat(&self.parent, &old, &self.parent, to);
+                let error = self.not_named(errno);
+                Err(match back {
+                    Ok(()) => error,
+                    Err(_) => error.hint(format!(
+                        "what was there before is now {}",
+                        self.destination.with_file_name(&old).display()
+                    )),
+                })
+            }
+        }
+    }
+
+    fn not_named(&self, errno: Errno) -> Error {
+        let call = format!("rename(\"{}\")", self.temporary().display());
+        let place = self.destination.parent().unwrap_or(Path::new("."));
+        space::explain(
+            &errno.into(),
+            &cannot_write(&self.destination),
+            &call,
+            place,
+        )
+    }
+
+    fn remove_old(&self, name: &Path, old: Identity) -> Result<()> {
+        removal::tree(self.parent.as_fd(), name, old).map_err(|error| {
+            let there = self.destination.with_file_name(name);
+            Error::new(format!(
+                "can't remove what was {} before: {}",
+                self.destination.display(),
+                io_reason(&error)
+            ))
+            .hint(format!(
+                "the new one has its place; remove {}",
+                there.display()
+            ))
+        })
+    }
+
+    /// Removes it. What cannot be removed goes away when something of that name is made the next time.
+    pub fn abandon(&self) {
+        let _ = match look(&self.parent, &self.temporary) {
+            Ok(data) if Identity::from(&data) != self.identity => Ok(()),
+            Ok(data) if is_directory(&data) => {
+                removal::tree(self.parent.as_fd(), &self.temporary, self.identity)
+            }
+            Ok(_) => {
+                unlinkat(&self.parent, &self.temporary, AtFlags::empty()).map_err(io::Error::from)
+            }
+            Err(error) => Err(error),
+        };
+    }
+
+    /// Removes what others began of the same name and left, and puts back what was on its way out.
+    fn sweep(&self) {
+        let Ok(now) = rustix::fs::fstat(&self.made).map(|data| modified(&data)) else {
+            return;
+        };
+        for (entry, role, maker) in siblings(&self.parent, &self.name) {
+            let Ok(data) = look(&self.parent, &entry) else {
+                continue;
+            };
+            let is_own = data.st_uid == crate::sys::process::user();
+            if !is_own || entry == self.temporary || !maker.is_gone(modified(&data), now) {
+                continue;
+            }
+            // What stays is tried again the next time.
+            let _ = self.clean(&entry, role, &data);
+        }
+    }
+
+    fn clean(&self, entry: &Path, role: Role, data: &Stat) -> io::Result<()> {
+        if role == Role::Old && look(&self.parent, &self.name).is_err() {
+            return Ok(renameat(&self.parent, entry, &self.parent, &self.name)?);
+        }
+        leftover(self.parent.as_fd(), entry, data)
+    }
+}
+
+/// Removes what a process that is gone left under a name of ours: a file, an empty directory, or one that carries a
+/// mark. A directory without one was made by somebody else, whatever its name is.
+pub(super) fn leftover(
+    parent: std::os::fd::BorrowedFd<'_>,
+    entry: &Path,
+    data: &Stat,
+) -> io::Result<()> {
+    if !is_directory(data) {
+        return Ok(unlinkat(parent, entry, AtFlags::empty())?);
+    }
+    let noted = Identity::from(data);
+    if removal::remove_empty(parent, entry, noted).is_ok() {
+        return Ok(());
+    }
+    let directory = open_directory(parent, entry)?;
+    let is_unfinished = look(&directory, Path::new(UNFINISHED))
+        .is_ok_and(|mark| !is_directory(&mark) && mark.st_size == 0);
+    match is_unfinished || removal::marked(parent, entry).is_ok() {
+        true => removal::tree(parent, entry, noted),
+        false => Ok(()),
+    }
+}
+
+/// What lies in a directory under names that stand for `name` while it is made. Their names tell; nothing is opened.
+fn siblings(parent: &OwnedFd, name: &Path) -> Vec<(PathBuf, Role, Maker)> {
+    let entries = Dir::read_from(parent).into_iter().flatten().flatten();
+    let entries = entries.filter_map(|entry| {
+        use std::os::unix::ffi::OsStrExt;
+        let entry = std::ffi::OsStr::from_bytes(entry.file_name().to_bytes());
+        let (role, maker) = read(entry, Some(name.as_os_str()))?;
+        Some((PathBuf::from(entry), role, maker))
+    });
+    entries.collect()
+}
+
+pub(super) fn modified(data: &Stat) -> SystemTime {
+    let seconds = u64::try_from(data.st_mtime).unwrap_or(0);
+    UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+/// Whether a kernel or a file system does not know what it was asked for. A filter of system calls answers EPERM.
+fn lacks(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM
+    )
+}
+
+fn cannot_write(destination: &Path) -> String {
+    format!("can't write {}", destination.display())
+}
+
+/// Makes a file or a directory that was not there, and opens it.
+fn make(parent: impl AsFd, name: &Path, is_directory: bool) -> io::Result<File> {
+    let parent = parent.as_fd();
+    if is_directory {
+        mkdirat(parent, name, Mode::RWXU)?;
+        return open_directory(parent, name)
+            .map(File::from)
+            .inspect_err(|_| {
+                let _ = unlinkat(parent, name, AtFlags::REMOVEDIR);
+            });
+    }
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(File::from(openat(
+        parent,
+        name,
+        flags,
+        Mode::from_raw_mode(0o666),
+    )?))
+}
+
+/// Writes a small file that is there as a whole or not at all.
+///
+/// # Errors
+/// As [`Output::file`] and [`Output::finish`], or it cannot be written.
+pub fn write(destination: &Path, bytes: &[u8]) -> Result<()> {
+    let output = filled(destination, bytes)?;
+    output.finish().inspect_err(|_| output.abandon())
+}
+
+/// Writes a small file unless somebody else, on any machine, was first. Whether this one was.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_first(destination: &Path, bytes: &[u8]) -> Result<bool> {
+    let output = filled(destination, bytes)?;
+    let named = sync::file(&output.made).and_then(|()| output.finish_first());
+    output.abandon();
+    named.map_err(|error| {
+        let place = destination.parent().unwrap_or(Path::new("."));
+        space::explain(&error, &cannot_write(destination), "link", place)
+    })
+}
+
+fn filled(destination: &Path, bytes: &[u8]) -> Result<Output> {
+    let output = Output::file(destination)?;
+    (&output.made).write_all(bytes).map_err(|error| {
+        output.abandon();
+        let place = destination.parent().unwrap_or(Path::new("."));
+        space::explain(&error, &cannot_write(destination), "write", place)
+    })?;
+    Ok(output)
+}
+
+impl Output {
+    /// By a second name, which exists on more file systems than renaming without replacing.
+    fn finish_first(&self) -> io::Result<bool> {
+        let (from, to) = (&self.temporary, &self.name);
+        let linked = match linkat(&self.parent, from, &self.parent, to, AtFlags::empty()) {
+            Err(errno) if lacks(errno) || errno == Errno::MLINK => {
+                renameat_with(&self.parent, from, &self.parent, to, RenameFlags::NOREPLACE)
+            }
+            result => result,
+        };
+        match linked {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            // Neither is there; the last one to come wins.
+            Err(errno) if lacks(errno) => match look(&self.parent, to) {
+                Ok(_) => Ok(false),
+                Err(_) => Ok(renameat(&self.parent, from, &self.parent, to).map(|()| true)?),
+            },
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+/// A directory for what another program writes, removed with all that is in it when this is dropped, or by the next
+/// one of its name.
+#[derive(Debug)]
+pub struct Scratch(Output);
+
+impl Scratch {
+    /// Makes one in a directory. `name` tells what it is for.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn new(directory: &Path, name: &str) -> Result<Scratch> {
+        Output::directory(&directory.join(OsString::from(name))).map(Scratch)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        self.0.temporary()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+#[cfg(test)]
+#[path = "output/tests.rs"]
+mod tests;
