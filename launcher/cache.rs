@@ -213,7 +213,10 @@ impl<'a> Cache<'a> {
             },
             |reporter| {
                 process::adopt_environment(&self.host.environment);
-                lease.beat_while(reporter, || make(reporter, &output).map(|()| String::new()))
+                lease.beat_while(reporter, || {
+                    make(reporter, &output)?;
+                    output.sync().map(|()| String::new())
+                })
             },
             |progress| (access.see)(progress),
         );

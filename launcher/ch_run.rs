@@ -21,6 +21,7 @@ use crate::cli::{become_command, become_entered};
 use crate::config::{self, Config};
 use crate::enter;
 use crate::error::{Error, Exit, Explain, Result};
+use crate::files::open;
 use crate::host::{Environment, Host, refuse_old_kernel};
 use crate::log::{self, Reader};
 use crate::plan::Plan;
@@ -28,6 +29,9 @@ use crate::plan::environment::apply;
 use crate::sys::namespaces::Namespaces;
 use crate::sys::process::Silenced;
 use environment::{Change, assignment, assignments};
+
+/// The longest file of variables, in bytes.
+const LARGEST: u64 = 4 << 20;
 
 /// Anything that went wrong before the command.
 const FAILED: u8 = 31;
@@ -270,12 +274,15 @@ fn set(
         ),
         false => {
             let name = value.to_string_lossy().into_owned();
-            let bytes = std::fs::read(value).map_err(|error| {
-                Error::new(format!(
-                    "can't open: {name}: {}",
-                    crate::error::io_reason(&error)
-                ))
-            })?;
+            let file = open::typed(Path::new(value));
+            let bytes = file
+                .and_then(|file| open::all_of(&file, LARGEST))
+                .map_err(|error| {
+                    Error::new(format!(
+                        "can't open: {name}: {}",
+                        crate::error::io_reason(&error)
+                    ))
+                })?;
             (name, bytes)
         }
     };

@@ -145,7 +145,14 @@ impl<T> Explain<T> for std::result::Result<T, CallError> {
 
 impl<T> Explain<T> for io::Result<T> {
     fn explain(self, what: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|error| Error::new(format!("{}: {}", what(), io_reason(&error))))
+        self.map_err(|error| {
+            let told = Error::new(format!("{}: {}", what(), io_reason(&error)));
+            let errno = error.raw_os_error().map(Errno::from_raw);
+            match errno.and_then(|errno| general_hint(&CallError::new("", errno))) {
+                Some(hint) => told.hint(hint),
+                None => told,
+            }
+        })
     }
 }
 
@@ -183,6 +190,11 @@ fn general_hint(error: &CallError) -> Option<&'static str> {
              which setting forbids it",
         ),
         (_, Errno::ENOSYS) => Some("Chariot needs Linux 5.14 or newer"),
+        (_, Errno::EIO) => {
+            Some("the disk or the file server that this is on fails: tell your administrator")
+        }
+        (_, Errno::ESTALE) => Some("the file server that this is on has lost it: try again"),
+        (_, Errno::EDQUOT) => Some("your quota on the file system that this is on is used up"),
         (_, Errno::EMFILE) => Some("you may not open more files here: `ulimit -n` is the limit"),
         ("fork", Errno::EAGAIN) => Some(
             "you may not start more processes here: `ulimit -u` is a limit, a job may have its own",
@@ -190,6 +202,7 @@ fn general_hint(error: &CallError) -> Option<&'static str> {
         ("move_mount" | "open_tree" | "mount" | "fsmount", Errno::ENOSPC) => {
             Some("too many mounts for one namespace (sysctl fs.mount-max)")
         }
+        (_, Errno::ENOSPC) => Some("the file system that this is on is full"),
         _ => None,
     }
 }

@@ -2,7 +2,6 @@
 //! of itself. Everything inside an image is hostile: what a directory holds is opened with
 //! `RESOLVE_IN_ROOT`, a file is read by parsers that check every bound, and only so much of it.
 
-#[cfg(feature = "launcher")]
 pub mod metadata;
 #[cfg(feature = "launcher")]
 mod refusals;
@@ -33,6 +32,8 @@ use crate::cache::{Access, Cache, stage};
 #[cfg(feature = "launcher")]
 use crate::config::{Config, Stage};
 use crate::error::{Error, Explain, Result};
+#[cfg(feature = "launcher")]
+use crate::files::open;
 #[cfg(feature = "launcher")]
 use crate::host::Host;
 use crate::sys;
@@ -338,7 +339,7 @@ fn open_tree(word: &str, path: &Path) -> Result<Contents> {
 #[cfg(feature = "launcher")]
 fn open_file(word: &str, path: &Path, config: &Config) -> Result<Contents> {
     let what = || format!("can't use the image {word}");
-    let file = File::open(path).explain(what)?;
+    let file = open::regular(path).explain(what)?;
     let length = file.metadata().explain(what)?.len();
     let mut start = [0; 64];
     std::os::unix::fs::FileExt::read_at(&file, &mut start, 0).explain(what)?;

@@ -16,6 +16,7 @@ use crate::cdi::{Devices, Hook};
 use crate::config::Config;
 use crate::enter::settle::Known;
 use crate::error::{Error, Result};
+use crate::files::open;
 use crate::host::{Environment, Host};
 use crate::image::Image;
 use crate::options::{Options, Sourced};
@@ -262,10 +263,13 @@ fn warnings(
     warnings
 }
 
+/// The longest batch script that is looked into, in bytes.
+const LARGEST_SCRIPT: u64 = 4 << 20;
+
 /// Where the site does not let srun be called from containers, a script that runs in an image without Slurm cannot
 /// start steps; the shell's own `srun: not found` would not say what to do.
 fn srun_inside(script: &std::path::Path, image: &Image) -> Option<Error> {
-    let text = std::fs::read_to_string(script).ok()?;
+    let text = open::read_text(script, LARGEST_SCRIPT).ok()?;
     let calls = text
         .lines()
         .filter(|line| !line.trim_start().starts_with('#'))

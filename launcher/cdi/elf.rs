@@ -1,6 +1,5 @@
 //! What a shared library says of itself: the name by which programs ask for it, and for which machine it is.
 
-use std::fs::File;
 use std::path::Path;
 
 use object::elf::{
@@ -9,6 +8,8 @@ use object::elf::{
 use object::read::ReadCache;
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 use object::{Endianness, ReadRef, elf};
+
+use crate::files::open;
 
 /// A shared library.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +25,7 @@ const LIBC6: u32 = 0x0003;
 
 /// Reads a file; none if it is no shared library. Only what is needed of it is read: these files are large.
 pub(super) fn read(path: &Path) -> Option<Library> {
-    let cache = ReadCache::new(File::open(path).ok()?);
+    let cache = ReadCache::new(open::regular(path).ok()?);
     let class = cache.read_bytes_at(0, 5).ok()?;
     match class {
         [0x7f, b'E', b'L', b'F', 2] => library::<elf::FileHeader64<Endianness>, _>(&cache),

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::error::{Error, Explain, Result};
+use crate::files::open;
 use crate::options::device::{check_kind, check_name};
 
 /// The largest file that is read, in bytes.
@@ -120,11 +121,7 @@ impl Spec {
     /// The file, and what is wrong with it.
     pub(super) fn read(path: &Path) -> Result<Spec> {
         let what = || format!("can't use the devices of {}", path.display());
-        let length = path.metadata().explain(what)?.len();
-        if length > LARGEST {
-            return Err(Error::new(format!("{}: it has {length} bytes", what())));
-        }
-        let text = std::fs::read_to_string(path).explain(what)?;
+        let text = open::read_text(path, LARGEST).explain(what)?;
         let is_json = path.extension().is_some_and(|end| end == "json");
         Spec::parse(&text, is_json).map_err(|reason| Error::new(format!("{}: {reason}", what())))
     }

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::convert::Summary;
 use crate::error::Result;
 use crate::files::Output;
+use crate::files::output::Scratch;
 use crate::host::Host;
 use crate::log::{self, Reader};
 use crate::options::given;
@@ -49,12 +50,29 @@ impl Tool {
         what: &str,
         work: impl FnOnce(&Reporter) -> Result<Summary>,
     ) -> Result<Summary> {
+        self.make_by(output, None, what, work)
+    }
+
+    /// The same, where another program has a place of its own for what it writes.
+    pub(super) fn make_by(
+        &self,
+        output: &Output,
+        scratch: Option<&Scratch>,
+        what: &str,
+        work: impl FnOnce(&Reporter) -> Result<Summary>,
+    ) -> Result<Summary> {
         let mut display = Display::new(self.quiet);
         let done = work::run_with(
             what,
-            |_| output.abandon(),
+            |_| {
+                output.abandon();
+                if let Some(scratch) = scratch {
+                    scratch.remove();
+                }
+            },
             |reporter| {
-                let summary = work(reporter).map_err(|error| error.within(what))?;
+                let made = work(reporter).map_err(|error| error.within(what));
+                let summary = made.and_then(|summary| output.sync().map(|()| summary))?;
                 Ok(format!(
                     "{} {} {}",
                     summary.members, summary.left_out, summary.bytes

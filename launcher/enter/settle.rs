@@ -2,7 +2,6 @@
 //! whether the home directory is visible.
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io::Read;
 #[cfg(feature = "launcher")]
 use std::os::fd::OwnedFd;
@@ -18,6 +17,7 @@ use super::Entered;
 #[cfg(feature = "launcher")]
 use crate::error::Explain;
 use crate::error::{Error, Exit, Result};
+use crate::files::open;
 use crate::host::{self, Environment};
 #[cfg(feature = "launcher")]
 use crate::plan::environment::{apply, settle};
@@ -166,6 +166,13 @@ fn check(path: &Path, what: &str, image: &str) -> Result<()> {
             Error::new(format!("{what}: {} is a directory", path.display())).exit(Exit::CannotRun),
         );
     }
+    if !data.is_file() {
+        // What execve(2) would say, which opens nothing: a FIFO would be waited for.
+        let call = format!("execve(\"{}\"): Permission denied", path.display());
+        return Err(Error::new(format!("{what}: {call}"))
+            .exit(Exit::CannotRun)
+            .hint(format!("{} is no regular file", path.display())));
+    }
     if let Err(errno) = access(path, AccessFlags::X_OK) {
         let call = format!("access(\"{}\", X_OK): {}", path.display(), errno.desc());
         return Err(Error::new(format!("{what}: {call}"))
@@ -179,7 +186,7 @@ fn check(path: &Path, what: &str, image: &str) -> Result<()> {
 fn check_interpreter(path: &Path, what: &str, image: &str) -> Result<()> {
     let mut start = [0; 256];
     // A program that may be executed and not read is none of our business.
-    let Ok(length) = File::open(path).and_then(|mut file| file.read(&mut start)) else {
+    let Ok(length) = open::regular(path).and_then(|mut file| file.read(&mut start)) else {
         return Ok(());
     };
     let Some(line) = start[..length].strip_prefix(b"#!") else {

@@ -31,14 +31,42 @@ pub fn regular_at(directory: impl AsFd, name: &Path) -> io::Result<(File, Stat)>
     regular_with(directory, name, OFlags::NOFOLLOW)
 }
 
+/// Opens a text that somebody typed the name of. Beside a regular file that may be /dev/null, or what the caller has open
+/// already: a shell writes `<(command)` as /dev/fd/63. Any other FIFO is refused: nobody may ever write to it.
+///
+/// # Errors
+/// As [`regular`].
+pub fn typed(path: &Path) -> io::Result<File> {
+    let (file, data) = open(CWD, path, OFlags::empty())?;
+    let open_already = ["/dev/fd", "/dev/stdin", "/proc/self/fd"];
+    let kind = FileType::from_raw_mode(data.st_mode);
+    let is_given = match kind {
+        FileType::RegularFile => true,
+        FileType::Fifo => open_already.iter().any(|place| path.starts_with(place)),
+        FileType::CharacterDevice => data.st_rdev == NULL,
+        _ => false,
+    };
+    match is_given {
+        true => Ok(file),
+        false => Err(not_regular(kind)),
+    }
+}
+
+/// The device number of /dev/null.
+const NULL: u64 = libc::makedev(1, 3);
+
 fn regular_with(directory: impl AsFd, name: &Path, more: OFlags) -> io::Result<(File, Stat)> {
+    let (file, data) = open(directory, name, more)?;
+    match FileType::from_raw_mode(data.st_mode) {
+        FileType::RegularFile => Ok((file, data)),
+        kind => Err(not_regular(kind)),
+    }
+}
+
+fn open(directory: impl AsFd, name: &Path, more: OFlags) -> io::Result<(File, Stat)> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | more;
     let file = without_waiting(|| Ok(openat(&directory, name, flags, Mode::empty())?))?;
     let data = fstat(&file)?;
-    match FileType::from_raw_mode(data.st_mode) {
-        FileType::RegularFile => {}
-        kind => return Err(not_regular(kind)),
-    }
     // Reading a regular file never says EAGAIN, except on file systems that take the flag at its word.
     let _ = fcntl_setfl(&file, OFlags::empty());
     Ok((File::from(file), data))
@@ -82,8 +110,15 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// As [`read`], or it is not UTF-8.
 pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
-    let bytes = read(path, most)?;
-    String::from_utf8(bytes)
+    text_of(&regular(path)?, most)
+}
+
+/// The text of an open file.
+///
+/// # Errors
+/// As [`all_of`], or it is not UTF-8.
+pub fn text_of(file: &File, most: u64) -> io::Result<String> {
+    String::from_utf8(all_of(file, most)?)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
 }
 
@@ -130,6 +165,7 @@ mod tests {
         assert!(read(&path("file"), 3).is_err());
         symlink("file", path("to-file")).unwrap();
         assert!(regular(&path("to-file")).is_ok());
+        assert!(typed(&path("device")).is_ok() && typed(&path("link")).is_err());
         let directory = File::open(place.path()).unwrap();
         assert!(regular_at(&directory, Path::new("to-file")).is_err());
         assert!(regular_at(&directory, Path::new("file")).is_ok());

@@ -28,6 +28,9 @@ use crate::error::{Error, Explain, Result, io_reason};
 /// What a directory has that is being filled, beside what it is filled with.
 const UNFINISHED: &str = ".chariot-unfinished";
 
+/// How often removing what was not completed is tried.
+const REMOVALS: u32 = 3;
+
 /// What is being made.
 #[derive(Debug)]
 pub struct Output {
@@ -118,6 +121,20 @@ impl Output {
         self.identity
     }
 
+    /// Has all that was written on the disk. Whoever has written much does it, since that takes long.
+    ///
+    /// # Errors
+    /// Something could not be written after all.
+    pub fn sync(&self) -> Result<()> {
+        let what = || cannot_write(&self.destination);
+        let place = self.destination.parent().unwrap_or(Path::new("."));
+        let synced = match self.unfinished {
+            None => sync::file(&self.made).map_err(|error| (error, "fsync")),
+            Some(_) => sync::tree(&self.made).map_err(|error| (error, "syncfs")),
+        };
+        synced.map_err(|(error, call)| space::explain(&error, &what(), call, place))
+    }
+
     /// Gives it its name, in place of what has that name now: a file takes a file's, and a directory that of an
     /// image which carries the mark. Its bytes are on the disk before.
     ///
@@ -127,19 +144,15 @@ impl Output {
     pub fn finish(&self) -> Result<()> {
         let what = || cannot_write(&self.destination);
         let place = self.destination.parent().unwrap_or(Path::new("."));
-        let synced = match self.unfinished {
-            None => sync::file(&self.made).map_err(|error| (error, "fsync")),
-            Some(_) => sync::tree(&self.made).map_err(|error| (error, "syncfs")),
-        };
-        synced.map_err(|(error, call)| space::explain(&error, &what(), call, place))?;
+        self.sync()?;
         self.refuse_lost()?;
         let named = match self.unfinished {
             None => renameat(&self.parent, &self.temporary, &self.parent, &self.name)
                 .map_err(|errno| space::explain(&errno.into(), &what(), "rename", place)),
-            Some(mark) => {
-                self.remove_if(Path::new(UNFINISHED), mark);
-                self.finish_directory()
-            }
+            Some(mark) => self
+                .end_mark(mark)
+                .map_err(|error| space::explain(&error, &what(), "unlink", place))
+                .and_then(|()| self.finish_directory()),
         };
         named?;
         sync::names(&self.parent);
@@ -159,9 +172,13 @@ impl Output {
         }
     }
 
-    fn remove_if(&self, name: &Path, noted: Identity) {
-        if Identity::at(&self.made, name).is_ok_and(|found| found == noted) {
-            let _ = unlinkat(&self.made, name, AtFlags::empty());
+    /// An image may have a file of that name, which has taken its place.
+    fn end_mark(&self, mark: Identity) -> io::Result<()> {
+        let name = Path::new(UNFINISHED);
+        match Identity::at(&self.made, name) {
+            Ok(found) if found == mark => Ok(unlinkat(&self.made, name, AtFlags::empty())?),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -250,16 +267,24 @@ impl Output {
 
     /// Removes it. What cannot be removed goes away when something of that name is made the next time.
     pub fn abandon(&self) {
-        let _ = match look(&self.parent, &self.temporary) {
+        // A file server that was lost a moment ago may be back.
+        for _ in 0..REMOVALS {
+            if self.remove().is_ok() {
+                return;
+            }
+        }
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        match look(&self.parent, &self.temporary) {
             Ok(data) if Identity::from(&data) != self.identity => Ok(()),
             Ok(data) if is_directory(&data) => {
                 removal::tree(self.parent.as_fd(), &self.temporary, self.identity)
             }
-            Ok(_) => {
-                unlinkat(&self.parent, &self.temporary, AtFlags::empty()).map_err(io::Error::from)
-            }
+            Ok(_) => Ok(unlinkat(&self.parent, &self.temporary, AtFlags::empty())?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
-        };
+        }
     }
 
     /// Removes what others began of the same name and left, and puts back what was on its way out.
@@ -433,6 +458,11 @@ impl Scratch {
     /// Where it is.
     pub fn path(&self) -> PathBuf {
         self.0.temporary()
+    }
+
+    /// Removes it.
+    pub fn remove(&self) {
+        self.0.abandon();
     }
 }
 

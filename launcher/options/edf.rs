@@ -8,8 +8,6 @@ mod row;
 
 use std::env;
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::given::{Given, Source};
@@ -17,6 +15,7 @@ use super::table;
 use super::{Dialect, Options};
 use crate::config::Config;
 use crate::error::{Error, Explain, Result};
+use crate::files::open;
 
 /// So many files build on each other at most.
 const MOST_LEVELS: usize = 10;
@@ -318,14 +317,10 @@ fn add(
         ))
         .hint("does a file name itself in base_environment, by way of others?"));
     }
-    let mut text = String::new();
-    let opened = File::open(file)
+    let opened = open::typed(file)
         .explain(what)
         .map_err(|error| error.hint("is it on a file system that this machine has mounted?"))?;
-    opened
-        .take(LARGEST)
-        .read_to_string(&mut text)
-        .explain(what)?;
+    let text = open::text_of(&opened, LARGEST).explain(what)?;
     let own = read::entries(file, &text, around.variable)?;
     for base in own.iter().filter(|entry| entry.key == read::BASE) {
         let path = find(&base.value, around).map_err(|error| base.at.error(&error.to_string()))?;

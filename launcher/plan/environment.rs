@@ -4,10 +4,14 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use crate::error::{Error, Explain, Result};
+use crate::files::open;
 use crate::host::{self, Environment, Host};
 use crate::image::{Image, metadata};
 use crate::options::{Assignment, Options, Sourced};
 use crate::plan::mounts::APT_CONFIG;
+
+/// The longest file of variables, in bytes.
+const LARGEST: u64 = 4 << 20;
 
 /// Set inside, so that a program can tell; its value is the image as it was named.
 pub const RUNNING: &str = "CH_RUNNING";
@@ -191,7 +195,8 @@ pub(crate) fn assigned(given: &[Sourced<Assignment>]) -> Result<Vec<Assigned>> {
             }
             Assignment::File(path) => {
                 let what = || format!("can't set variables from {}", path.display());
-                let text = std::fs::read(path).explain(what)?;
+                let text = open::typed(path).and_then(|file| open::all_of(&file, LARGEST));
+                let text = text.explain(what)?;
                 let variables = metadata::assignments(&text).map_err(|(line, reason)| {
                     Error::new(format!("{}: line {line}: {reason}", what()))
                         .hint("the file has one NAME=VALUE a line")

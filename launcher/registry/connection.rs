@@ -1,7 +1,5 @@
 //! How a registry is reached: proxies, certificates, bounds of waits.
 
-use std::fs::File;
-use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +10,7 @@ use ureq::{Agent, Proxy};
 use super::client::Patience;
 use crate::config::registries::Registry;
 use crate::error::{Explain, Result};
+use crate::files::open;
 use crate::oci;
 use crate::sys::process;
 
@@ -73,10 +72,7 @@ fn tls(registry: &Registry) -> Result<TlsConfig> {
                 path.display()
             )
         };
-        let mut pem = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(oci::LARGEST).read_to_end(&mut pem))
-            .explain(what)?;
+        let pem = open::read(path, oci::LARGEST).explain(what)?;
         for item in parse_pem(&pem).flatten() {
             if let ureq::tls::PemItem::Certificate(certificate) = item {
                 certificates.push(certificate);

@@ -18,6 +18,7 @@ mod drivers;
 mod edf;
 mod foreign;
 mod host_commands;
+mod interrupted;
 mod pack;
 mod packages;
 mod registry;
