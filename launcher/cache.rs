@@ -6,11 +6,13 @@
 //! missing, [`lease`] decides who of all nodes makes it.
 //!
 //! ```text
+//! .chariot-directory   says that Chariot made all this; without it nothing here is swept
 //! images/HEX.sqfs      images by the digest of what they were made from
 //! blobs/sha256/HEX     layers and manifests, as registries give them
 //! leases/HEX.N         who is making an image now
 //! files/HEX            digests of archives that were converted, by what stat(2) says of them
 //! jobs/JOB/HEX         what a name meant when a job first used it
+//! stored/HEX           where in the user's store the image of a digest lies
 //! ```
 
 pub mod evict;
@@ -18,14 +20,15 @@ pub mod lease;
 pub mod names;
 pub mod stage;
 
-use std::fs::{self, DirBuilder, File, Metadata};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::config::Config;
-use crate::error::{Error, Explain, Result};
-use crate::files::Output;
+use crate::error::{Error, Result};
+use crate::files::own::{Below, Own, Purpose};
+use crate::files::{Output, open, space};
 use crate::host::Host;
 use crate::oci::Digest;
 use crate::sys::process;
@@ -55,22 +58,34 @@ impl std::fmt::Debug for Access<'_> {
 #[derive(Debug, Clone)]
 pub struct Cache<'a> {
     root: PathBuf,
+    /// Why it cannot be said where it is.
+    unknown: Option<Error>,
     site: Option<PathBuf>,
-    /// Whether others may read what is put into it.
-    is_shared: bool,
+    purpose: Purpose,
+    /// The permissions of its directories: whether others may read what is put into it.
+    mode: u32,
     /// What the site decided.
     pub config: &'a Config,
     /// Who is asking.
     pub host: &'a Host,
 }
 
+/// What a cache consists of.
+const DIRECTORIES: [&str; 6] = ["images", "blobs", "leases", "files", "jobs", "stored"];
+
+/// Below `blobs`, one for each way of making digests.
+const BLOBS: [&str; 2] = ["sha256", "sha512"];
+
 impl<'a> Cache<'a> {
-    /// The user's.
+    /// The user's. Whether it can be said where that is shows when it is used: most images need none.
     pub fn of(config: &'a Config, host: &'a Host) -> Cache<'a> {
+        let root = host.expand("cache", &config.cache);
         Cache {
-            root: host.expand(&config.cache),
+            unknown: root.as_ref().err().cloned(),
+            root: root.unwrap_or_default(),
             site: config.site_cache.clone().filter(|site| is_roots(site)),
-            is_shared: false,
+            purpose: Purpose::Cache,
+            mode: 0o700,
             config,
             host,
         }
@@ -92,8 +107,10 @@ impl<'a> Cache<'a> {
         }
         Ok(Cache {
             root: site,
+            unknown: None,
             site: None,
-            is_shared: true,
+            purpose: Purpose::Cache,
+            mode: 0o755,
             config,
             host,
         })
@@ -109,44 +126,68 @@ impl<'a> Cache<'a> {
         self.root.join(image_name(digest))
     }
 
-    /// The image of this digest, if it is there.
+    /// The image of this digest, if it is there, or in the user's store.
     pub fn find(&self, digest: &Digest) -> Option<PathBuf> {
         let name = image_name(digest);
-        let places = self.site.iter().chain([&self.root]);
-        let path = places
-            .map(|place| place.join(&name))
-            .find(|path| path.exists())?;
-        note_use(&path);
-        Some(path)
+        let site = self.site.iter().map(|site| site.join(&name));
+        if let Some(path) = { site }.find(|path| path.exists()) {
+            return Some(path);
+        }
+        // What somebody else could have put there is not used.
+        self.own().ok()??;
+        let path = self.image(digest);
+        if path.exists() {
+            note_use(&path);
+            return Some(path);
+        }
+        self.stored(digest)
+    }
+
+    /// Whether a file is the image that Chariot made of what has this digest, here or in the user's store.
+    pub fn is_image_of(&self, digest: &Digest, path: &Path) -> bool {
+        let name = image_name(digest);
+        let is_here = |root: &PathBuf| root.join(&name) == path;
+        let is_own = || matches!(self.own(), Ok(Some(_)));
+        self.site.iter().any(is_here)
+            || is_own()
+                && (is_here(&self.root)
+                    || self
+                        .stored(digest)
+                        .is_some_and(|stored| is_same(&stored, path)))
+    }
+
+    /// The cache as it is on disk, if it is there and is this user's.
+    ///
+    /// # Errors
+    /// Something else is there.
+    pub(crate) fn own(&self) -> Result<Option<Own>> {
+        self.known()?;
+        Own::open(&self.root, self.purpose)
+    }
+
+    fn known(&self) -> Result<()> {
+        self.unknown.clone().map_or(Ok(()), Err)
     }
 
     /// Makes the directories of a cache that is written for the first time.
     ///
     /// # Errors
-    /// It cannot be written, or others could have written it.
+    /// It cannot be written, others could have written it, or it is a directory of somebody else's making.
     pub fn prepare(&self) -> Result<()> {
-        let what = || format!("can't use the cache {}", self.root.display());
+        self.known()?;
         let hint = "the site's file says where it is (cache), and XDG_CACHE_HOME moves it; an image that you pull or \
                     pack into a file needs none";
-        for directory in ["images", "blobs/sha256", "leases", "files", "jobs"] {
-            let path = self.root.join(directory);
-            let mode = if self.is_shared { 0o755 } else { 0o700 };
-            DirBuilder::new()
-                .recursive(true)
-                .mode(mode)
-                .create(&path)
-                .explain(|| format!("{}: mkdir(\"{}\")", what(), path.display()))
-                .map_err(|error| error.hint(hint))?;
-        }
-        let data = self.root.metadata().explain(what)?;
-        if belongs_to(&data, process::user()) {
-            return Ok(());
-        }
-        Err(Error::new(format!(
-            "{}: others can write there, or it is not yours",
-            what()
-        ))
-        .hint("what lies there could be forged: chmod go-w, or choose another place"))
+        let own =
+            Own::prepare(&self.root, self.purpose, self.mode).map_err(|error| error.hint(hint))?;
+        let make = |above: &Below, names: &[&str]| {
+            names.iter().try_for_each(|name| above.make(name).map(drop))
+        };
+        make(own.root(), &DIRECTORIES)
+            .and_then(|()| make(&own.root().enter(Path::new("blobs"))?, &BLOBS))
+            .map_err(|error| {
+                let what = format!("can't use the cache {}", self.root.display());
+                space::explain(&error, &what, "mkdir", &self.root).hint(hint)
+            })
     }
 
     /// The image of this digest; it is made by `make`, in a process of its own, if nobody else makes it.
@@ -200,7 +241,8 @@ impl<'a> Cache<'a> {
         access: &mut Access<'_>,
         make: &impl Fn(&Reporter, &Output) -> Result<()>,
     ) -> Result<()> {
-        let output = Output::file(&self.image(digest))?;
+        let output = Output::file(&self.image(digest))?
+            .with_remedy("`chariot gc` removes what the cache does not need");
         let what = format!("can't make an image of {word}");
         let made = work::run_with(
             &what,
@@ -234,16 +276,17 @@ pub fn not_there(word: &str) -> Error {
 
 /// Whether root alone can write there, so that all can trust what they find.
 fn is_roots(directory: &Path) -> bool {
-    directory.metadata().is_ok_and(|data| belongs_to(&data, 0))
-}
-
-/// Whether `user` alone can write there.
-fn belongs_to(directory: &Metadata, user: u32) -> bool {
-    directory.uid() == user && directory.mode() & 0o022 == 0
+    directory
+        .metadata()
+        .is_ok_and(|data| data.uid() == 0 && data.mode() & 0o022 == 0)
 }
 
 fn image_name(digest: &Digest) -> String {
     format!("images/{}.sqfs", digest.hex())
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    one == other || other.canonicalize().is_ok_and(|other| other == one)
 }
 
 /// So that eviction knows what is used. Files of the site belong to somebody else and keep their time.
@@ -252,7 +295,7 @@ fn note_use(path: &Path) {
     let is_old = |used: SystemTime| now.duration_since(used).is_ok_and(|age| age > USED);
     let used = path.metadata().and_then(|data| data.accessed());
     if used.is_ok_and(is_old)
-        && let Ok(file) = File::open(path)
+        && let Ok(file) = open::regular(path)
     {
         let _ = file.set_times(fs::FileTimes::new().set_accessed(now));
     }

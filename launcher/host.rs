@@ -92,28 +92,82 @@ impl Host {
             && step.is_none_or(|step| step.parse().is_ok_and(is_special))
     }
 
-    /// Replaces `$HOME`, `$USER`, `$XDG_DATA_HOME` and `$XDG_CACHE_HOME` in a directory of the site's
-    /// file; the XDG variables fall back on what the XDG Base Directory Specification says.
-    pub fn expand(&self, text: &str) -> PathBuf {
+    /// The directory that a key of the site's file names: `~`, `$NAME` and `${NAME}` stand for what they do in a shell, with
+    /// the caller's variables. `$USER` is who the kernel says it is, and the XDG variables fall back on what the XDG
+    /// Base Directory Specification says. A value is taken as it is: no variable is looked for in it.
+    ///
+    /// # Errors
+    /// A variable is not set, or what comes out is no absolute path.
+    pub fn expand(&self, key: &str, text: &str) -> Result<PathBuf> {
+        let wrong = |reason: String| {
+            Error::new(format!(
+                "can't use {key} = \"{text}\" of the site's file: {reason}"
+            ))
+        };
+        let mut path = String::new();
+        let mut rest = text;
+        if let Some(after) = text.strip_prefix('~') {
+            path = self.home();
+            rest = after;
+        }
+        while let Some((before, after)) = rest.split_once('$') {
+            path.push_str(before);
+            let (name, after) = variable_name(after)
+                .ok_or_else(|| wrong("a $ has to stand before the name of a variable".into()))?;
+            let value = self.value(name).ok_or_else(|| {
+                wrong(format!("the variable {name} is not set"))
+                    .hint("whoever runs the site can choose a place that everybody has")
+            })?;
+            path.push_str(&value);
+            rest = after;
+        }
+        path.push_str(rest);
+        let path = PathBuf::from(path);
+        let is_plain = path
+            .components()
+            .all(|part| part != std::path::Component::ParentDir);
+        match path.is_absolute() && is_plain {
+            true => Ok(path),
+            false => Err(wrong(format!("{} is no absolute path", path.display()))),
+        }
+    }
+
+    fn home(&self) -> String {
         let home = self
             .variable("HOME")
             .map_or_else(|| self.user.home.clone(), PathBuf::from);
-        let xdg = |name: &str, fallback: &str| {
-            let set = self
-                .variable(name)
-                .map(PathBuf::from)
-                .filter(|path| path.is_absolute());
-            set.unwrap_or_else(|| home.join(fallback))
-                .to_string_lossy()
-                .into_owned()
-        };
-        let text = text
-            .replace("$XDG_DATA_HOME", &xdg("XDG_DATA_HOME", ".local/share"))
-            .replace("$XDG_CACHE_HOME", &xdg("XDG_CACHE_HOME", ".cache"))
-            .replace("$HOME", &home.to_string_lossy())
-            .replace("$USER", &self.user.name);
-        PathBuf::from(text)
+        home.to_string_lossy().into_owned()
     }
+
+    /// What a variable stands for; none if nothing, or nothing that a path could be made of.
+    fn value(&self, name: &str) -> Option<String> {
+        let set = self
+            .variable(name)
+            .and_then(OsStr::to_str)
+            .filter(|value| !value.is_empty())
+            .map(str::to_owned);
+        let absolute = set.clone().filter(|value| value.starts_with('/'));
+        match name {
+            "USER" => Some(self.user.name.clone()),
+            "HOME" => Some(self.home()),
+            "XDG_DATA_HOME" => absolute.or_else(|| Some(self.home() + "/.local/share")),
+            "XDG_CACHE_HOME" => absolute.or_else(|| Some(self.home() + "/.cache")),
+            _ => set,
+        }
+    }
+}
+
+/// The name at the start of a text, in braces or not, and what comes after it.
+fn variable_name(text: &str) -> Option<(&str, &str)> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let (name, rest) = match text.strip_prefix('{') {
+        Some(inner) => inner.split_once('}')?,
+        None => text.split_at(text.find(|c| !is_part(c)).unwrap_or(text.len())),
+    };
+    let is_name = !name.is_empty()
+        && name.chars().all(is_part)
+        && !name.starts_with(|c: char| c.is_ascii_digit());
+    is_name.then_some((name, rest))
 }
 
 /// A variable in a list of variables.
@@ -252,16 +306,49 @@ mod tests {
     fn directories_of_the_site_file_know_the_user() {
         let mut host = Host::look(vec![("HOME".into(), "/h".into())], None);
         host.user.name = "u".into();
-        assert_eq!(
-            host.expand("$XDG_DATA_HOME/chariot"),
-            PathBuf::from("/h/.local/share/chariot")
-        );
-        assert_eq!(
-            host.expand("/lustre/$USER/img"),
-            PathBuf::from("/lustre/u/img")
-        );
+        host.environment.extend([
+            ("SLURM_JOB_ID".into(), "42".into()),
+            ("EMPTY".into(), "".into()),
+            ("ODD".into(), "/$HOME".into()),
+            ("UP".into(), "/a/../..".into()),
+        ]);
+        for (text, path) in [
+            ("$XDG_DATA_HOME/chariot", "/h/.local/share/chariot"),
+            ("/lustre/$USER/img", "/lustre/u/img"),
+            ("/local/${USER}_$SLURM_JOB_ID/x", "/local/u_42/x"),
+            ("~/img", "/h/img"),
+            ("~", "/h"),
+            ("/a~b", "/a~b"),
+            ("$ODD/x", "/$HOME/x"),
+        ] {
+            assert_eq!(
+                host.expand("store", text).unwrap(),
+                PathBuf::from(path),
+                "{text}"
+            );
+        }
+        for (text, reason) in [
+            ("$SCRATCH/c", "the variable SCRATCH is not set"),
+            ("/x/$EMPTY", "the variable EMPTY is not set"),
+            ("relative", "relative is no absolute path"),
+            ("$SLURM_JOB_ID/x", "42/x is no absolute path"),
+            ("$UP", "/a/../.. is no absolute path"),
+            ("/a/$", "a $ has to stand before the name of a variable"),
+            (
+                "/a/${HOME",
+                "a $ has to stand before the name of a variable",
+            ),
+            ("/a/$1", "a $ has to stand before the name of a variable"),
+        ] {
+            let error = host.expand("cache", text).unwrap_err().to_string();
+            let all = format!("can't use cache = \"{text}\" of the site's file: {reason}");
+            assert_eq!(error, all);
+        }
         host.environment
             .push(("XDG_CACHE_HOME".into(), "/c".into()));
-        assert_eq!(host.expand("$XDG_CACHE_HOME/x"), PathBuf::from("/c/x"));
+        assert_eq!(
+            host.expand("cache", "$XDG_CACHE_HOME/x").unwrap(),
+            PathBuf::from("/c/x")
+        );
     }
 }

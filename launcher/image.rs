@@ -36,6 +36,8 @@ use crate::error::{Error, Explain, Result};
 use crate::files::open;
 #[cfg(feature = "launcher")]
 use crate::host::Host;
+#[cfg(feature = "launcher")]
+use crate::oci;
 use crate::sys;
 use metadata::Metadata;
 #[cfg(feature = "launcher")]
@@ -56,6 +58,8 @@ pub struct Image {
     contents: Contents,
     /// What it says of itself.
     pub metadata: Metadata,
+    /// The digest that Chariot itself has found what it was made from to have: what an image says of itself is no proof.
+    pub verified: Option<String>,
 }
 
 /// What an image is made of.
@@ -89,10 +93,11 @@ impl Image {
     ) -> Result<Image> {
         // Not before it is needed: most images are there, and looking at the cache is I/O on each node.
         let cache = || Cache::of(config, host);
-        let image = match source::find(word, config, host)? {
+        let mut image = match source::find(word, config, host)? {
             Source::Image(image) => *image,
             other => Image::open(word, &other.in_cache(&cache(), access)?, config)?,
         };
+        image.verify(&cache);
         match config.stage {
             Stage::Node
                 if access.may_fetch
@@ -100,10 +105,29 @@ impl Image {
                     && host.variable("SLURM_JOB_ID").is_some() =>
             {
                 let path = stage::stage(&image.path, word, &cache(), access)?;
-                Image::open(word, &path, config)
+                let verified = image.verified;
+                Ok(Image {
+                    verified,
+                    ..Image::open(word, &path, config)?
+                })
             }
             _ => Ok(image),
         }
+    }
+
+    /// Holds the digest that an image says it was made from against what the cache knows of the file.
+    #[cfg(feature = "launcher")]
+    pub(crate) fn verify<'a>(&mut self, cache: &impl Fn() -> Cache<'a>) {
+        let claim = self
+            .metadata
+            .mark
+            .as_ref()
+            .and_then(|mark| mark.digest.as_deref());
+        let claim = claim
+            .filter(|_| !self.is_tree())
+            .and_then(oci::Digest::parse);
+        let known = claim.filter(|claim| cache().is_image_of(claim, &self.path));
+        self.verified = known.map(|digest| digest.to_string());
     }
 
     /// Opens a directory, SquashFS or SIF file.
@@ -125,6 +149,7 @@ impl Image {
             path: path.to_owned(),
             contents,
             metadata: Metadata::default(),
+            verified: None,
         };
         refuse_empty(&image)?;
         image.metadata = Metadata::read(&image)?;
@@ -144,6 +169,7 @@ impl Image {
             path,
             contents: Contents::Tree(tree),
             metadata: Metadata::default(),
+            verified: None,
         };
         image.metadata = Metadata::read(&image)?;
         Ok(image)

@@ -1,17 +1,20 @@
 //! Making room in a cache: what was not used for the longest time goes first. Never what is in use: a file that
 //! some process of this machine has open, or that was used lately, since another machine may have it open.
 
-use std::fs::{self, File};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::Cache;
+use super::{BLOBS, Cache};
+use crate::error::Result;
+use crate::files::own::{Below, Entry, Own};
 use crate::sys::lease;
 
 /// What was used so lately stays, unless somebody says otherwise.
 pub const RECENT: Duration = Duration::from_secs(7 * 86_400);
 
-/// What an interrupted fetch leaves goes after so long.
+/// A lease that nobody has written for so long is nobody's.
 const ABANDONED: Duration = Duration::from_secs(86_400);
 
 /// Layers that were used so lately may be some node's that is at work on an image.
@@ -21,14 +24,15 @@ const LAYERS: Duration = Duration::from_secs(3600);
 const REMEMBERED: Duration = Duration::from_secs(90 * 86_400);
 
 /// A file of a cache.
-#[derive(Debug, Clone)]
-pub struct Kept {
-    /// Where it is.
-    pub path: PathBuf,
+#[derive(Debug)]
+struct Kept {
+    directory: usize,
+    name: PathBuf,
+    is_image: bool,
     /// Its length in bytes.
-    pub size: u64,
+    size: u64,
     /// When it was last used.
-    pub used: SystemTime,
+    used: SystemTime,
 }
 
 /// What was removed.
@@ -42,28 +46,56 @@ pub struct Removed {
     pub in_use: u64,
 }
 
-/// The files that take room in a cache, those first that were not used for the longest time.
-pub fn files(cache: &Path) -> Vec<Kept> {
-    let mut all: Vec<Kept> = ["blobs/sha256", "images"]
-        .iter()
-        .flat_map(|directory| {
-            fs::read_dir(cache.join(directory))
-                .into_iter()
-                .flatten()
-                .flatten()
-        })
-        .filter_map(|entry| {
-            let data = entry.metadata().ok()?;
-            let used = data.accessed().ok()?.max(data.modified().ok()?);
-            Some(Kept {
-                path: entry.path(),
-                size: data.len(),
-                used,
+/// The directories with what takes room: images, and layers.
+fn directories(own: &Own) -> Vec<(Below, bool)> {
+    let images = own
+        .root()
+        .enter(Path::new("images"))
+        .map(|images| (images, true));
+    let blobs = own.root().enter(Path::new("blobs"));
+    let blobs = blobs.into_iter().flat_map(|blobs| {
+        let below = |name: &&str| Some((blobs.enter(Path::new(name)).ok()?, false));
+        BLOBS.iter().filter_map(below).collect::<Vec<_>>()
+    });
+    images.into_iter().chain(blobs).collect()
+}
+
+/// The files that take room in a cache, those first that were not used for the longest time. Names that are not of
+/// Chariot's own form are somebody else's.
+fn files(directories: &[(Below, bool)]) -> Vec<Kept> {
+    let mut all = Vec::new();
+    for (directory, (below, is_image)) in directories.iter().enumerate() {
+        let entries = below.entries().unwrap_or_default().into_iter();
+        all.extend(entries.filter_map(|entry| {
+            let name = entry.name.to_str()?;
+            let hex = match is_image {
+                true => name.strip_suffix(".sqfs")?,
+                false => name,
+            };
+            (is_hex(hex) && entry.is_file()).then(|| Kept {
+                directory,
+                name: entry.name.clone(),
+                is_image: *is_image,
+                size: entry.size(),
+                used: used(&entry),
             })
-        })
-        .collect();
+        }));
+    }
     all.sort_by_key(|kept| kept.used);
     all
+}
+
+fn used(entry: &Entry) -> SystemTime {
+    let seconds = u64::try_from(entry.data.st_atime).unwrap_or(0);
+    (UNIX_EPOCH + Duration::from_secs(seconds)).max(entry.modified())
+}
+
+/// Whether a name is a digest's, as file names of a cache are.
+fn is_hex(name: &str) -> bool {
+    matches!(name.len(), 64 | 128)
+        && name
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// How a cache is to be emptied.
@@ -77,16 +109,29 @@ pub struct Wanted {
     pub keep: Duration,
 }
 
-/// Removes what is not wanted any more.
-pub fn evict(cache: &Cache<'_>, wanted: Wanted) -> Removed {
-    let all = files(cache.root());
-    let mut left: u64 = all.iter().map(|kept| kept.size).sum();
+/// Removes what is not wanted any more, and what interrupted work has left.
+///
+/// # Errors
+/// The directory is no cache of this user's; then nothing is touched.
+pub fn evict(cache: &Cache<'_>, wanted: Wanted) -> Result<Removed> {
+    let Some(own) = cache.own()? else {
+        return Ok(Removed::default());
+    };
+    let directories = directories(&own);
     let mut removed = Removed::default();
+    for (below, _) in &directories {
+        let (files, bytes) = below.sweep();
+        removed.files += files;
+        removed.bytes += bytes;
+    }
+    let all = files(&directories);
+    let mut left: u64 = all.iter().map(|kept| kept.size).sum();
     for kept in all {
+        let (below, _) = &directories[kept.directory];
         match wanted.of(&kept, left) {
             Fate::Stays => {}
-            Fate::Goes if !is_in_use(&kept.path) => {
-                if fs::remove_file(&kept.path).is_ok() {
+            Fate::Goes if !is_used(below, &kept.name) => {
+                if below.remove(&kept.name).is_ok() {
                     removed.files += 1;
                     removed.bytes += kept.size;
                     left -= kept.size;
@@ -95,11 +140,53 @@ pub fn evict(cache: &Cache<'_>, wanted: Wanted) -> Removed {
             Fate::Goes | Fate::IsNeeded => removed.in_use += 1,
         }
     }
-    sweep(&cache.root().join("leases"), ABANDONED);
+    sweep_small(&own);
+    Ok(removed)
+}
+
+/// Removes the small files that nobody needs any more. What cannot be removed takes no room to speak of.
+fn sweep_small(own: &Own) {
+    let enter = |name: &str| own.root().enter(Path::new(name));
+    let is_lease = |name: &str| {
+        name.split_once('.').is_some_and(|(hex, number)| {
+            is_hex(hex) && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        })
+    };
+    for (name, age, is_ours) in [
+        ("leases", ABANDONED, &is_lease as &dyn Fn(&str) -> bool),
+        ("files", REMEMBERED, &is_hex),
+        ("stored", REMEMBERED, &is_hex),
+    ] {
+        let _ = enter(name).and_then(|below| sweep(&below, age, is_ours));
+    }
     // A job that waits for so long to be queued again asks anew.
-    sweep(&cache.root().join("jobs"), REMEMBERED);
-    sweep(&cache.root().join("files"), REMEMBERED);
-    removed
+    let _ = enter("jobs").and_then(|jobs| {
+        for job in jobs.entries()?.iter().filter(|job| job.is_directory()) {
+            let _ = jobs
+                .enter(&job.name)
+                .and_then(|below| sweep(&below, REMEMBERED, &is_hex));
+            if is_old(job, REMEMBERED) {
+                let _ = jobs.remove_empty(job);
+            }
+        }
+        Ok(())
+    });
+}
+
+/// Removes files of Chariot's own names that nobody has written for so long.
+fn sweep(below: &Below, age: Duration, is_ours: &dyn Fn(&str) -> bool) -> io::Result<()> {
+    below.sweep();
+    for entry in below.entries()? {
+        let is_ours = entry.name.to_str().is_some_and(is_ours);
+        if is_ours && entry.is_file() && is_old(&entry, age) {
+            let _ = below.remove(&entry.name);
+        }
+    }
+    Ok(())
+}
+
+fn is_old(entry: &Entry, age: Duration) -> bool {
+    entry.modified().elapsed().is_ok_and(|old| old > age)
 }
 
 /// What becomes of a file.
@@ -113,18 +200,8 @@ impl Wanted {
     fn of(&self, kept: &Kept, left: u64) -> Fate {
         let unused = kept.used.elapsed().unwrap_or_default();
         let is_old = self.age.is_some_and(|age| unused >= age);
-        let name = kept.path.file_name().unwrap_or_default();
-        if name.as_encoded_bytes().starts_with(b".") {
-            // Somebody is writing it, or died over it.
-            return if unused > ABANDONED {
-                Fate::Goes
-            } else {
-                Fate::Stays
-            };
-        }
         // Layers are needed until an image is made of them, and later only by one that shares them.
-        let is_image = kept.path.extension().is_some();
-        let keep = if is_image {
+        let keep = if kept.is_image {
             self.keep
         } else {
             self.keep.min(LAYERS)
@@ -138,21 +215,6 @@ impl Wanted {
     }
 }
 
-/// Small files that nobody has written for so long.
-fn sweep(directory: &Path, age: Duration) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let modified = entry.metadata().and_then(|data| data.modified());
-        if !modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|old| old > age)) {
-            continue;
-        }
-        // What cannot be removed takes no room to speak of.
-        let _ = match entry.path().is_dir() {
-            true => fs::remove_dir_all(entry.path()),
-            false => fs::remove_file(entry.path()),
-        };
-    }
-}
-
 /// Keeps a cache to its size; what cannot be done now can be done after the next fetch.
 pub(super) fn after_fetch(cache: &Cache<'_>) {
     let wanted = Wanted {
@@ -160,110 +222,19 @@ pub(super) fn after_fetch(cache: &Cache<'_>) {
         age: None,
         keep: RECENT,
     };
-    evict(cache, wanted);
+    // What went wrong here is said by whoever needs the room.
+    let _ = evict(cache, wanted);
 }
 
-/// Whether a process of this machine has it open.
-pub fn is_in_use(path: &Path) -> bool {
-    File::open(path).is_ok_and(|file| lease::is_open_elsewhere(&file))
+/// Whether a process of this machine has it open. Where nobody can tell, none has.
+pub fn is_in_use(file: &File) -> bool {
+    lease::is_open_elsewhere(file)
+}
+
+fn is_used(below: &Below, name: &Path) -> bool {
+    below.open(name).is_ok_and(|(file, _)| is_in_use(&file))
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs::FileTimes;
-
-    use super::*;
-    use crate::config::Config;
-    use crate::host::Host;
-
-    const DAY: Duration = Duration::from_secs(86_400);
-
-    /// A cache with a file of 100 bytes for each name, last used so many days ago.
-    fn cache_with(place: &Path, files: &[(&str, u32)]) {
-        for (name, days) in files {
-            let path = place.join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, [0; 100]).unwrap();
-            let used = SystemTime::now() - DAY * *days;
-            let times = FileTimes::new().set_accessed(used).set_modified(used);
-            File::options()
-                .write(true)
-                .open(path)
-                .unwrap()
-                .set_times(times)
-                .unwrap();
-        }
-    }
-
-    fn left(place: &Path) -> Vec<String> {
-        let mut names: Vec<_> = files(place)
-            .iter()
-            .map(|kept| {
-                kept.path
-                    .file_name()
-                    .unwrap()
-                    .to_string_lossy()
-                    .into_owned()
-            })
-            .collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn what_was_not_used_for_the_longest_time_goes_first_and_what_is_needed_stays() {
-        let place = tempfile::tempdir().unwrap();
-        let config = Config {
-            cache: place.path().display().to_string(),
-            ..Config::default()
-        };
-        let host = Host::look(Vec::new(), None);
-        let cache = Cache::of(&config, &host);
-        cache_with(
-            place.path(),
-            &[
-                ("images/a.sqfs", 30),
-                ("images/b.sqfs", 20),
-                ("images/c.sqfs", 1),
-                ("images/.d.sqfs.part.h.1", 0),
-                ("images/.e.sqfs.part.h.2", 3),
-                ("blobs/sha256/f", 2),
-                ("blobs/sha256/g", 0),
-            ],
-        );
-        let wanted = Wanted {
-            size: 650,
-            age: None,
-            keep: RECENT,
-        };
-        let removed = evict(&cache, wanted);
-        assert_eq!((removed.files, removed.bytes), (2, 200));
-        assert_eq!(
-            left(place.path()),
-            [".d.sqfs.part.h.1", "b.sqfs", "c.sqfs", "f", "g"]
-        );
-        let nothing = Wanted { size: 0, ..wanted };
-        let removed = evict(&cache, nothing);
-        assert_eq!((removed.files, removed.in_use), (2, 2));
-        assert_eq!(left(place.path()), [".d.sqfs.part.h.1", "c.sqfs", "g"]);
-        let old = Wanted {
-            size: u64::MAX,
-            age: Some(DAY),
-            keep: RECENT,
-        };
-        evict(&cache, old);
-        assert_eq!(left(place.path()), [".d.sqfs.part.h.1", "g"]);
-    }
-
-    #[test]
-    fn what_a_process_has_open_stays() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("x");
-        fs::write(&path, "x").unwrap();
-        assert!(!is_in_use(&path));
-        let open = File::open(&path).unwrap();
-        assert!(is_in_use(&path));
-        drop(open);
-        assert!(!is_in_use(&path));
-    }
-}
+#[path = "evict/tests.rs"]
+mod tests;

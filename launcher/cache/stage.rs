@@ -1,19 +1,19 @@
 //! Copies of image files on a node, for file systems that do not like many readers: one for each contents,
 //! made once, verified, and evicted by size.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Access, Cache, belongs_to, evict};
+use super::{Access, Cache, evict};
 use crate::convert::archive::HashWriter;
 use crate::error::{Error, Explain, Result};
+use crate::files::open;
+use crate::files::own::Purpose;
 use crate::files::space::refuse_full;
 use crate::oci::Digest;
-use crate::sys::process;
 use crate::work::Progress;
 
 /// The copy of an image file on this node, made if it is not there.
@@ -26,24 +26,16 @@ pub fn stage(
     cache: &Cache<'_>,
     access: &mut Access<'_>,
 ) -> Result<PathBuf> {
-    let root = cache.host.expand(&cache.config.stage_dir);
+    let root = cache.host.expand("stage_dir", &cache.config.stage_dir)?;
     let what = || format!("can't copy the image {word} to {}", root.display());
-    let create = DirBuilder::new().recursive(true).mode(0o700).create(&root);
-    create
-        .explain(what)
-        .map_err(|error| error.hint("the site's file says where to: stage_dir"))?;
-    let data = root.metadata().explain(what)?;
-    if !belongs_to(&data, process::user()) {
-        return Err(Error::new(format!(
-            "{}: others can write there, or it is not yours",
-            what()
-        )));
-    }
     let copies = Cache {
         root: root.clone(),
+        unknown: None,
         site: None,
+        purpose: Purpose::Stage,
         ..cache.clone()
     };
+    copies.prepare().map_err(|error| error.within(&what()))?;
     // By what stat(2) says of the original: reading all of it on each node is what staging is to prevent.
     if let Some(path) = copies
         .archive_digest(path)
@@ -57,7 +49,7 @@ pub fn stage(
     // Steps on one node that want the same image copy it once.
     let staged = copies.ensure(&digest, word, access, |reporter, output| {
         let file = output.made();
-        let mut from = BufReader::with_capacity(1 << 20, File::open(path).explain(what)?);
+        let mut from = BufReader::with_capacity(1 << 20, open::regular(path).explain(what)?);
         let mut to = Copy {
             file,
             done: 0,
@@ -91,7 +83,8 @@ pub fn stage(
         age: None,
         keep: std::time::Duration::from_secs(600),
     };
-    evict::evict(&copies, wanted);
+    // A node that is full says so to whoever stages next.
+    let _ = evict::evict(&copies, wanted);
     Ok(staged)
 }
 
@@ -101,7 +94,7 @@ pub fn stage(
 /// It cannot be read.
 pub fn digest_of(path: &Path, word: &str, access: &mut Access<'_>) -> Result<Digest> {
     let what = || format!("can't read {word}");
-    let file = File::open(path).explain(what)?;
+    let file = open::regular(path).explain(what)?;
     let total = file.metadata().explain(what)?.len();
     let mut see = |done| {
         let what = "reading".into();

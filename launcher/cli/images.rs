@@ -1,6 +1,6 @@
 //! `chariot images`, `inspect`, `rm` and `gc`: what there is, what it is, and making room.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -11,10 +11,9 @@ use serde::Serialize;
 use super::tool::Tool;
 use super::{flag, print};
 use crate::cache::{Cache, evict};
-use crate::error::{Error, Explain, Result};
-use crate::files::removal;
+use crate::error::{Error, Result};
+use crate::files::{open, removal, space};
 use crate::image::Image;
-use crate::image::metadata::MARK;
 use crate::image::source;
 use crate::options::size;
 
@@ -103,9 +102,9 @@ impl Listed {
     }
 }
 
-fn listed(tool: &Tool) -> Vec<Listed> {
+fn listed(tool: &Tool) -> Result<Vec<Listed>> {
     let mut all = Vec::new();
-    for place in source::places(&tool.config, &tool.host) {
+    for place in source::places(&tool.config, &tool.host)? {
         let found = source::list(&place).into_iter();
         all.extend(found.filter_map(|path| Listed::new(source::name_of(&path), path, tool)));
     }
@@ -122,12 +121,12 @@ fn listed(tool: &Tool) -> Vec<Listed> {
         let short: String = source::name_of(&path).chars().take(12).collect();
         all.extend(Listed::new(format!("sha256:{short}"), path, tool));
     }
-    all
+    Ok(all)
 }
 
 pub(super) fn images(matches: &ArgMatches) -> Result<ExitCode> {
     let tool = Tool::read(matches)?;
-    let all = listed(&tool);
+    let all = listed(&tool)?;
     if matches.get_flag("json") {
         return print(&json(&all)?);
     }
@@ -181,49 +180,69 @@ pub(super) fn json(value: &impl Serialize) -> Result<String> {
 pub(super) fn remove(matches: &ArgMatches) -> Result<ExitCode> {
     let tool = Tool::read(matches)?;
     for name in matches.get_many::<String>("names").into_iter().flatten() {
-        let path = to_remove(name, &tool)?;
-        let what = || format!("can't remove {name}");
-        if path.is_file() && evict::is_in_use(&path) {
-            return Err(Error::new(format!(
-                "{}: something on this machine is running in it",
-                what()
-            ))
-            .hint("remove it when that has ended"));
-        }
-        let removed = match path.symlink_metadata() {
-            Ok(data) if data.is_dir() => removal::marked_tree(&path),
-            _ => removal::file(&path),
+        let path = match name.strip_prefix("sha256:") {
+            Some(start) => in_cache(name, start, &tool)?,
+            None => in_store(name, &tool)?,
         };
-        removed.explain(what)?;
+        remove_image(name, &path)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn to_remove(name: &str, tool: &Tool) -> Result<PathBuf> {
+fn remove_image(name: &str, path: &Path) -> Result<()> {
     let what = || format!("can't remove {name}");
-    if let Some(start) = name.strip_prefix("sha256:") {
-        let cache = Cache::of(&tool.config, &tool.host);
-        let found: Vec<PathBuf> = source::list(&cache.root().join("images"))
-            .into_iter()
-            .filter(|path| !start.is_empty() && source::name_of(path).starts_with(start))
-            .collect();
-        return match found.as_slice() {
-            [only] => Ok(only.clone()),
-            [] => Err(Error::new(format!(
-                "{}: there is no such image in your cache",
-                what()
-            ))),
-            _ => Err(Error::new(format!(
-                "{}: several images begin with that",
-                what()
-            ))),
-        };
+    let is_used = open::regular(path).is_ok_and(|file| evict::is_in_use(&file));
+    if is_used {
+        return Err(Error::new(format!(
+            "{}: something on this machine is running in it",
+            what()
+        ))
+        .hint("remove it when that has ended"));
     }
-    let store = tool.host.expand(&tool.config.store);
+    let (call, removed) = match path.symlink_metadata() {
+        Ok(data) if data.is_dir() => ("rmdir", removal::marked_tree(path)),
+        _ => ("unlink", removal::file(path)),
+    };
+    let call = format!("{call}(\"{}\")", path.display());
+    let place = path.parent().unwrap_or(path);
+    removed.map_err(|error| space::explain(&error, &what(), &call, place))
+}
+
+/// The image in the cache whose digest begins so.
+fn in_cache(name: &str, start: &str, tool: &Tool) -> Result<PathBuf> {
+    let what = || format!("can't remove {name}");
+    let cache = Cache::of(&tool.config, &tool.host);
+    let own = cache.own().map_err(|error| error.within(&what()))?;
+    let images = own.map(|own| own.root().path().join("images"));
+    let images = images
+        .map(|images| source::list(&images))
+        .unwrap_or_default();
+    let found: Vec<PathBuf> = images
+        .into_iter()
+        .filter(|path| !start.is_empty() && source::name_of(path).starts_with(start))
+        .collect();
+    match found.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(Error::new(format!(
+            "{}: there is no such image in your cache",
+            what()
+        ))),
+        _ => Err(Error::new(format!(
+            "{}: several images begin with that",
+            what()
+        ))),
+    }
+}
+
+/// The image of that name in the store.
+fn in_store(name: &str, tool: &Tool) -> Result<PathBuf> {
+    let what = || format!("can't remove {name}");
+    let store = tool.host.expand("store", &tool.config.store)?;
     let named = [store.join(name), store.join(format!("{name}.sqfs"))];
+    let is_name = !name.contains('/') && !name.starts_with('.') && !name.is_empty();
     let found = named
         .into_iter()
-        .find(|path| !name.contains('/') && !matches!(name, "" | "." | "..") && path.exists());
+        .find(|path| is_name && path.symlink_metadata().is_ok());
     let path = found.ok_or_else(|| {
         Error::new(format!(
             "{}: there is no image of that name in {}",
@@ -232,8 +251,8 @@ fn to_remove(name: &str, tool: &Tool) -> Result<PathBuf> {
         ))
         .hint("`chariot images` lists them; an image elsewhere is a file or a directory, for rm(1)")
     })?;
-    // A directory is removed with all that is in it: it has to be an image for that.
-    match path.is_file() || path.join(MARK).is_file() {
+    // A directory is removed with all that is in it: it has to be an image for that. A link goes alone.
+    match !path.is_dir() || path.is_symlink() || removal::is_marked(&path) {
         true => Ok(path),
         false => Err(
             Error::new(format!("{}: it is not an image that Chariot made", what()))
@@ -263,7 +282,8 @@ pub(super) fn collect(matches: &ArgMatches) -> Result<ExitCode> {
             evict::RECENT
         },
     };
-    let removed = evict::evict(&cache, wanted);
+    let removed = evict::evict(&cache, wanted).map_err(|error| error.within("can't make room"))?;
+    tool.sweep_store();
     if !tool.quiet {
         let in_use = match removed.in_use {
             0 => String::new(),

@@ -42,6 +42,9 @@ struct Inspected {
     size: Option<u64>,
     compression: Option<&'static str>,
     files: Option<u32>,
+    /// The digest that it says it was made from, where Chariot has not verified that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claimed_digest: Option<String>,
     #[serde(flatten)]
     mark: Mark,
 }
@@ -49,7 +52,10 @@ struct Inspected {
 pub(super) fn inspect(matches: &ArgMatches) -> Result<ExitCode> {
     let tool = Tool::read(matches)?;
     let word = text(matches, "image");
-    let source = source::find(&here(&word), &tool.config, &tool.host)?;
+    let mut source = source::find(&here(&word), &tool.config, &tool.host)?;
+    if let Source::Image(image) = &mut source {
+        image.verify(&|| Cache::of(&tool.config, &tool.host));
+    }
     let inspected = Inspected {
         image: word,
         ..inspected(&source, &tool)?
@@ -105,7 +111,9 @@ fn of_image(image: &Image) -> Inspected {
     let squashfs = image.squashfs();
     let mut mark = image.metadata.mark.clone().unwrap_or_default();
     mark.environment = image.metadata.environment.iter().cloned().collect();
+    let claimed_digest = std::mem::replace(&mut mark.digest, image.verified.clone());
     Inspected {
+        claimed_digest: claimed_digest.filter(|_| image.verified.is_none()),
         kind: match squashfs.map(|image| image.place().0) {
             None => "directory",
             Some(0) => "SquashFS",
@@ -140,6 +148,7 @@ fn described(of: &Inspected) -> String {
     add("architecture", mark.architecture.clone());
     add("from", Some(mark.source.clone()));
     add("digest", mark.digest.clone());
+    add("says it is", of.claimed_digest.clone());
     add(
         "made",
         (mark.time > 0).then(|| format!("{} ago", ago(Some(mark.time)))),

@@ -1,8 +1,8 @@
 //! `chariot pull REF [DEST]`, and `chariot resolve`, by which Slurm's commands learn what a name means.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
@@ -12,14 +12,19 @@ use super::progress::Display;
 use super::tool::Tool;
 use super::{flag, print};
 use crate::cache::{Access, Cache};
+use crate::convert::Summary;
 use crate::convert::make::{self, Form};
 use crate::error::{Error, Explain, Result};
-use crate::files::Output;
+use crate::files::own::{Own, Purpose};
+use crate::files::{self, Output, open};
 use crate::image::Image;
 use crate::image::source::{self, Source, remote};
 use crate::image::squashfs::write::Compression;
 use crate::registry::{self, Reference, Resolved};
 use crate::work;
+
+/// How much is copied at a time, in bytes.
+const CHUNK: u64 = 64 << 20;
 
 pub(super) fn command() -> Command {
     Command::new("pull")
@@ -93,18 +98,45 @@ fn into_store(tool: &Tool, reference: &Reference, how: Compression) -> Result<Ex
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let source = tool.fetch_resolved(resolved)?;
-    let output = Output::file(&store.join(format!("{name}.sqfs")))?;
-    let made = tool.make(&output, &format!("can't pull {reference}"), |reporter| {
-        let origin = source.open(&Cache::of(&tool.config, &tool.host))?;
-        let form = Form::SquashFs(how);
-        make::file(origin, &output, form, &tool.config, reporter)
-    });
-    let code = tool.finish(&output, made, &format!("pulled {reference} as {name}"))?;
+    let path = store.join(format!("{name}.sqfs"));
+    let cache = Cache::of(&tool.config, &tool.host);
+    let digest = resolved.digest.clone();
+    // A job may have made it, in the way that the cache does.
+    let known = cache
+        .find(&digest)
+        .filter(|_| how == Compression::default());
+    let code = match known {
+        Some(known) => tool.take(&known, &path, reference, &name)?,
+        None => tool.pull_new(resolved, reference, &name, &path, how)?,
+    };
+    // Without a cache that can be written, a job makes it once more.
+    let _ = cache.set_stored(&digest, &path);
     if !tool.quiet {
         tracing::info!("run it: chariot run {name} -- COMMAND");
     }
     Ok(code)
+}
+
+/// Copies a file; what a file system can share of it, it shares.
+fn copy(from: &Path, output: &Output, reporter: &work::Reporter) -> Result<()> {
+    let what = || format!("can't read {}", from.display());
+    let mut from = open::regular(from).explain(what)?;
+    let total = from.metadata().explain(what)?.len();
+    let mut done = 0;
+    while done < total {
+        let mut part = (&mut from).take(CHUNK);
+        let copied = std::io::copy(&mut part, &mut output.made());
+        done += copied.map_err(|error| output.cannot_write("copy_file_range", &error))?;
+        let what = "copying".into();
+        let progress = work::Progress {
+            what,
+            done,
+            total,
+            elsewhere: false,
+        };
+        reporter.progress(&progress, false);
+    }
+    Ok(())
 }
 
 fn into_site(tool: &Tool, reference: &Reference) -> Result<ExitCode> {
@@ -130,24 +162,73 @@ fn into_site(tool: &Tool, reference: &Reference) -> Result<ExitCode> {
 }
 
 impl Tool {
-    /// The user's image store, made if it is not there.
+    fn pull_new(
+        &self,
+        resolved: Resolved,
+        reference: &Reference,
+        name: &str,
+        path: &Path,
+        how: Compression,
+    ) -> Result<ExitCode> {
+        let source = self.fetch_resolved(resolved)?;
+        let output = Output::file(path)?;
+        let made = self.make(&output, &format!("can't pull {reference}"), |reporter| {
+            let origin = source.open(&Cache::of(&self.config, &self.host))?;
+            let form = Form::SquashFs(how);
+            make::file(origin, &output, form, &self.config, reporter)
+        });
+        self.finish(&output, made, &format!("pulled {reference} as {name}"))
+    }
+
+    /// Takes an image of the cache into the store, as a second name of the same file where there can be one.
+    fn take(
+        &self,
+        known: &Path,
+        path: &Path,
+        reference: &Reference,
+        name: &str,
+    ) -> Result<ExitCode> {
+        let what = format!("can't pull {reference}");
+        if !files::output::link(known, path).map_err(|error| error.within(&what))? {
+            let output = Output::file(path)?;
+            let copied = self.make(&output, &what, |reporter| {
+                copy(known, &output, reporter).map(|()| Summary::default())
+            });
+            copied
+                .and_then(|_| output.finish())
+                .inspect_err(|_| output.abandon())?;
+        }
+        if !self.quiet {
+            tracing::info!("pulled {reference} as {name}: it was in the cache");
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The user's image store, made if it is not there. One with something in it that Chariot did not make is used as it
+    /// is: images are put there and taken away by name alone.
     pub(super) fn store(&self) -> Result<PathBuf> {
-        let store = self.host.expand(&self.config.store);
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(&store)
-            .explain(|| format!("can't use the image store {}", store.display()))
-            .map_err(|error| {
-                error.hint("the site's file says where it is (store), and XDG_DATA_HOME moves it")
-            })?;
+        let hint = "the site's file says where it is (store), and XDG_DATA_HOME moves it";
+        let store = self.host.expand("store", &self.config.store)?;
+        let is_used = fs::read_dir(&store).is_ok_and(|mut entries| entries.next().is_some());
+        if !is_used {
+            let made = Own::prepare(&store, Purpose::Store, 0o700);
+            made.map_err(|error| error.hint(hint))?;
+        }
         Ok(store)
+    }
+
+    /// Removes what interrupted work has left in a store that Chariot made.
+    pub(super) fn sweep_store(&self) {
+        let store = self.host.expand("store", &self.config.store);
+        if let Ok(Some(own)) = store.and_then(|store| Own::open(&store, Purpose::Store)) {
+            own.root().sweep();
+        }
     }
 
     /// The digest of the image that has this name in the store, if one has. A name stands for one image: another
     /// registry's needs another.
     fn namesake(&self, name: &str, reference: &Reference) -> Result<Option<String>> {
-        let store = self.host.expand(&self.config.store);
+        let store = self.host.expand("store", &self.config.store)?;
         let path = store.join(format!("{name}.sqfs"));
         // What is damaged is there to be replaced.
         let Some(mark) = Image::open(name, &path, &self.config)

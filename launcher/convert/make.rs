@@ -160,10 +160,7 @@ impl Work<'_> {
             io::ErrorKind::InvalidData
             | io::ErrorKind::UnexpectedEof
             | io::ErrorKind::InvalidInput => super::origin::damaged(error),
-            _ if error.raw_os_error().is_some() => {
-                let what = format!("can't write {}", destination.display());
-                space::explain(error, &what, "write", above)
-            }
+            _ if error.raw_os_error().is_some() => self.output.cannot_write("write", error),
             io::ErrorKind::PermissionDenied => {
                 reason.hint("you need permission to read all files of an image")
             }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{
-    AtFlags, Dir, Mode, OFlags, RenameFlags, Stat, linkat, mkdirat, openat, renameat,
+    AtFlags, CWD, Dir, Mode, OFlags, RenameFlags, Stat, linkat, mkdirat, openat, renameat,
     renameat_with, unlinkat,
 };
 use rustix::io::Errno;
@@ -44,6 +44,8 @@ pub struct Output {
     identity: Identity,
     /// What tells that a directory is unfinished; a file needs nothing.
     unfinished: Option<Identity>,
+    /// What else can be done where there is no room for it.
+    remedy: Option<&'static str>,
 }
 
 impl Output {
@@ -83,6 +85,7 @@ impl Output {
             made,
             identity: began,
             unfinished: None,
+            remedy: None,
         };
         output.sweep();
         if is_directory {
@@ -99,6 +102,13 @@ impl Output {
         let mark = make(&self.made, Path::new(UNFINISHED), false)?;
         self.unfinished = Some(Identity::of(&mark)?);
         Ok(())
+    }
+
+    /// The same, of which whoever has no room for it is told what else helps.
+    #[must_use]
+    pub fn with_remedy(mut self, remedy: &'static str) -> Output {
+        self.remedy = Some(remedy);
+        self
     }
 
     /// Where it will be, as it was named.
@@ -126,13 +136,11 @@ impl Output {
     /// # Errors
     /// Something could not be written after all.
     pub fn sync(&self) -> Result<()> {
-        let what = || cannot_write(&self.destination);
-        let place = self.destination.parent().unwrap_or(Path::new("."));
         let synced = match self.unfinished {
             None => sync::file(&self.made).map_err(|error| (error, "fsync")),
             Some(_) => sync::tree(&self.made).map_err(|error| (error, "syncfs")),
         };
-        synced.map_err(|(error, call)| space::explain(&error, &what(), call, place))
+        synced.map_err(|(error, call)| self.cannot_write(call, &error))
     }
 
     /// Gives it its name, in place of what has that name now: a file takes a file's, and a directory that of an
@@ -142,21 +150,36 @@ impl Output {
     /// They cannot be written, or the name not be given; then what had it has it still. Or what had it cannot be
     /// removed.
     pub fn finish(&self) -> Result<()> {
-        let what = || cannot_write(&self.destination);
-        let place = self.destination.parent().unwrap_or(Path::new("."));
         self.sync()?;
         self.refuse_lost()?;
-        let named = match self.unfinished {
+        match self.unfinished {
             None => renameat(&self.parent, &self.temporary, &self.parent, &self.name)
-                .map_err(|errno| space::explain(&errno.into(), &what(), "rename", place)),
-            Some(mark) => self
-                .end_mark(mark)
-                .map_err(|error| space::explain(&error, &what(), "unlink", place))
-                .and_then(|()| self.finish_directory()),
-        };
-        named?;
+                .map_err(|errno| self.cannot_write("rename", &errno.into()))?,
+            Some(mark) => {
+                self.end_mark(mark)
+                    .map_err(|error| self.cannot_write("unlink", &error))?;
+                self.finish_directory()?;
+            }
+        }
         sync::names(&self.parent);
         Ok(())
+    }
+
+    /// What is said if something cannot be written into it.
+    pub fn cannot_write(&self, call: &str, error: &io::Error) -> Error {
+        let place = self.destination.parent().unwrap_or(Path::new("."));
+        let what = cannot_write(&self.destination);
+        let is_full = matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        );
+        match (self.remedy, space::advice(error, place)) {
+            (Some(remedy), Some(advice)) if is_full => {
+                let told = Error::new(format!("{what}: {call}(): {}", io_reason(error)));
+                told.hint(format!("{advice}; {remedy}"))
+            }
+            _ => space::explain(error, &what, call, place),
+        }
     }
 
     /// Somebody else may have taken it for left over, or have cleaned up.
@@ -439,6 +462,28 @@ impl Output {
             Err(errno) => Err(errno.into()),
         }
     }
+}
+
+/// Gives a file a second name, in place of what has that. Whether it could be done: not from one file system to another,
+/// and not everywhere of another user's file.
+///
+/// # Errors
+/// The name cannot be given.
+pub fn link(from: &Path, destination: &Path) -> Result<bool> {
+    let what = || cannot_write(destination);
+    let (above, name) = split(destination)
+        .ok_or_else(|| Error::new(format!("{}: it has no name of its own", what())))?;
+    let parent = open_parent(above).explain(what)?;
+    let temporary = PathBuf::from(Maker::this().name(name.as_os_str(), Role::Part));
+    if linkat(CWD, from, &parent, &temporary, AtFlags::empty()).is_err() {
+        return Ok(false);
+    }
+    let named = renameat(&parent, &temporary, &parent, name);
+    // rename(2) does nothing, and says that it did, if both are names of one file already.
+    let _ = unlinkat(&parent, &temporary, AtFlags::empty());
+    named.map_err(|errno| space::explain(&errno.into(), &what(), "rename", above))?;
+    sync::names(&parent);
+    Ok(true)
 }
 
 /// A directory for what another program writes, removed with all that is in it when this is dropped, or by the next

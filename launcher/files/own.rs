@@ -11,7 +11,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, Dir, Mode, Stat, mkdirat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, Stat, mkdirat, unlinkat};
 use rustix::io::Errno;
 
 use super::maker::{Maker, read};
@@ -81,6 +81,16 @@ impl Entry {
     /// Whether it is a directory.
     pub fn is_directory(&self) -> bool {
         is_directory(&self.data)
+    }
+
+    /// Whether it is a regular file.
+    pub fn is_file(&self) -> bool {
+        FileType::from_raw_mode(self.data.st_mode).is_file()
+    }
+
+    /// Its length in bytes.
+    pub fn size(&self) -> u64 {
+        u64::try_from(self.data.st_size).unwrap_or(0)
     }
 
     /// When it was last written.

@@ -29,13 +29,6 @@ pub struct Metadata {
     pub mark: Option<Mark>,
 }
 
-impl Metadata {
-    /// The digest that it was pulled by, if that is known.
-    pub fn digest(&self) -> Option<&str> {
-        self.mark.as_ref()?.digest.as_deref()
-    }
-}
-
 /// The mark: `/.chariot/image.json`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {

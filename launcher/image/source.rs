@@ -160,14 +160,18 @@ pub fn looks_like_an_image(path: &Path) -> io::Result<bool> {
 }
 
 /// Where images are found by name.
-pub fn places(config: &Config, host: &Host) -> Vec<PathBuf> {
-    std::iter::once(host.expand(&config.store))
+///
+/// # Errors
+/// It cannot be said where the user's store is.
+pub fn places(config: &Config, host: &Host) -> Result<Vec<PathBuf>> {
+    let store = host.expand("store", &config.store)?;
+    Ok(std::iter::once(store)
         .chain(config.image_dirs.iter().cloned())
-        .collect()
+        .collect())
 }
 
 fn by_name(word: &str, config: &Config, host: &Host) -> Result<PathBuf> {
-    let places = places(config, host);
+    let places = places(config, host)?;
     let found = places
         .iter()
         .flat_map(|place| [place.join(word), place.join(format!("{word}.sqfs"))])
