@@ -1,5 +1,6 @@
 //! From one form into another, and back: what comes out is what went in.
 
+mod ends;
 mod hostile;
 
 use std::collections::BTreeMap;
