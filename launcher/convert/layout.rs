@@ -27,6 +27,12 @@ pub(super) fn image(place: &Place, which: &Which) -> Result<Origin> {
 /// The image in a directory of skopeo's.
 pub(super) fn flat_image(directory: &Path) -> Result<Origin> {
     let place = Place::Directory(directory.to_owned(), Naming::Flat);
+    if !place.has(super::saved::LIST) {
+        return Err(
+            Error::new("it is no directory of dir:, which has a manifest.json")
+                .hint("a directory that holds a file system is given by its path alone"),
+        );
+    }
     in_list(&place, super::saved::LIST, &Which::Only)
 }
 

@@ -22,7 +22,10 @@ pub(super) fn images(bytes: &[u8]) -> std::result::Result<Vec<SavedImage>, serde
 pub(super) fn image(place: &Place, which: &Which) -> Result<Origin> {
     let what = || format!("can't read {LIST}");
     let bytes = place.read(LIST).explain(what)?;
-    let images = images(&bytes).map_err(|error| Error::new(format!("{}: {error}", what())))?;
+    let images = images(&bytes).map_err(|error| {
+        Error::new(format!("can't understand {LIST}: {error}"))
+            .hint("it should be a list of images, as docker save writes it")
+    })?;
     let names: Vec<_> = images.iter().map(|image| image.repo_tags.clone()).collect();
     let at = which.among(&names)?.ok_or_else(|| several(&names))?;
     let image = &images[at];

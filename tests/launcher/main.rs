@@ -13,6 +13,7 @@ mod support;
 mod attack;
 mod ch_run;
 mod coming_from;
+mod corpus;
 mod devices;
 mod drivers;
 mod edf;
