@@ -200,8 +200,7 @@ pub fn fetch(resolved: &Resolved, site: &Config, cache: &Path, reporter: &Report
     let all = std::iter::once(&resolved.manifest.config).chain(&resolved.manifest.layers);
     for blob in all {
         let path = cache.join(layout::blob(&blob.digest));
-        let is_there = path.metadata().is_ok_and(|data| data.len() == blob.size);
-        if !is_there && !wanted.iter().any(|other| other.digest == blob.digest) {
+        if !is_whole(&path, blob) && !wanted.iter().any(|other| other.digest == blob.digest) {
             wanted.push(blob.clone());
         }
     }
@@ -232,6 +231,19 @@ pub fn fetch(resolved: &Resolved, site: &Config, cache: &Path, reporter: &Report
             .map_err(|error| error.within(&what()))?;
     }
     Ok(())
+}
+
+/// Whether a blob is in the cache as it was fetched. Its length alone does not say that: file systems lose bytes, and
+/// users edit files.
+fn is_whole(path: &Path, blob: &Descriptor) -> bool {
+    let Ok(mut file) = fs::File::open(path) else {
+        return false;
+    };
+    let mut hasher = blob.digest.hasher();
+    file.metadata()
+        .is_ok_and(|data| data.is_file() && data.len() == blob.size)
+        && std::io::copy(&mut file, &mut hasher).is_ok()
+        && hasher.finish() == blob.digest
 }
 
 /// Refuses an image for another machine, or with other layers than it says.

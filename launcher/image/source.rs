@@ -24,7 +24,7 @@ use crate::convert::origin::Origin;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::image::squashfs::write::Compression;
-use crate::oci::Digest;
+use crate::oci::{self, Configuration, Digest};
 use crate::options::given::{is_path, scheme};
 use crate::registry::{Reference, Resolved};
 use crate::work::Reporter;
@@ -193,6 +193,7 @@ impl Source {
             Source::Image(image) => Ok(named(Origin::of_image(image), &image.word)),
             Source::Archive(place) | Source::Layout(place) => {
                 let origin = place.open(&|| scratch(cache), cache.config.image_size)?;
+                warn_of_another_machine(&origin, &place.word);
                 Ok(named(origin, &place.word))
             }
             Source::Registry(reference) => {
@@ -264,6 +265,17 @@ fn named(mut origin: Origin, word: &str) -> Origin {
         origin.mark.source = word.to_owned();
     }
     origin
+}
+
+/// An image that lies here may be for another machine: it can be packed for that one, and is not refused.
+fn warn_of_another_machine(origin: &Origin, word: &str) {
+    let configuration = Configuration {
+        architecture: origin.mark.architecture.clone().unwrap_or_default(),
+        ..Configuration::default()
+    };
+    if let Err(reason) = oci::refuse_another(&configuration) {
+        tracing::warn!("the image {word} cannot be run here: {reason}");
+    }
 }
 
 fn convert(origin: Origin, file: &File, config: &Config, reporter: &Reporter) -> Result<()> {

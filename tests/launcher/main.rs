@@ -19,6 +19,7 @@ mod drivers;
 mod edf;
 mod foreign;
 mod host_commands;
+mod layouts;
 mod pack;
 mod packages;
 mod registry;
