@@ -13,7 +13,7 @@ pub mod member;
 mod names;
 pub mod origin;
 mod pipe;
-mod place;
+pub(crate) mod place;
 mod ration;
 mod saved;
 mod sparse;

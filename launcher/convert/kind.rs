@@ -85,7 +85,10 @@ fn is_of_a_digest(name: &[u8]) -> bool {
 
 /// What a member says.
 pub(super) fn evidence(path: &[u8], kind: EntryType) -> Evidence {
-    let components: Vec<&[u8]> = split(path).collect();
+    // GNU tar puts a directory of its own into the names of files with holes.
+    let components: Vec<&[u8]> = split(path)
+        .filter(|name| !name.starts_with(b"GNUSparseFile."))
+        .collect();
     let is_directory = kind == EntryType::Directory || path.ends_with(b"/");
     match components.as_slice() {
         [] => Evidence::None,

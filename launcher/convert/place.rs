@@ -88,9 +88,11 @@ pub(super) fn list(
         let Some(entry) = entries.next() else { break };
         let mut entry = entry.map_err(archive::unreadable)?;
         ration.contents();
-        let path = entry.path_bytes().into_owned();
+        let mut path = entry.path_bytes().into_owned();
         let kind = entry.header().entry_type();
         is_file_system |= kind::evidence(&path, kind) == Evidence::FileSystem;
+        // So many files have no image, but a file system may.
+        is_file_system |= !is_image && members.len() > MOST_MEMBERS;
         if is_file_system && !is_image {
             break;
         }
@@ -105,7 +107,11 @@ pub(super) fn list(
                 let target = entry.link_name_bytes().unwrap_or_default();
                 Found::Link(beside(&plain_name(&path), &target))
             }
-            _ => contents(&mut entry, scratch, most)?,
+            _ => {
+                let (name, found) = contents(&mut entry, scratch, most)?;
+                path = name;
+                found
+            }
         };
         members.insert(plain_name(&path), found);
     }
@@ -116,16 +122,17 @@ pub(super) fn list(
     })
 }
 
-/// Where the contents of a member lie. Those of a sparse file are not all there, and are written out.
+/// What a member is called, and where its contents lie. Those of a sparse file are not all there, and are written out.
 fn contents<R: Read>(
     entry: &mut tar::Entry<'_, R>,
     scratch: &dyn Fn() -> PathBuf,
     most: u64,
-) -> io::Result<Found> {
+) -> io::Result<(Vec<u8>, Found)> {
     let (member, map) = archive::member(entry)?;
     let is_sparse = map.is_some() || entry.header().entry_type() == EntryType::GNUSparse;
     if !is_sparse {
-        return Ok(Found::Contents(entry.raw_file_position(), entry.size()));
+        let found = Found::Contents(entry.raw_file_position(), entry.size());
+        return Ok((member.path, found));
     }
     let mut file = tempfile::tempfile_in(scratch())?;
     let count = match map {
@@ -138,7 +145,7 @@ fn contents<R: Read>(
             )?
         }
     };
-    Ok(Found::Written(file, count))
+    Ok((member.path, Found::Written(file, count)))
 }
 
 /// A name without what means nothing in it.
@@ -250,7 +257,7 @@ pub(super) fn contents_of((file, start, length): (File, u64, u64)) -> io::Result
 }
 
 /// Opens a regular file. An image can have anything in the place of one: to open a FIFO would be to wait for ever.
-fn open_regular(path: &Path) -> io::Result<File> {
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new()
         .read(true)

@@ -2,6 +2,7 @@
 
 mod ends;
 mod hostile;
+mod kinds;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -21,6 +21,7 @@ use crate::convert::archive::is_archive;
 use crate::convert::layout::{self, is_flat, is_layout};
 use crate::convert::make::{self, Form};
 use crate::convert::origin::Origin;
+use crate::convert::place::open_regular;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::image::squashfs::write::Compression;
@@ -121,7 +122,7 @@ fn by_path(word: &str, path: &Path, config: &Config) -> Result<Source> {
 
 fn start_of(path: &Path) -> io::Result<Vec<u8>> {
     let mut start = vec![0; 512];
-    let count = File::open(path)?.read_at(&mut start, 0)?;
+    let count = open_regular(path)?.read_at(&mut start, 0)?;
     start.truncate(count);
     Ok(start)
 }
