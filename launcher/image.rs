@@ -91,7 +91,12 @@ impl Image {
         let cache = || Cache::of(config, host);
         let image = match source::find(word, config, host)? {
             Source::Image(image) => *image,
-            other => Image::open(word, &other.in_cache(&cache(), access)?, config)?,
+            other => {
+                let path = other.in_cache(&cache(), access)?;
+                let mut image = Image::open(word, &path, config)?;
+                image.metadata.verified = other.verified_digest(&path);
+                image
+            }
         };
         match config.stage {
             Stage::Node
@@ -100,7 +105,9 @@ impl Image {
                     && host.variable("SLURM_JOB_ID").is_some() =>
             {
                 let path = stage::stage(&image.path, word, &cache(), access)?;
-                Image::open(word, &path, config)
+                let mut staged = Image::open(word, &path, config)?;
+                staged.metadata.verified = image.metadata.verified;
+                Ok(staged)
             }
             _ => Ok(image),
         }

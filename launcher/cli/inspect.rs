@@ -42,6 +42,9 @@ struct Inspected {
     size: Option<u64>,
     compression: Option<&'static str>,
     files: Option<u32>,
+    /// What an image that lies anywhere says of itself; only in the user's own places Chariot wrote it there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claimed_digest: Option<String>,
     #[serde(flatten)]
     mark: Mark,
 }
@@ -62,7 +65,7 @@ pub(super) fn inspect(matches: &ArgMatches) -> Result<ExitCode> {
 
 fn inspected(source: &Source, tool: &Tool) -> Result<Inspected> {
     if let Source::Image(image) = source {
-        return Ok(of_image(image));
+        return Ok(of_image(image, tool));
     }
     if let Source::Registry(reference) = source {
         let cache = Cache::of(&tool.config, &tool.host);
@@ -101,10 +104,13 @@ fn inspected(source: &Source, tool: &Tool) -> Result<Inspected> {
     })
 }
 
-fn of_image(image: &Image) -> Inspected {
+fn of_image(image: &Image, tool: &Tool) -> Inspected {
     let squashfs = image.squashfs();
     let mut mark = image.metadata.mark.clone().unwrap_or_default();
     mark.environment = image.metadata.environment.iter().cloned().collect();
+    let store = tool.host.expand(&tool.config.store);
+    let is_ours = image.path.starts_with(store);
+    let claimed_digest = mark.digest.take_if(|_| !is_ours);
     Inspected {
         kind: match squashfs.map(|image| image.place().0) {
             None => "directory",
@@ -115,6 +121,7 @@ fn of_image(image: &Image) -> Inspected {
         size: squashfs.map(|image| image.place().1),
         compression: squashfs.map(|image| image.compressor().name()),
         files: squashfs.map(|image| image.inode_count()),
+        claimed_digest,
         mark,
         ..Inspected::default()
     }
@@ -140,6 +147,7 @@ fn described(of: &Inspected) -> String {
     add("architecture", mark.architecture.clone());
     add("from", Some(mark.source.clone()));
     add("digest", mark.digest.clone());
+    add("says digest", of.claimed_digest.clone());
     add(
         "made",
         (mark.time > 0).then(|| format!("{} ago", ago(Some(mark.time)))),

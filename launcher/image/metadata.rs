@@ -28,12 +28,15 @@ pub struct Metadata {
     pub command: Vec<String>,
     /// The mark, if Chariot made the image.
     pub mark: Option<Mark>,
+    /// The digest of what Chariot itself made the image of, and held against it. The mark has one too, but an image
+    /// can say of itself what it likes.
+    pub verified: Option<String>,
 }
 
 impl Metadata {
-    /// The digest that it was pulled by, if that is known.
+    /// The digest that Chariot held it against, if it did.
     pub fn digest(&self) -> Option<&str> {
-        self.mark.as_ref()?.digest.as_deref()
+        self.verified.as_deref()
     }
 }
 

@@ -236,6 +236,20 @@ impl Source {
         }
     }
 
+    /// The digest of what `image` in the cache was made of, which is its name there.
+    pub(super) fn verified_digest(&self, image: &Path) -> Option<String> {
+        let is_of_a_part = match self {
+            Source::Archive(place) => place.selection().is_some(),
+            Source::Image(_) => true,
+            _ => false,
+        };
+        let hex = image.file_stem().filter(|_| !is_of_a_part)?.to_str()?;
+        ["sha256", "sha512"]
+            .iter()
+            .find_map(|algorithm| Digest::parse(&format!("{algorithm}:{hex}")))
+            .map(|digest| digest.to_string())
+    }
+
     fn converted(
         &self,
         digest: &Digest,

@@ -133,3 +133,13 @@ fn a_path_behind_a_scheme_is_where_it_was_typed() {
     );
     assert_eq!(said.ok(), "1\n1\n1", "{said:#?}");
 }
+
+#[test]
+fn a_digest_that_an_image_says_of_itself_is_not_called_its_digest() {
+    let place = place!();
+    let script = "mkdir -p img2/.chariot; cp -r img/. img2; echo '{\"source\":\"x\",\"time\":1,\"digest\":\"sha256:forged\"}' >img2/.chariot/image.json; \
+         $C pack --quiet ./img2 i.sqfs; for i in ./img2 ./i.sqfs; do $C inspect $i | grep -c '^digest'; $C inspect $i | grep -c '^says digest  *sha256:forged'; \
+         $C inspect --json $i | grep -c '\"claimed_digest\": \"sha256:forged\"'; done";
+    let said = run(&place, script);
+    assert_eq!(said.out, "0\n1\n1\n0\n1\n1\n", "{said:#?}");
+}
