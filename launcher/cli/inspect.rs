@@ -18,7 +18,6 @@ use crate::error::Result;
 use crate::image::Image;
 use crate::image::metadata::Mark;
 use crate::image::source::{self, Source, remote};
-use crate::oci;
 use crate::registry;
 
 pub(super) fn command() -> Command {
@@ -78,7 +77,6 @@ fn inspected(source: &Source, tool: &Tool) -> Result<Inspected> {
             mark: Mark {
                 source: resolved.reference.to_string(),
                 digest: Some(resolved.digest.to_string()),
-                architecture: Some(oci::architecture().to_owned()),
                 layers: layers.iter().map(crate::convert::layout::layer).collect(),
                 ..Mark::default()
             },
