@@ -4,14 +4,18 @@
 
 pub mod archive;
 mod complete;
+mod compression;
 pub mod directory;
+mod kind;
 pub mod layout;
 pub mod make;
 pub mod member;
 mod names;
 pub mod origin;
 mod pipe;
+pub(crate) mod place;
 mod ration;
+mod saved;
 mod sparse;
 pub mod squashfs;
 #[cfg(test)]
@@ -19,6 +23,7 @@ mod tests;
 pub mod to_archive;
 pub mod to_directory;
 pub mod tree;
+mod which;
 mod workers;
 
 use std::io::{self, Cursor, Read};

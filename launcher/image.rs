@@ -58,8 +58,6 @@ pub struct Image {
     contents: Contents,
     /// What it says of itself.
     pub metadata: Metadata,
-    /// The digest that Chariot itself has found what it was made from to have: what an image says of itself is no proof.
-    pub verified: Option<String>,
 }
 
 /// What an image is made of.
@@ -95,7 +93,12 @@ impl Image {
         let cache = || Cache::of(config, host);
         let mut image = match source::find(word, config, host)? {
             Source::Image(image) => *image,
-            other => Image::open(word, &other.in_cache(&cache(), access)?, config)?,
+            other => {
+                let path = other.in_cache(&cache(), access)?;
+                let mut image = Image::open(word, &path, config)?;
+                image.metadata.verified = other.verified_digest(&path);
+                image
+            }
         };
         image.verify(&cache);
         match config.stage {
@@ -105,11 +108,9 @@ impl Image {
                     && host.variable("SLURM_JOB_ID").is_some() =>
             {
                 let path = stage::stage(&image.path, word, &cache(), access)?;
-                let verified = image.verified;
-                Ok(Image {
-                    verified,
-                    ..Image::open(word, &path, config)?
-                })
+                let mut staged = Image::open(word, &path, config)?;
+                staged.metadata.verified = image.metadata.verified;
+                Ok(staged)
             }
             _ => Ok(image),
         }
@@ -127,7 +128,8 @@ impl Image {
             .filter(|_| !self.is_tree())
             .and_then(oci::Digest::parse);
         let known = claim.filter(|claim| cache().is_image_of(claim, &self.path));
-        self.verified = known.map(|digest| digest.to_string());
+        let known = known.map(|digest| digest.to_string());
+        self.metadata.verified = self.metadata.verified.take().or(known);
     }
 
     /// Opens a directory, SquashFS or SIF file.
@@ -149,7 +151,6 @@ impl Image {
             path: path.to_owned(),
             contents,
             metadata: Metadata::default(),
-            verified: None,
         };
         refuse_empty(&image)?;
         image.metadata = Metadata::read(&image)?;
@@ -169,7 +170,6 @@ impl Image {
             path,
             contents: Contents::Tree(tree),
             metadata: Metadata::default(),
-            verified: None,
         };
         image.metadata = Metadata::read(&image)?;
         Ok(image)

@@ -1,59 +1,24 @@
 //! What OCI and Docker images say of themselves: JSON documents from somebody else, so only what is needed is
 //! read, and what is missing or null is nothing.
 
+mod artifact;
+mod digest;
+mod machine;
+
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Deserializer};
+
+pub use digest::Digest;
+#[cfg(feature = "launcher")]
+pub use digest::Hasher;
+pub use machine::{architecture, choose, refuse_another};
 
 /// The largest document that is read, in bytes; registries themselves take no more than 4 MiB.
 pub const LARGEST: u64 = 4 << 20;
 
-/// The digest of a blob: SHA-256, the only algorithm that registries use.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Digest(String);
-
-impl Digest {
-    /// Reads `sha256:` and 64 digits.
-    pub fn parse(text: &str) -> Option<Digest> {
-        let digits = text.strip_prefix("sha256:")?;
-        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        (digits.len() == 64 && digits.bytes().all(is_hex)).then(|| Digest(text.to_owned()))
-    }
-
-    /// The digest of these bytes.
-    #[cfg(feature = "launcher")]
-    pub fn of(bytes: &[u8]) -> Digest {
-        use sha2::Digest as _;
-        Digest::from_hash(&sha2::Sha256::digest(bytes))
-    }
-
-    /// The digest that a finished hash gives.
-    #[cfg(feature = "launcher")]
-    pub fn from_hash(hash: &[u8]) -> Digest {
-        let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        Digest(format!("sha256:{digits}"))
-    }
-
-    /// The 64 digits, which are a safe file name.
-    pub fn hex(&self) -> &str {
-        self.0.trim_start_matches("sha256:")
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Digest {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Digest, D::Error> {
-        let text = String::deserialize(from)?;
-        Digest::parse(&text)
-            .ok_or_else(|| serde::de::Error::custom(format!("\"{text}\" is no SHA-256 digest")))
-    }
-}
+/// How many lists of images may lie in each other.
+pub const DEEPEST: usize = 4;
 
 /// Where a blob is, and what.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -74,16 +39,34 @@ pub struct Descriptor {
     pub annotations: BTreeMap<String, String>,
 }
 
+impl Descriptor {
+    /// Whether it can be an image, or a list of images: not a note on one that lies beside it in a list.
+    fn is_perhaps_an_image(&self) -> bool {
+        let is_for_something = |platform: &Platform| platform.os != "unknown";
+        self.platform.as_ref().is_none_or(is_for_something)
+            && !self.annotations.contains_key("vnd.docker.reference.type")
+    }
+}
+
 /// A kind of machine, in Go's words.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Platform {
     /// `amd64` and the like.
+    #[serde(default, deserialize_with = "nothing_if_null")]
     pub architecture: String,
     /// `linux`.
+    #[serde(default, deserialize_with = "nothing_if_null")]
     pub os: String,
     /// `v8` and the like.
     #[serde(default)]
     pub variant: Option<String>,
+}
+
+impl Platform {
+    /// Whether any machine of the architecture will do, not only a newer one.
+    fn is_for_all(&self) -> bool {
+        matches!(self.variant.as_deref(), None | Some("" | "v1" | "v8"))
+    }
 }
 
 /// An image, or a list of images for several kinds of machines.
@@ -102,13 +85,19 @@ pub struct Manifest {
     pub config: Descriptor,
     /// Its layers, the lowest first.
     pub layers: Vec<Descriptor>,
+    /// What it is, if it is no image.
+    #[serde(rename = "artifactType", default)]
+    pub artifact_type: String,
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Either {
     config: Option<Descriptor>,
     layers: Option<Vec<Descriptor>>,
     manifests: Option<Vec<Descriptor>>,
+    #[serde(default, deserialize_with = "nothing_if_null")]
+    artifact_type: String,
 }
 
 impl Document {
@@ -119,51 +108,14 @@ impl Document {
     pub fn parse(bytes: &[u8]) -> Result<Document, String> {
         let either: Either = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         match (either.config, either.layers, either.manifests) {
-            (Some(config), Some(layers), _) => Ok(Document::Manifest(Manifest { config, layers })),
+            (Some(config), Some(layers), _) => Ok(Document::Manifest(Manifest {
+                config,
+                layers,
+                artifact_type: either.artifact_type,
+            })),
             (_, _, Some(manifests)) => Ok(Document::Index(manifests)),
             _ => Err("it is neither an image nor a list of images".into()),
         }
-    }
-}
-
-/// The image for this machine among those of an index.
-///
-/// # Errors
-/// For which machines there are images.
-pub fn choose(manifests: &[Descriptor]) -> Result<&Descriptor, String> {
-    let own = architecture();
-    let fits = |platform: &Platform| platform.os == "linux" && platform.architecture == own;
-    let exact = manifests
-        .iter()
-        .find(|one| one.platform.as_ref().is_some_and(fits));
-    // A list of one that does not say for what it is, as tools without other platforms make it.
-    let only = manifests
-        .first()
-        .filter(|one| manifests.len() == 1 && one.platform.is_none());
-    exact.or(only).ok_or_else(|| {
-        let names: Vec<String> = manifests
-            .iter()
-            .filter_map(|one| one.platform.as_ref())
-            .map(|platform| format!("{}/{}", platform.os, platform.architecture))
-            .collect();
-        match names.is_empty() {
-            true => "it names no image for any machine".into(),
-            false => format!(
-                "there is none for linux/{own}, only for {}",
-                names.join(", ")
-            ),
-        }
-    })
-}
-
-/// This machine's architecture in Go's words.
-pub fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "powerpc64" => "ppc64le",
-        "x86" => "386",
-        other => other,
     }
 }
 
@@ -173,9 +125,40 @@ pub struct Configuration {
     /// The architecture that it is for.
     #[serde(default, deserialize_with = "nothing_if_null")]
     pub architecture: String,
+    /// The kernel that it is for.
+    #[serde(default, deserialize_with = "nothing_if_null")]
+    pub os: String,
     /// What a container of it does.
     #[serde(default, deserialize_with = "nothing_if_null")]
     pub config: Defaults,
+    /// What its layers are.
+    #[serde(default, deserialize_with = "nothing_if_null")]
+    pub rootfs: Layers,
+}
+
+/// The layers of an image as its configuration knows them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Layers {
+    /// The digest of each, uncompressed, the lowest first.
+    #[serde(default, deserialize_with = "nothing_if_null")]
+    pub diff_ids: Vec<Digest>,
+}
+
+impl Configuration {
+    /// What each of an image's layers has to be when it is uncompressed; nothing, if its maker does not say.
+    ///
+    /// # Errors
+    /// It speaks of more or fewer layers than there are.
+    pub fn layers(&self, count: usize) -> Result<Vec<Option<Digest>>, String> {
+        let known = &self.rootfs.diff_ids;
+        match known.len() {
+            0 => Ok(vec![None; count]),
+            own if own == count => Ok(known.iter().cloned().map(Some).collect()),
+            own => Err(format!(
+                "its configuration speaks of {own} layers, and there are {count}"
+            )),
+        }
+    }
 }
 
 /// What a container does unless it is told otherwise.
@@ -253,19 +236,5 @@ mod tests {
         let read: Configuration = serde_json::from_str(text).unwrap();
         assert_eq!(read.config.cmd, ["sh"]);
         assert!(read.config.env.is_empty());
-    }
-
-    #[test]
-    fn a_digest_is_a_safe_file_name_or_none() {
-        assert!(Digest::parse(&format!("sha256:{}", "0".repeat(64))).is_some());
-        for text in [
-            "",
-            "sha256:",
-            "sha256:../../etc/passwd",
-            &format!("sha256:{}", "G".repeat(64)),
-            &"0".repeat(64),
-        ] {
-            assert_eq!(Digest::parse(text), None, "{text}");
-        }
     }
 }

@@ -9,7 +9,6 @@ mod credentials;
 mod download;
 pub mod reference;
 
-use std::fs;
 use std::path::Path;
 
 pub use client::{Cause, Client, Failure, Patience};
@@ -19,7 +18,7 @@ pub use reference::Reference;
 use crate::config::Config;
 use crate::convert::layout;
 use crate::error::{Error, Explain, Result};
-use crate::files::{self, space};
+use crate::files::{self, open, space};
 use crate::oci::{self, Descriptor, Digest, Document, Manifest};
 use crate::work::Reporter;
 
@@ -85,21 +84,30 @@ pub fn resolve(
         cache,
     };
     let (mut digest, mut document) = ask.get(&reference.wanted(), reference.digest.as_ref())?;
-    if let Document::Index(manifests) = &document {
-        let chosen = oci::choose(manifests)
-            .map_err(|reason| definite(Error::new(reason)))?
-            .clone();
+    for _ in 0..=oci::DEEPEST {
+        let manifests = match document {
+            Document::Index(manifests) => manifests,
+            Document::Manifest(manifest) => {
+                manifest
+                    .refuse_artifact()
+                    .map_err(|reason| definite(Error::new(reason).hint(ARTIFACTS)))?;
+                return Ok(Resolved {
+                    reference: reference.pinned(digest.clone()),
+                    digest,
+                    manifest,
+                });
+            }
+        };
+        let chosen = oci::choose(&manifests).map_err(|reason| definite(Error::new(reason)))?;
         (digest, document) = ask.get(&chosen.digest.to_string(), Some(&chosen.digest))?;
     }
-    match document {
-        Document::Manifest(manifest) => Ok(Resolved {
-            reference: reference.pinned(digest.clone()),
-            digest,
-            manifest,
-        }),
-        Document::Index(_) => Err(definite(Error::new("its list of images names a list"))),
-    }
+    Err(definite(Error::new(
+        "its lists of images lie too deep in each other",
+    )))
 }
+
+/// What to do with what is no image.
+const ARTIFACTS: &str = "registries hold other things beside images: they are for other programs";
 
 /// Where documents come from.
 struct Documents<'a> {
@@ -126,7 +134,7 @@ impl Documents<'_> {
             .hint("is there an image behind that name? Registries hold other things too"),
             cause: Cause::Refused,
         })?;
-        let digest = Digest::of(&bytes);
+        let digest = digest.cloned().unwrap_or_else(|| Digest::of(&bytes));
         if let Some(cache) = self.cache {
             // Without it, it is asked for again the next time.
             let _ = keep(cache, &digest, &bytes);
@@ -135,8 +143,8 @@ impl Documents<'_> {
     }
 
     fn kept(&self, digest: &Digest) -> Option<Vec<u8>> {
-        let bytes = fs::read(self.cache?.join(layout::blob(digest))).ok()?;
-        (Digest::of(&bytes) == *digest).then_some(bytes)
+        let bytes = open::read(&self.cache?.join(layout::blob(digest)), oci::LARGEST).ok()?;
+        digest.fits(&bytes).then_some(bytes)
     }
 
     fn ask(&self, wanted: &str, digest: Option<&Digest>) -> std::result::Result<Vec<u8>, Failure> {
@@ -144,7 +152,7 @@ impl Documents<'_> {
         for client in self.clients {
             let answer = client.manifest(self.reference, wanted);
             match answer {
-                Ok(bytes) if digest.is_none_or(|digest| Digest::of(&bytes) == *digest) => return Ok(bytes),
+                Ok(bytes) if digest.is_none_or(|digest| digest.fits(&bytes)) => return Ok(bytes),
                 Ok(_) => failure = Some(Failure {
                     error: Error::new(format!(
                         "can't find {}: {} gave something else than it was asked for: its digest is wrong",
@@ -176,8 +184,6 @@ fn keep(cache: &Path, digest: &Digest, bytes: &[u8]) -> Result<()> {
     if path.exists() {
         return Ok(());
     }
-    fs::create_dir_all(path.parent().unwrap_or(cache))
-        .explain(|| "can't write to the cache".into())?;
     files::write(&path, bytes)
 }
 
@@ -185,19 +191,13 @@ fn keep(cache: &Path, digest: &Digest, bytes: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// A blob cannot be had, is damaged, or does not fit.
-pub fn fetch(
-    resolved: &Resolved,
-    config: &Config,
-    cache: &Path,
-    reporter: &Reporter,
-) -> Result<()> {
+pub fn fetch(resolved: &Resolved, site: &Config, cache: &Path, reporter: &Reporter) -> Result<()> {
     let what = || format!("can't fetch {}", resolved.reference);
     let mut wanted: Vec<Descriptor> = Vec::new();
     let all = std::iter::once(&resolved.manifest.config).chain(&resolved.manifest.layers);
     for blob in all {
         let path = cache.join(layout::blob(&blob.digest));
-        let is_there = path.metadata().is_ok_and(|data| data.len() == blob.size);
-        if !is_there && !wanted.iter().any(|other| other.digest == blob.digest) {
+        if !is_whole(&path, blob) && !wanted.iter().any(|other| other.digest == blob.digest) {
             wanted.push(blob.clone());
         }
     }
@@ -205,14 +205,56 @@ pub fn fetch(
         .iter()
         .map(|blob| blob.size)
         .fold(0, u64::saturating_add);
-    if bytes > config.image_size {
+    if bytes > site.image_size {
         return Err(
             Error::new(format!("{}: it says that it has {bytes} bytes", what()))
                 .hint("the site's file sets the limit: image_size"),
         );
     }
-    fs::create_dir_all(cache.join("blobs/sha256")).explain(what)?;
     space::refuse_full(cache, bytes).map_err(|error| error.within(&what()))?;
-    let clients = clients(&resolved.reference, config, patient(config))?;
-    download::all(wanted, clients, resolved, cache, reporter).map_err(|error| error.within(&what()))
+    // The configuration comes first: whoever asked for the wrong image learns it before gigabytes have come.
+    let config = &resolved.manifest.config;
+    let (first, rest) = wanted
+        .into_iter()
+        .partition(|blob| blob.digest == config.digest);
+    for part in [first, rest] {
+        let clients = clients(&resolved.reference, site, patient(site))?;
+        download::all(part, clients, resolved, cache, reporter)
+            .and_then(|()| refuse_configuration(&resolved.manifest, cache))
+            .map_err(|error| error.within(&what()))?;
+    }
+    Ok(())
+}
+
+/// Whether a blob is in the cache as it was fetched. Its length alone does not say that: file systems lose bytes, and
+/// users edit files.
+fn is_whole(path: &Path, blob: &Descriptor) -> bool {
+    let Ok(mut file) = open::regular(path) else {
+        return false;
+    };
+    let mut hasher = blob.digest.hasher();
+    file.metadata()
+        .is_ok_and(|data| data.is_file() && data.len() == blob.size)
+        && std::io::copy(&mut file, &mut hasher).is_ok()
+        && hasher.finish() == blob.digest
+}
+
+/// Refuses an image for another machine, or with other layers than it says.
+fn refuse_configuration(manifest: &Manifest, cache: &Path) -> Result<()> {
+    let what = || "can't read its configuration".to_owned();
+    let digest = &manifest.config.digest;
+    if manifest.config.size > oci::LARGEST {
+        return Err(Error::new(format!("{}: it is too large", what())));
+    }
+    let bytes = open::read(&cache.join(layout::blob(digest)), oci::LARGEST).explain(what)?;
+    let configuration = layout::configuration(&bytes)?;
+    configuration
+        .layers(manifest.layers.len())
+        .map_err(Error::new)?;
+    oci::refuse_another(&configuration).map_err(|reason| {
+        Error::new(reason).hint(
+            "is there one for this machine under another tag? Where an emulator is registered with the kernel \
+             (binfmt_misc), it is taken as it is",
+        )
+    })
 }

@@ -213,12 +213,17 @@ What can be run in, and what an IMAGE word means.
   ./tree            a directory that holds a file system
   ./debian.sqfs     a SquashFS or SIF file
   ./image.tar.gz    a tar archive: of a file system, by `docker save`, or of an OCI layout
-  oci:DIR:TAG       an OCI layout in a directory
+  oci:DIR[:NAME]    an OCI layout in a directory
+  oci-archive:FILE[:NAME], docker-archive:FILE[:NAME]
+                    one in a tar archive, and what `docker save` and its like write
+  dir:DIR           what skopeo's dir: makes
   docker://HOST/NAME:TAG   an image in a registry; without HOST, Docker's
   NAME              one of your store, `chariot images`, or of the site
 
-A word with a slash is a path. Kinds are told by content. What is no directory, SquashFS or SIF file becomes SquashFS
-once, in your cache: `chariot pull` and `chariot pack` do that where you want it, `chariot gc` empties the cache.
+A word with a slash is a path. Kinds are told by content; the word before a colon is believed. NAME is needed where
+there are several images, and can be a tag or @ and a number, as skopeo has it. What is no directory, SquashFS or SIF
+file becomes SquashFS once, in your cache: `chariot pull` and `chariot pack` do that where you want it, `chariot gc`
+empties the cache.
 ",
     ),
     (

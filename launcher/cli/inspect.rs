@@ -18,7 +18,6 @@ use crate::error::Result;
 use crate::image::Image;
 use crate::image::metadata::Mark;
 use crate::image::source::{self, Source, remote};
-use crate::oci;
 use crate::registry;
 
 pub(super) fn command() -> Command {
@@ -81,7 +80,6 @@ fn inspected(source: &Source, tool: &Tool) -> Result<Inspected> {
             mark: Mark {
                 source: resolved.reference.to_string(),
                 digest: Some(resolved.digest.to_string()),
-                architecture: Some(oci::architecture().to_owned()),
                 layers: layers.iter().map(crate::convert::layout::layer).collect(),
                 ..Mark::default()
             },
@@ -111,9 +109,9 @@ fn of_image(image: &Image) -> Inspected {
     let squashfs = image.squashfs();
     let mut mark = image.metadata.mark.clone().unwrap_or_default();
     mark.environment = image.metadata.environment.iter().cloned().collect();
-    let claimed_digest = std::mem::replace(&mut mark.digest, image.verified.clone());
+    let claimed_digest = std::mem::replace(&mut mark.digest, image.metadata.verified.clone());
     Inspected {
-        claimed_digest: claimed_digest.filter(|_| image.verified.is_none()),
+        claimed_digest: claimed_digest.filter(|_| image.metadata.verified.is_none()),
         kind: match squashfs.map(|image| image.place().0) {
             None => "directory",
             Some(0) => "SquashFS",
@@ -148,7 +146,7 @@ fn described(of: &Inspected) -> String {
     add("architecture", mark.architecture.clone());
     add("from", Some(mark.source.clone()));
     add("digest", mark.digest.clone());
-    add("says it is", of.claimed_digest.clone());
+    add("says digest", of.claimed_digest.clone());
     add(
         "made",
         (mark.time > 0).then(|| format!("{} ago", ago(Some(mark.time)))),

@@ -1,8 +1,8 @@
-//! Tar archives: plain, or compressed by gzip, bzip2, xz or zstd, which is told by content.
+//! Tar archives, plain or compressed.
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Cursor, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,20 +10,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sha2::{Digest as _, Sha256};
 use tar::{Archive as Tar, EntryType};
 
+use super::compression::CHUNK;
+pub use super::compression::{decompressed, is_archive};
 use super::member::{Attributes, Kind, Member, Source, Visitor};
 use super::pipe;
 use super::ration::{Ration, Rationed};
 use super::sparse::{self, Dense};
-use crate::oci::Digest;
+use crate::oci::{Digest, Hasher};
 
 /// In a PAX header: what follows is the name of an extended attribute.
 const XATTR: &str = "SCHILY.xattr.";
 
-/// How much is read of a source at a time, in bytes.
-const CHUNK: usize = 1 << 18;
-
 /// How much may follow the end of an archive, in bytes, uncompressed; tar(1) fills up to 10 KiB.
 const PADDING: u64 = 64 << 20;
+
+/// GNU tar's own kinds of members: a directory in an incremental archive, the archive's label, and the rest of a
+/// file that begins in another volume.
+const DIRECTORY_OF_AN_INCREMENT: u8 = b'D';
+const LABEL: u8 = b'V';
+const CONTINUED: u8 = b'M';
 
 /// An archive in a stretch of a file.
 #[derive(Debug)]
@@ -31,10 +36,17 @@ pub struct Archive {
     file: File,
     start: u64,
     length: u64,
+    /// What was read of a pipe already, to see what comes out of it.
+    head: Vec<u8>,
     meter: Arc<AtomicU64>,
+    /// What it is called if it is damaged.
+    name: Option<String>,
     /// What it has to be, compressed as it is.
     digest: Option<Digest>,
+    /// What it has to be uncompressed.
+    diff_id: Option<Digest>,
     is_verified: Cell<bool>,
+    is_spent: Cell<bool>,
 }
 
 impl Archive {
@@ -45,10 +57,29 @@ impl Archive {
             file,
             start,
             length: length.unwrap_or(u64::MAX),
+            head: Vec::new(),
             meter,
+            name: None,
             digest: None,
+            diff_id: None,
             is_verified: Cell::new(false),
+            is_spent: Cell::new(false),
         }
+    }
+
+    /// The archive that comes through a pipe, of which `head` has been read.
+    pub(super) fn of_pipe(head: Vec<u8>, pipe: File, meter: Arc<AtomicU64>) -> Archive {
+        Archive {
+            head,
+            ..Archive::new(pipe, 0, None, meter)
+        }
+    }
+
+    /// The same, called so in what is said of it.
+    #[must_use]
+    pub(super) fn named(mut self, name: &str) -> Archive {
+        self.name = Some(name.to_owned());
+        self
     }
 
     /// The same, which is good only if it has this digest.
@@ -58,12 +89,22 @@ impl Archive {
         self
     }
 
+    /// The same, which is good only if it has this digest uncompressed, where one is known.
+    #[must_use]
+    pub(super) fn holding(mut self, diff_id: Option<Digest>) -> Archive {
+        self.diff_id = diff_id;
+        self
+    }
+
     /// What is in it, uncompressed.
     ///
     /// # Errors
     /// It cannot be read.
     pub fn uncompressed(&self) -> io::Result<Box<dyn Read + Send>> {
-        decompressed(self.stretch()?)
+        match self.head.is_empty() {
+            true => decompressed(self.stretch()?),
+            false => decompressed(Cursor::new(self.head.clone()).chain(self.stretch()?)),
+        }
     }
 
     fn stretch(&self) -> io::Result<Stretch> {
@@ -78,29 +119,38 @@ impl Archive {
     /// Whether it is what it has to be. It is read for that once more, mostly from memory: decompressors do not
     /// read to the end.
     fn verify(&self) -> io::Result<()> {
-        let Some(expected) = self.digest.as_ref().filter(|_| !self.is_verified.get()) else {
+        let Some(expected) = &self.digest else {
             return Ok(());
         };
-        let mut hash = Sha256::new();
+        let mut hasher = expected.hasher();
         let unmetered = Stretch {
             meter: Arc::default(),
             ..self.stretch()?
         };
-        io::copy(
-            &mut BufReader::with_capacity(CHUNK, unmetered),
-            &mut HashWriter(&mut hash),
-        )?;
-        match Digest::from_hash(&hash.finalize()) {
-            found if found == *expected => {
-                self.is_verified.set(true);
-                Ok(())
-            }
-            found => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("the layer {expected} is damaged: its digest is {found}"),
-            )),
+        io::copy(&mut BufReader::with_capacity(CHUNK, unmetered), &mut hasher)?;
+        match hasher.finish() {
+            found if found == *expected => Ok(()),
+            found => Err(damaged(format!(
+                "the layer {expected} is damaged: its digest is {found}"
+            ))),
         }
     }
+
+    /// Puts in front of what is wrong with it what it is called.
+    fn told(&self, error: io::Error) -> io::Error {
+        let is_its_own = matches!(
+            error.kind(),
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+        );
+        match &self.name {
+            Some(name) if is_its_own => within(name, &error),
+            _ => error,
+        }
+    }
+}
+
+fn damaged(reason: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
 /// Feeds a hash.
@@ -119,31 +169,109 @@ impl io::Write for HashWriter<'_> {
 
 impl Source for Archive {
     fn each(&self, visit: &mut Visitor<'_>) -> io::Result<()> {
-        self.verify()?;
+        if self.length == u64::MAX && self.is_spent.replace(true) {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "what comes through a pipe can be read only once: write it to a file first",
+            ));
+        }
+        let is_new = !self.is_verified.get();
+        if is_new {
+            self.verify()?;
+        }
+        let mut reader = self.uncompressed()?;
+        let diff_id = self.diff_id.as_ref().filter(|_| is_new);
+        if let Some(expected) = diff_id {
+            reader = Box::new(Hashed {
+                inner: reader,
+                expected: expected.clone(),
+                hasher: Some(expected.hasher()),
+            });
+        }
         // A second thread decompresses.
-        pipe::through(self.uncompressed()?, |reader| each_member(reader, visit))
+        let must_end = diff_id.is_some();
+        pipe::through(reader, |reader| each_member(reader, must_end, visit))
+            .map_err(|error| self.told(error))?;
+        self.is_verified.set(true);
+        Ok(())
     }
 }
 
-fn each_member(reader: impl Read, visit: &mut Visitor<'_>) -> io::Result<()> {
+/// A layer uncompressed, which at its end has to have been what the image's configuration says.
+struct Hashed {
+    inner: Box<dyn Read + Send>,
+    expected: Digest,
+    hasher: Option<Hasher>,
+}
+
+impl Read for Hashed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        if count > 0 || buffer.is_empty() {
+            if let Some(hasher) = &mut self.hasher {
+                hasher.update(&buffer[..count]);
+            }
+            return Ok(count);
+        }
+        match self.hasher.take().map(Hasher::finish) {
+            Some(found) if found != self.expected => Err(damaged(format!(
+                "it is not what the image's configuration names: its contents have the digest {found}, and should \
+                 have {}",
+                self.expected
+            ))),
+            _ => Ok(0),
+        }
+    }
+}
+
+/// Visits all members. What `must_end` has to be read to its very end.
+fn each_member(reader: impl Read, must_end: bool, visit: &mut Visitor<'_>) -> io::Result<()> {
     let ration = Ration::default();
     let mut archive = Tar::new(Rationed::new(reader, &ration));
     let mut entries = archive.entries()?;
     loop {
         ration.headers();
         let Some(entry) = entries.next() else { break };
-        let mut entry = entry?;
+        let mut entry = entry.map_err(unreadable)?;
         ration.contents();
-        if entry.header().entry_type() != EntryType::XGlobalHeader {
-            each_entry(&mut entry, visit)?;
+        match entry.header().entry_type() {
+            EntryType::XGlobalHeader => {}
+            kind if kind.as_byte() == LABEL => {}
+            kind if kind.as_byte() == CONTINUED => {
+                let reason = "it is one volume of several, of which each holds only a part";
+                return Err(damaged(reason.into()));
+            }
+            _ => each_entry(&mut entry, visit)?,
         }
         // Whoever did not want it has not read it.
         io::copy(&mut entry, &mut io::sink())?;
     }
     // A decompressor finds damage at the end, behind what ends the archive.
     ration.contents();
-    io::copy(&mut archive.into_inner().take(PADDING), &mut io::sink())?;
-    Ok(())
+    let mut rest = archive.into_inner();
+    io::copy(&mut rest.by_ref().take(PADDING), &mut io::sink())?;
+    match must_end && rest.read(&mut [0])? > 0 {
+        true => Err(damaged("too much follows its end".into())),
+        false => Ok(()),
+    }
+}
+
+/// What the tar crate says of bytes that are no archive, with all of them in it.
+pub(super) fn unreadable(error: io::Error) -> io::Error {
+    let reason = error.to_string();
+    match error.kind() {
+        io::ErrorKind::Other if reason == "failed to read entire block" => io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "it is no tar archive, or ends too early",
+        ),
+        io::ErrorKind::Other
+            if reason.starts_with("numeric field") || reason.contains("checksum mismatch") =>
+        {
+            damaged("it is no tar archive, or damaged".into())
+        }
+        io::ErrorKind::Other => damaged(reason),
+        _ => error,
+    }
 }
 
 fn each_entry<R: Read>(entry: &mut tar::Entry<'_, R>, visit: &mut Visitor<'_>) -> io::Result<()> {
@@ -152,10 +280,7 @@ fn each_entry<R: Read>(entry: &mut tar::Entry<'_, R>, visit: &mut Visitor<'_>) -
     let result = match map {
         None => visit(member, entry),
         Some(map) => {
-            let map = match map {
-                sparse::Map::Known(map) => map,
-                sparse::Map::InFront => sparse::read_map(entry)?,
-            };
+            let map = map.read(entry)?;
             let length = member.length;
             visit(member, &mut Dense::new(entry, map, length))
         }
@@ -170,7 +295,9 @@ fn within(path: &str, error: &io::Error) -> io::Error {
 }
 
 /// What a header says, with the map of a sparse file in PAX's form.
-fn member<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<(Member, Option<sparse::Map>)> {
+pub(super) fn member<R: Read>(
+    entry: &mut tar::Entry<'_, R>,
+) -> io::Result<(Member, Option<sparse::Map>)> {
     let mut path = entry.path_bytes().into_owned();
     let mut length = entry.size();
     let mut sparse = sparse::Header::default();
@@ -206,6 +333,7 @@ fn member<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<(Member, Option<
         EntryType::Block | EntryType::Char | EntryType::Fifo => Kind::Special,
         // Before POSIX, a directory was a file whose name ends in a slash.
         EntryType::Regular if path.ends_with(b"/") => Kind::Directory,
+        kind if kind.as_byte() == DIRECTORY_OF_AN_INCREMENT => Kind::Directory,
         _ => Kind::File,
     };
     let number = |number: io::Result<u64>| number.ok().and_then(|number| number.try_into().ok());
@@ -247,50 +375,4 @@ impl Read for Stretch {
         self.meter.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
     }
-}
-
-/// Undoes the compression, which is told by content.
-///
-/// # Errors
-/// The first bytes cannot be read.
-pub fn decompressed(source: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
-    let mut source = BufReader::with_capacity(CHUNK, source);
-    let start = source.fill_buf()?;
-    Ok(match start {
-        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
-        [b'B', b'Z', b'h', ..] => Box::new(bzip2::bufread::MultiBzDecoder::new(source)),
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => {
-            Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(source))
-        }
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::Decoder::with_buffer(source)?),
-        _ => Box::new(source),
-    })
-}
-
-/// Whether a file begins as a tar archive does, compressed or not.
-pub fn is_archive(start: &[u8]) -> bool {
-    let magics: [&[u8]; 4] = [b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
-    magics.iter().any(|magic| start.starts_with(magic)) || is_plain_tar(start)
-}
-
-/// A header's sum, which every tar since the first has.
-fn is_plain_tar(start: &[u8]) -> bool {
-    let Some(block) = start.get(..512) else {
-        return false;
-    };
-    let said = std::str::from_utf8(&block[148..156])
-        .ok()
-        .and_then(|text| u32::from_str_radix(text.trim_matches(['\0', ' ']), 8).ok());
-    let sum: u32 = block
-        .iter()
-        .enumerate()
-        .map(|(at, byte)| {
-            if (148..156).contains(&at) {
-                32
-            } else {
-                u32::from(*byte)
-            }
-        })
-        .sum();
-    block[0] != 0 && said == Some(sum)
 }

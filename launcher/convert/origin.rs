@@ -2,20 +2,25 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Layers;
-use super::archive::{self, Archive};
+use super::archive::Archive;
+use super::compression::decompressed;
 use super::directory::Directory;
-use super::layout::{Place, is_in_layout, is_layout};
+use super::kind;
+use super::layout::{self, is_layout};
 use super::member::Source;
+use super::place::{self, FromStart, Listed, Naming, Place};
+use super::saved;
 use super::squashfs;
+pub use super::which::Which;
 use crate::error::{Error, Explain, Result, innermost};
 use crate::image::Image;
 use crate::image::metadata::Mark;
+use crate::oci::Document;
 use crate::plan::UPPER;
 
 /// Counts bytes that have been read of a source, and knows how many there are.
@@ -117,33 +122,51 @@ impl Origin {
         Origin::single(source, mark, Meter::default())
     }
 
-    /// An archive: a flat tree, or an image as `docker save` or an OCI layout has it.
+    /// An archive: a flat tree, or an image as `docker save` or an OCI layout has it. If `form` does not say which,
+    /// what is in it does. `scratch` is for what cannot be read where it is, and has at most `most` bytes.
     ///
     /// # Errors
     /// It cannot be read, or holds no image.
     pub fn of_archive(
         file: File,
-        tag: Option<&str>,
-        scratch: impl FnOnce() -> PathBuf,
+        form: Option<Form>,
+        which: &Which,
+        scratch: &dyn Fn() -> PathBuf,
         most: u64,
     ) -> Result<Origin> {
         let what = || "can't read it".to_owned();
-        let length = file.metadata().explain(what)?;
-        let length = length.is_file().then_some(length.len());
-        if length.is_some()
-            && (tag.is_some() || is_layered(&file).map_err(|error| damaged(&error))?)
-        {
-            let place = Place::in_archive(file.try_clone().explain(what)?, &scratch(), most)
-                .map_err(|error| damaged(&error))?;
-            if place.is_layout() {
-                return place.image(tag);
+        let data = file.metadata().explain(what)?;
+        let (file, is_image) = match data.is_file() {
+            true => {
+                let reader = decompressed(FromStart(file.try_clone().explain(what)?, 0));
+                let is_image = form.is_some() || reader.is_ok_and(kind::is_perhaps_an_image);
+                (file, is_image)
             }
+            false => match of_pipe(file, form, scratch, most).explain(what)? {
+                Piped::Origin(origin) => return Ok(*origin),
+                Piped::Image(file) => (file, true),
+            },
+        };
+        if !is_image {
+            return Origin::flat(file);
         }
+        match place::list(file, scratch, most, form.is_some()) {
+            Ok(listed) => listed.image(form, which),
+            Err(error) => Err(damaged(&error)),
+        }
+    }
+
+    /// A file system in a file.
+    fn flat(file: File) -> Result<Origin> {
+        let length = file
+            .metadata()
+            .explain(|| "can't read it".to_owned())?
+            .len();
         let meter = Meter {
-            total: length.unwrap_or_default(),
+            total: length,
             ..Meter::default()
         };
-        let archive = Archive::new(file, 0, length, Arc::clone(&meter.done));
+        let archive = Archive::new(file, 0, Some(length), Arc::clone(&meter.done));
         Ok(Origin::single(Box::new(archive), Mark::default(), meter))
     }
 
@@ -151,13 +174,143 @@ impl Origin {
     ///
     /// # Errors
     /// It cannot be read or understood, or has several images.
-    pub fn of_layout(directory: &Path, tag: Option<&str>) -> Result<Origin> {
+    pub fn of_layout(directory: &Path, which: &Which) -> Result<Origin> {
         if !is_layout(directory) {
-            return Err(Error::new(
-                "it is no OCI layout: it lacks oci-layout or index.json",
-            ));
+            return Err(
+                Error::new("it is no OCI layout: it lacks oci-layout or index.json")
+                    .hint("a layout in one file is oci-archive:FILE"),
+            );
         }
-        Place::Directory(directory.to_owned()).image(tag)
+        let place = Place::Directory(directory.to_owned(), Naming::Layout);
+        layout::image(&place, which)
+    }
+
+    /// A directory as skopeo's `dir:` writes it.
+    ///
+    /// # Errors
+    /// It cannot be read or understood.
+    pub fn of_flat_layout(directory: &Path) -> Result<Origin> {
+        layout::flat_image(directory)
+    }
+}
+
+impl Listed {
+    /// The image in an archive, or the file system that it turns out to be.
+    fn image(self, form: Option<Form>, which: &Which) -> Result<Origin> {
+        let form = match form {
+            Some(form) => form,
+            None if self.is_file_system => return Origin::flat(self.plain),
+            None => match self.form() {
+                Some(form) => form,
+                None if self.place.has_layers() => {
+                    return Err(Error::new(
+                        "it has layers, and no manifest.json or index.json that names them",
+                    )
+                    .hint(
+                        "is it complete? Docker before 1.10 wrote none: load and save it again",
+                    ));
+                }
+                None => return Origin::flat(self.plain),
+            },
+        };
+        let (list, other) = match form {
+            Form::Layout => (layout::LIST, "docker-archive"),
+            Form::Saved => (saved::LIST, "oci-archive"),
+        };
+        if !self.place.has(list) {
+            let sentence = format!("it is no {} archive: there is no {list} in it", form.name());
+            return Err(Error::new(sentence).hint(format!(
+                "{other}:FILE is for the other kind, and FILE alone for any"
+            )));
+        }
+        match form {
+            Form::Layout => layout::image(&self.place, which),
+            Form::Saved => saved::image(&self.place, which),
+        }
+    }
+
+    /// The form by what is in it: its lists, and not only files that are called so.
+    fn form(&self) -> Option<Form> {
+        let has = |name| self.place.has(name);
+        let is_index = || {
+            let bytes = self.place.read(layout::LIST);
+            bytes.is_ok_and(|bytes| Document::parse(&bytes).is_ok())
+        };
+        if has(layout::LIST) && (has(layout::SIGN) || is_index()) {
+            return Some(Form::Layout);
+        }
+        let bytes = self.place.read(saved::LIST).ok()?;
+        saved::images(&bytes).is_ok().then_some(Form::Saved)
+    }
+}
+
+/// How an image lies in an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As `docker save` writes it.
+    Saved,
+    /// As an OCI layout.
+    Layout,
+}
+
+impl Form {
+    /// The word that means it before a path.
+    pub fn name(self) -> &'static str {
+        match self {
+            Form::Saved => "docker",
+            Form::Layout => "oci",
+        }
+    }
+}
+
+/// What came through a pipe.
+enum Piped {
+    /// A file system, which is read on as it comes.
+    Origin(Box<Origin>),
+    /// Perhaps an image in layers, which is in this file now.
+    Image(File),
+}
+
+/// Looks at the start of what comes through a pipe. All that is read is kept: nobody can read it again.
+fn of_pipe(
+    pipe: File,
+    form: Option<Form>,
+    scratch: &dyn Fn() -> PathBuf,
+    most: u64,
+) -> io::Result<Piped> {
+    let head = Arc::new(Mutex::new(Vec::new()));
+    let tee = Tee(pipe.try_clone()?, Arc::clone(&head));
+    let is_image = form.is_some() || kind::is_perhaps_an_image(decompressed(tee)?);
+    let head = std::mem::take(&mut *head.lock().unwrap_or_else(PoisonError::into_inner));
+    if !is_image {
+        let meter = Meter::default();
+        let archive = Archive::of_pipe(head, pipe, Arc::clone(&meter.done));
+        let origin = Origin::single(Box::new(archive), Mark::default(), meter);
+        return Ok(Piped::Origin(Box::new(origin)));
+    }
+    let mut file = tempfile::tempfile_in(scratch())?;
+    let count = io::copy(&mut head.as_slice().chain(pipe).take(most), &mut file)?;
+    match count < most {
+        true => Ok(Piped::Image(file)),
+        false => Err(io::Error::other(format!("it is larger than {most} bytes"))),
+    }
+}
+
+/// The most that is kept of the start of what comes through a pipe, in bytes.
+const HEAD: usize = 16 << 20;
+
+/// Keeps what is read.
+struct Tee(File, Arc<Mutex<Vec<u8>>>);
+
+impl Read for Tee {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut kept = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() > HEAD {
+            return Err(io::Error::other("it does not tell early what it is"));
+        }
+        let count = self.0.read(buffer)?;
+        kept.extend_from_slice(&buffer[..count]);
+        Ok(count)
     }
 }
 
@@ -167,33 +320,4 @@ pub fn damaged(error: &io::Error) -> Error {
         "it should be a tar archive of a file system, plain or compressed by gzip, bzip2, xz or \
          zstd, and complete",
     )
-}
-
-/// Whether an archive begins as one with layers in it does.
-fn is_layered(file: &File) -> io::Result<bool> {
-    let start = FromStart(file.try_clone()?, 0);
-    let mut first = [0; 512];
-    let mut reader = archive::decompressed(start)?.take(512);
-    match reader.read_exact(&mut first) {
-        Ok(()) => {
-            let end = first[..100]
-                .iter()
-                .position(|byte| *byte == 0)
-                .unwrap_or(100);
-            Ok(is_in_layout(&first[..end]))
-        }
-        // Too short for an archive: who unpacks it says so.
-        Err(_) => Ok(false),
-    }
-}
-
-/// Reads a file from its start, whatever others have read of it.
-struct FromStart(File, u64);
-
-impl Read for FromStart {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.0.read_at(buffer, self.1)?;
-        self.1 += count as u64;
-        Ok(count)
-    }
 }

@@ -36,6 +36,19 @@ fn number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.trim().parse().ok()
 }
 
+impl Map {
+    /// The map, read from in front of the data if it stands there.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub(super) fn read(self, data: &mut impl Read) -> io::Result<Vec<Stretch>> {
+        match self {
+            Map::Known(map) => Ok(map),
+            Map::InFront => read_map(data),
+        }
+    }
+}
+
 impl Header {
     /// Takes one record of a header.
     pub(super) fn take(&mut self, key: &str, value: &[u8]) {
@@ -74,7 +87,7 @@ impl Header {
 }
 
 /// Reads a map that stands in front of the data: decimal numbers in lines, filled up to whole blocks.
-pub(super) fn read_map(reader: &mut impl Read) -> io::Result<Vec<Stretch>> {
+fn read_map(reader: &mut impl Read) -> io::Result<Vec<Stretch>> {
     let mut read = 0;
     let mut next = || -> io::Result<u64> {
         let mut line = Vec::new();

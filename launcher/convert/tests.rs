@@ -1,6 +1,8 @@
 //! From one form into another, and back: what comes out is what went in.
 
+mod ends;
 mod hostile;
+mod kinds;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -27,6 +27,16 @@ pub struct Metadata {
     pub command: Vec<String>,
     /// The mark, if Chariot made the image.
     pub mark: Option<Mark>,
+    /// The digest of what Chariot itself made the image of, and held against it. The mark has one too, but an image
+    /// can say of itself what it likes.
+    pub verified: Option<String>,
+}
+
+impl Metadata {
+    /// The digest that Chariot held it against, if it did.
+    pub fn digest(&self) -> Option<&str> {
+        self.verified.as_deref()
+    }
 }
 
 /// The mark: `/.chariot/image.json`.

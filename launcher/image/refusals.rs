@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::config::Config;
 use crate::error::{Error, Explain, Result, io_reason};
+use crate::options::given;
 
 /// What to take instead.
 pub(super) const WHAT_AN_IMAGE_IS: &str = "an image is a SquashFS, SIF or tar file, an OCI layout, docker://NAME, or a \
@@ -41,6 +42,17 @@ pub(super) fn not_an_image(word: &str) -> Error {
         "can't use the image {word}: it is neither a directory nor a known file"
     ))
     .hint(WHAT_AN_IMAGE_IS)
+}
+
+/// Says what to write instead of what other tools understand.
+pub(super) fn refuse_foreign(word: &str) -> Result<()> {
+    match given::foreign_scheme(word) {
+        Some((scheme, advice)) => Err(Error::new(format!(
+            "can't use the image {word}: Chariot does not know what {scheme}: means"
+        ))
+        .hint(advice)),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn refuse_outside(word: &str, path: &Path, config: &Config) -> Result<()> {

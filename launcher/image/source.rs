@@ -1,28 +1,32 @@
 //! What a word can name, and getting from there to an image that can be run in. Kinds are told by what is there,
 //! never by a file's name.
 
+mod place;
 pub mod remote;
 
+use place::Kind;
+pub use place::Place;
+
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
-use super::refusals::{missing, not_an_image, refuse_outside};
+use super::refusals::{missing, not_an_image, refuse_foreign, refuse_outside};
 use super::{Image, sif};
 use crate::cache::{Access, Cache, stage};
 use crate::config::Config;
 use crate::convert::archive::is_archive;
-use crate::convert::layout::{self, is_layout};
+use crate::convert::layout::{self, is_flat, is_layout};
 use crate::convert::make::{self, Form};
 use crate::convert::origin::Origin;
-use crate::error::{Error, Explain, Result};
-use crate::files::Output;
+use crate::error::{Error, Result};
+use crate::files::{Output, open};
 use crate::host::Host;
 use crate::image::squashfs::write::Compression;
-use crate::oci::Digest;
-use crate::options::given::is_path;
+use crate::oci::{self, Configuration, Digest};
+use crate::options::given::{is_path, scheme};
 use crate::registry::{Reference, Resolved};
 use crate::work::Reporter;
 
@@ -33,7 +37,7 @@ pub enum Source {
     Image(Box<Image>),
     /// A tar archive of a file system or of an image.
     Archive(Place),
-    /// An OCI layout in a directory.
+    /// An OCI layout in a directory, or a directory of skopeo's.
     Layout(Place),
     /// An image in a registry.
     Registry(Reference),
@@ -41,28 +45,18 @@ pub enum Source {
     Fetched(Box<Resolved>),
 }
 
-/// A path with a tag behind it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// The word that the user typed.
-    pub word: String,
-    path: PathBuf,
-    tag: Option<String>,
-}
-
 /// Finds what `word` names.
 ///
 /// # Errors
 /// The word names nothing, nothing readable, or no image.
 pub fn find(word: &str, config: &Config, host: &Host) -> Result<Source> {
-    let scheme = ["docker-archive", "oci-archive", "oci", "docker"]
-        .into_iter()
-        .find_map(|scheme| Some((scheme, word.strip_prefix(scheme)?.strip_prefix(':')?)));
-    let source = match scheme {
+    let source = match scheme(word) {
         Some(("docker", name)) => return from_registry(word, name, config),
-        Some(("oci", rest)) => Source::Layout(place(word, rest)),
-        Some((_, rest)) => Source::Archive(place(word, rest)),
-        None => by_path(word, &path_of(word, config, host)?, config)?,
+        Some((scheme, rest)) => Place::parse(word, scheme, rest).source(),
+        None => {
+            refuse_foreign(word)?;
+            by_path(word, &path_of(word, config, host)?, config)?
+        }
     };
     if let Source::Archive(place) | Source::Layout(place) = &source {
         place
@@ -70,6 +64,7 @@ pub fn find(word: &str, config: &Config, host: &Host) -> Result<Source> {
             .metadata()
             .map_err(|error| missing(word, &place.path, &error))?;
         refuse_outside(word, &place.path, config)?;
+        place.refuse_other_kind()?;
     }
     Ok(source)
 }
@@ -90,23 +85,6 @@ fn from_registry(word: &str, name: &str, config: &Config) -> Result<Source> {
         })
 }
 
-/// `PATH:TAG`, where the path is what is there.
-fn place(word: &str, rest: &str) -> Place {
-    let whole = PathBuf::from(rest);
-    let split = rest
-        .rsplit_once(':')
-        .filter(|(path, _)| !whole.exists() && Path::new(path).exists());
-    let (path, tag) = match split {
-        Some((path, tag)) => (PathBuf::from(path), Some(tag.to_owned())),
-        None => (whole, None),
-    };
-    Place {
-        word: word.to_owned(),
-        path,
-        tag,
-    }
-}
-
 fn path_of(word: &str, config: &Config, host: &Host) -> Result<PathBuf> {
     match is_path(word) {
         true => Ok(PathBuf::from(word)),
@@ -119,17 +97,16 @@ fn by_path(word: &str, path: &Path, config: &Config) -> Result<Source> {
         .metadata()
         .map_err(|error| missing(word, path, &error))?;
     refuse_outside(word, path, config)?;
-    let place = Place {
-        word: word.to_owned(),
-        path: path.to_owned(),
-        tag: None,
-    };
+    let place = |kind| Place::new(word, path, kind);
     if data.is_dir() && is_layout(path) {
-        return Ok(Source::Layout(place));
+        return Ok(Source::Layout(place(Kind::Layout)));
+    }
+    if data.is_dir() && is_flat(path) {
+        return Ok(Source::Layout(place(Kind::Flat)));
     }
     // Who makes something else of it can read a pipe.
     if data.file_type().is_fifo() {
-        return Ok(Source::Archive(place));
+        return Ok(Source::Archive(place(Kind::Archive(None))));
     }
     // Images are opened once; only what is none is looked at for an archive.
     match Image::open(word, path, config) {
@@ -137,7 +114,7 @@ fn by_path(word: &str, path: &Path, config: &Config) -> Result<Source> {
             if data.is_file()
                 && start_of(path).is_ok_and(|start| is_archive(&start) && !sif::is_sif(&start)) =>
         {
-            Ok(Source::Archive(place))
+            Ok(Source::Archive(place(Kind::Archive(None))))
         }
         image => image.map(|image| Source::Image(Box::new(image))),
     }
@@ -145,7 +122,7 @@ fn by_path(word: &str, path: &Path, config: &Config) -> Result<Source> {
 
 fn start_of(path: &Path) -> io::Result<Vec<u8>> {
     let mut start = vec![0; 512];
-    let count = File::open(path)?.read_at(&mut start, 0)?;
+    let count = open::regular(path)?.read_at(&mut start, 0)?;
     start.truncate(count);
     Ok(start)
 }
@@ -204,10 +181,7 @@ impl Source {
     /// The same, of which an image remembers another name than a passing file's.
     #[must_use]
     pub fn called(self, word: &str) -> Source {
-        let called = |place| Place {
-            word: word.to_owned(),
-            ..place
-        };
+        let called = |place: Place| place.called(word);
         match self {
             Source::Archive(place) => Source::Archive(called(place)),
             Source::Layout(place) => Source::Layout(called(place)),
@@ -222,18 +196,9 @@ impl Source {
     pub fn open(&self, cache: &Cache<'_>) -> Result<Origin> {
         match self {
             Source::Image(image) => Ok(named(Origin::of_image(image), &image.word)),
-            Source::Archive(place) => {
-                let file = File::open(&place.path).explain(|| "open()".into())?;
-                let origin = Origin::of_archive(
-                    file,
-                    place.tag.as_deref(),
-                    || scratch(cache),
-                    cache.config.image_size,
-                )?;
-                Ok(named(origin, &place.word))
-            }
-            Source::Layout(place) => {
-                let origin = Origin::of_layout(&place.path, place.tag.as_deref())?;
+            Source::Archive(place) | Source::Layout(place) => {
+                let origin = place.open(&|| scratch(cache), cache.config.image_size)?;
+                warn_of_another_machine(&origin, &place.word);
                 Ok(named(origin, &place.word))
             }
             Source::Registry(reference) => {
@@ -262,7 +227,8 @@ impl Source {
             }
             Source::Layout(place) => {
                 let what = || format!("can't use the image {}", place.word);
-                let origin = Origin::of_layout(&place.path, place.tag.as_deref())
+                let origin = place
+                    .open(&|| scratch(cache), cache.config.image_size)
                     .map_err(|error| error.within(&what()))?;
                 let digest = origin.mark.digest.as_deref().and_then(Digest::parse);
                 let digest =
@@ -272,6 +238,20 @@ impl Source {
             Source::Registry(reference) => remote::from_cache(reference, cache, access),
             Source::Fetched(resolved) => remote::from_cache(&resolved.reference, cache, access),
         }
+    }
+
+    /// The digest of what `image` in the cache was made of, which is its name there.
+    pub(super) fn verified_digest(&self, image: &Path) -> Option<String> {
+        let is_of_a_part = match self {
+            Source::Archive(place) => place.selection().is_some(),
+            Source::Image(_) => true,
+            _ => false,
+        };
+        let hex = image.file_stem().filter(|_| !is_of_a_part)?.to_str()?;
+        ["sha256", "sha512"]
+            .iter()
+            .find_map(|algorithm| Digest::parse(&format!("{algorithm}:{hex}")))
+            .map(|digest| digest.to_string())
     }
 
     fn converted(
@@ -306,6 +286,17 @@ fn named(mut origin: Origin, word: &str) -> Origin {
     origin
 }
 
+/// An image that lies here may be for another machine: it can be packed for that one, and is not refused.
+fn warn_of_another_machine(origin: &Origin, word: &str) {
+    let configuration = Configuration {
+        architecture: origin.mark.architecture.clone().unwrap_or_default(),
+        ..Configuration::default()
+    };
+    if let Err(reason) = oci::refuse_another(&configuration) {
+        tracing::warn!("the image {word} cannot be run here: {reason}");
+    }
+}
+
 fn convert(origin: Origin, output: &Output, config: &Config, reporter: &Reporter) -> Result<()> {
     let form = Form::SquashFs(Compression::default());
     make::file(origin, output, form, config, reporter).map(|_| ())
@@ -322,8 +313,9 @@ fn archive_digest(place: &Place, cache: &Cache<'_>, access: &mut Access<'_>) -> 
             digest
         }
     };
-    Ok(match &place.tag {
-        Some(tag) => Digest::of(format!("{digest} {tag}").as_bytes()),
+    // The same file can be several images, by what its word says of it.
+    Ok(match place.selection() {
+        Some(selection) => Digest::of(format!("{digest} {selection}").as_bytes()),
         None => digest,
     })
 }

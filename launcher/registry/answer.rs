@@ -81,6 +81,7 @@ mod tests {
             manifest: crate::oci::Manifest {
                 config: blob("c"),
                 layers: vec![blob("1"), blob("2")],
+                artifact_type: String::new(),
             },
         };
         let read = read(&found(&resolved), &reference).unwrap().unwrap();

@@ -15,7 +15,7 @@ use super::credentials::{self, Credentials};
 use super::reference::Reference;
 use crate::config::registries::Registry;
 use crate::error::{Error, Result};
-use crate::oci;
+use crate::oci::{self, Digest};
 
 /// What a manifest may be.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -131,8 +131,26 @@ impl Client {
     ) -> std::result::Result<Vec<u8>, Failure> {
         let path = format!("manifests/{wanted}");
         let mut response = self.get(reference, &path, &[("Accept", MANIFESTS.to_owned())])?;
+        let said = response
+            .headers()
+            .get("docker-content-digest")
+            .and_then(|value| Digest::parse(value.to_str().ok()?));
         let body = response.body_mut().with_config().limit(oci::LARGEST);
-        body.read_to_vec().map_err(|error| self.unreachable(&error))
+        let bytes = body
+            .read_to_vec()
+            .map_err(|error| self.unreachable(&error))?;
+        // Other tools take the header's word for the digest, and would have another image than this one.
+        match said {
+            Some(said) if !said.fits(&bytes) => Err(Failure {
+                error: Error::new(format!(
+                    "{} says that it gives {said}, and gives something else: its digest is wrong",
+                    self.host
+                ))
+                .hint("try again; if it stays so, tell who runs the registry"),
+                cause: Cause::Refused,
+            }),
+            _ => Ok(bytes),
+        }
     }
 
     /// A blob from byte `from` on: a reader, and whether it begins there or at the start.

@@ -8,15 +8,13 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
-
 use super::Resolved;
 use super::client::Client;
 use super::reference::Reference;
 use crate::convert::layout;
 use crate::error::{Error, Explain, Result, io_reason};
 use crate::files::Output;
-use crate::oci::{Descriptor, Digest};
+use crate::oci::{Descriptor, Digest, Hasher};
 use crate::work::{Progress, Reporter};
 
 /// How many blobs are fetched at a time.
@@ -134,7 +132,7 @@ fn work(shared: &Shared, news: &Sender<News>) -> Result<()> {
 struct Arriving<'a> {
     blob: &'a Descriptor,
     file: &'a File,
-    hash: Sha256,
+    hash: Hasher,
     done: u64,
 }
 
@@ -142,7 +140,7 @@ fn download(shared: &Shared, blob: &Descriptor, file: &File, news: &Sender<News>
     let mut arriving = Arriving {
         blob,
         file,
-        hash: Sha256::new(),
+        hash: blob.digest.hasher(),
         done: 0,
     };
     let mut breaks = 0;
@@ -241,7 +239,7 @@ impl Arriving<'_> {
     }
 
     fn verify(self, client: &Client) -> Result<()> {
-        let found = Digest::from_hash(&self.hash.finalize());
+        let found = self.hash.finish();
         match found == self.blob.digest {
             true => Ok(()),
             false => Err(Error::new(format!(

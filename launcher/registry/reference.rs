@@ -36,8 +36,9 @@ impl Reference {
         let rest = text.trim_start_matches('/');
         let (rest, digest) = match rest.split_once('@') {
             Some((rest, digest)) => {
-                let digest = Digest::parse(digest)
-                    .ok_or_else(|| format!("\"{digest}\" is no digest: sha256: and 64 digits"))?;
+                let digest = Digest::parse(digest).ok_or_else(|| {
+                    format!("\"{digest}\" is no digest: sha256: and 64 digits, or sha512: and 128")
+                })?;
                 (rest, Some(digest))
             }
             None => (rest, None),

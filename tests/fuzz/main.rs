@@ -12,7 +12,7 @@ use std::time::Duration;
 use bolero::check;
 use chariot::convert::archive::{self, Archive};
 use chariot::convert::member::Source;
-use chariot::convert::origin::Origin;
+use chariot::convert::origin::{Origin, Which};
 use chariot::convert::tree::Tree;
 use chariot::convert::{Bounds, Layers, convert};
 use chariot::image::metadata::{self, Mark};
@@ -254,7 +254,8 @@ fn what_an_archive_is_taken_for() {
             let _ = Origin::of_archive(
                 file(&changed(&example, changes)),
                 None,
-                std::env::temp_dir,
+                &Which::Only,
+                &std::env::temp_dir,
                 1 << 20,
             );
         });

@@ -1,5 +1,6 @@
 //! Images from registries: Debian's own on loopback, and servers that lie.
 
+mod kinds;
 mod lying;
 
 use crate::support::Said;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Entry;
+use crate::options::given::scheme;
 use crate::options::{bind, device};
 
 /// The option that a value is a use of; none for what is only kept.
@@ -31,10 +32,7 @@ pub(super) fn option(entry: &Entry) -> std::result::Result<Option<(&'static str,
 
 /// An image is a path, or what enroot calls one in a registry: `[USER@][REGISTRY#]IMAGE[:TAG]`.
 pub(super) fn image(word: &str) -> String {
-    let has_scheme = ["docker:", "oci:", "docker-archive:", "oci-archive:"]
-        .iter()
-        .any(|scheme| word.starts_with(scheme));
-    if has_scheme || word.starts_with(['.', '/']) {
+    if scheme(word).is_some() || word.starts_with(['.', '/']) {
         return word.to_owned();
     }
     let name = word
