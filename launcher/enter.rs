@@ -3,11 +3,17 @@
 //! What users order is data, [`Plan::mounts`].
 
 #[cfg(feature = "launcher")]
+mod below;
+#[cfg(feature = "launcher")]
 mod hooks;
+#[cfg(feature = "launcher")]
+mod kept;
 #[cfg(feature = "launcher")]
 mod layered;
 #[cfg(feature = "launcher")]
 mod points;
+#[cfg(feature = "launcher")]
+mod reach;
 #[cfg(feature = "launcher")]
 mod root;
 pub mod settle;

@@ -1,6 +1,7 @@
 //! `chariot check`: walks the host and says what works, what is missing and what to do.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -245,7 +246,8 @@ fn overlay() -> Finding {
             mounts::make_directory(&memory, Path::new(name))?;
             sys::open_in_root(&memory, Path::new(name), OFlags::PATH)
         };
-        mounts::overlay(layer("lower")?, layer("upper")?, layer("work")?, false).map(drop)
+        let lower = layer("lower")?;
+        mounts::overlay(&[lower.as_fd()], layer("upper")?, layer("work")?, false).map(drop)
     };
     match try_inside(attempt) {
         Ok(()) => Finding::good("overlayfs", "can be mounted in a user namespace"),

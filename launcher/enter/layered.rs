@@ -85,7 +85,7 @@ fn lacking<'a>(points: &Points, mounts: &'a [Mount]) -> Call<Vec<Lacking<'a>>> {
 
 /// What is added to a directory.
 #[derive(Clone, Copy)]
-enum Point<'a> {
+pub(super) enum Point<'a> {
     /// A file to mount on.
     File,
     /// A directory to mount on.
@@ -95,7 +95,7 @@ enum Point<'a> {
 }
 
 impl Point<'_> {
-    fn of(mount: &Mount) -> Point<'_> {
+    pub(super) fn of(mount: &Mount) -> Point<'_> {
         match &mount.source {
             MountSource::Host(path) if path.is_dir() => Point::Directory,
             MountSource::Host(_) | MountSource::Text(_) | MountSource::Data(_) => Point::File,
@@ -124,13 +124,13 @@ fn with_points(lacking: &Lacking<'_>, memory: BorrowedFd<'_>, name: &Path) -> Ca
 }
 
 /// Whether there is nothing that a mount would hide; a directory that cannot be listed may have something.
-fn is_empty(directory: &OwnedFd) -> bool {
+pub(super) fn is_empty(directory: &OwnedFd) -> bool {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     sys::open_in_root(directory, Path::new("."), flags).is_ok_and(image::is_empty)
 }
 
 /// Makes a point and the directories above it.
-fn add(layer: BorrowedFd<'_>, path: &Path, point: Point<'_>) -> Call<()> {
+pub(super) fn add(layer: BorrowedFd<'_>, path: &Path, point: Point<'_>) -> Call<()> {
     let mut parent = None::<OwnedFd>;
     let mut parts = path.iter().map(Path::new).peekable();
     while let Some(part) = parts.next() {
@@ -146,7 +146,7 @@ fn add(layer: BorrowedFd<'_>, path: &Path, point: Point<'_>) -> Call<()> {
 }
 
 /// A directory in another; one that is there will do.
-fn directory_in(parent: BorrowedFd<'_>, name: &Path) -> Call<OwnedFd> {
+pub(super) fn directory_in(parent: BorrowedFd<'_>, name: &Path) -> Call<OwnedFd> {
     match mounts::make_directory(parent, name) {
         Err(error) if error.errno() != Errno::EEXIST => Err(error),
         _ => sys::open_in_root(parent, name, OFlags::PATH | OFlags::DIRECTORY),

@@ -1,27 +1,30 @@
 //! Mount points: finding them in the image, and making those that it lacks without touching it.
 //!
-//! A directory that lacks a point, and got none by [`super::layered`], is covered by a tmpfs that has the
-//! point and, under their own names, everything that the directory has ("underlay"). A writable overlay
-//! cannot make anything in a directory whose owner has no uid in the user namespace (EACCES), which is the
-//! rule for images that somebody else unpacked.
+//! Where nothing can be written, a directory that lacks a point, and got none by [`super::layered`], is covered
+//! ([`cover`]), and a link in the way is left out of the cover. Where a program may write, a cover would lose what is
+//! written in the directory, so there:
+//!
+//! - what an overlay lacks came from below the image ([`super::below`]);
+//! - a file is mounted on a link itself, wherever that leads: the kernel finds the mount before it reads the link
+//!   (since Linux 5.2, with a descriptor of the link for the place);
+//! - a directory is mounted where a link leads, which is made if need be: the kernel mounts none on a link;
+//! - a cover is left for directories in which the user may make nothing, and nothing can be written in it.
+
+mod cover;
 
 use std::collections::HashSet;
-use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use rustix::fs::{AtFlags, FileType, OFlags};
 
+use super::reach::{Reached, reach};
 use crate::error::{CallError, Error, Explain, Result};
+use crate::plan::Root;
 use crate::plan::mounts::under_a_bind;
 use crate::sys::mounts;
 use crate::sys::{self, Call, Place};
-
-/// A directory with more entries than this is not covered: each entry becomes a mount, and the
-/// kernel allows 100,000 in a namespace.
-const MOST_ENTRIES: usize = 10_000;
 
 /// The tree of the new root, and which of its mounts are Chariot's own to add points to.
 pub(super) struct Points {
@@ -31,18 +34,22 @@ pub(super) struct Points {
     /// Those of them that are a tmpfs, where points can just be made.
     memory: HashSet<u64>,
     covers: Vec<OwnedFd>,
+    /// Whether the container may change its root.
     writable: bool,
+    /// Whether what is written in a cover goes where all goes that is written: away.
+    is_throwaway: bool,
 }
 
 impl Points {
-    pub(super) fn new(root: OwnedFd, writable: bool) -> Call<Points> {
+    pub(super) fn new(root: OwnedFd, kind: &Root) -> Call<Points> {
         let own = HashSet::from([sys::mount_of(&root)?]);
         Ok(Points {
             root,
             own,
             memory: HashSet::new(),
             covers: Vec::new(),
-            writable,
+            writable: *kind != Root::ReadOnly,
+            is_throwaway: matches!(kind, Root::Throwaway(_)),
         })
     }
 
@@ -72,11 +79,56 @@ impl Points {
         follow: bool,
         what: &dyn Fn() -> String,
     ) -> Result<OwnedFd> {
+        if self.writable {
+            return self.prepare_writable(path, is_directory, follow, what);
+        }
         match self.look(path, follow).explain(what)? {
             None => self.make(path, is_directory, what),
             Some((point, kind)) if kind.is_dir() == is_directory => Ok(point),
             Some((_, kind)) => Err(wrong_kind(kind, path, what)),
         }
+    }
+
+    /// The same where the container may write, which sees every change that is made for a point.
+    fn prepare_writable(
+        &mut self,
+        path: &Path,
+        is_directory: bool,
+        follow: bool,
+        what: &dyn Fn() -> String,
+    ) -> Result<OwnedFd> {
+        let mut reached = reach(&self.root, path, is_directory || follow);
+        let leads_nowhere = |reached: &Call<Reached>| match reached {
+            Ok(reached) => reached.found.is_none(),
+            Err(error) => error.errno() == Errno::ELOOP,
+        };
+        if !is_directory && follow && leads_nowhere(&reached) {
+            reached = reach(&self.root, path, false);
+        }
+        let reached = reached.explain(what).map_err(|error| {
+            error.hint(format!("where does {} lead in the image?", path.display()))
+        })?;
+        let Some((point, kind)) = reached.found else {
+            return self.make(&reached.path, is_directory, what);
+        };
+        let is_link = kind == FileType::Symlink;
+        if is_link && self.is_memory(&point).explain(what)? {
+            // A link that Chariot made, in a directory that is not the image's.
+            return self.make(&reached.path, is_directory, what);
+        }
+        if is_directory
+            && sys::place_of(&point).explain(what)? == sys::place_of(&self.root).explain(what)?
+        {
+            return Err(leads_to_root(path, what));
+        }
+        match kind.is_dir() == is_directory {
+            true => Ok(point),
+            false => Err(wrong_kind(kind, path, what)),
+        }
+    }
+
+    fn is_memory(&self, file: &OwnedFd) -> Call<bool> {
+        Ok(self.memory.contains(&sys::mount_of(file)?))
     }
 
     /// What is at a place; none if that is nothing, or a link to be replaced.
@@ -112,9 +164,6 @@ impl Points {
     /// The directory below the root, and of the image's own, that lacks something at `path`; none if that can be made
     /// just so.
     pub(super) fn vacancy(&self, path: &Path) -> Call<Option<(Vacancy, Place)>> {
-        if self.writable {
-            return Ok(None);
-        }
         let vacancy = self.vacancy_of(path)?;
         let place = sys::place_of(&vacancy.directory)?;
         let may_be_made = self.own.contains(&place.mount) && place != sys::place_of(&self.root)?;
@@ -150,7 +199,8 @@ impl Points {
         Ok(parent)
     }
 
-    /// Makes a symbolic link, in place of a link or a file that is there. What is bound from the host is left as it is.
+    /// Makes a symbolic link, in place of a link or a file that is there. What is bound from the host is left as it is,
+    /// and so is what the container may change: there, what the link would lead to is mounted on it.
     pub(super) fn link(
         &mut self,
         path: &Path,
@@ -175,7 +225,13 @@ impl Points {
                 Err(_) => Err(under_a_bind(path, parent, path)),
             };
         }
-        if self.memory.contains(&mount) || self.writable {
+        if self.writable && !self.memory.contains(&mount) {
+            let there = reach(&self.root, path, false).explain(what)?.found;
+            if let Some((point, kind)) = there {
+                return self.show_target(path, target, &point, kind, what);
+            }
+        }
+        if self.memory.contains(&mount) {
             // Without anything in the way there is nothing to remove.
             let _ = rustix::fs::unlinkat(&directory, name, AtFlags::empty());
         }
@@ -186,6 +242,34 @@ impl Points {
             }
             result => result.explain(what),
         }
+    }
+
+    /// Mounts what a link at `path` would lead to on what is there. A link that would lead nowhere is not missed.
+    fn show_target(
+        &self,
+        path: &Path,
+        target: &Path,
+        point: &OwnedFd,
+        kind: FileType,
+        what: &dyn Fn() -> String,
+    ) -> Result<()> {
+        let full = path.parent().unwrap_or(path).join(target);
+        let shown = reach(&self.root, &full, true);
+        let Ok(Some((file, target_kind))) = shown.map(|reached| reached.found) else {
+            tracing::debug!("{} stays: nothing is at {}", path.display(), full.display());
+            return Ok(());
+        };
+        let now = reach(&self.root, path, true).ok();
+        if let Some((now, _)) = now.and_then(|reached| reached.found)
+            && sys::place_of(&now).explain(what)? == sys::place_of(&file).explain(what)?
+        {
+            return Ok(());
+        }
+        if target_kind.is_dir() != kind.is_dir() {
+            return Err(wrong_kind(kind, path, what));
+        }
+        let tree = mounts::clone_opened(&file).explain(what)?;
+        mounts::attach(&tree, point, path).explain(what)
     }
 
     /// The nearest directory above `path` that is there, with the part of `path` that leads to it.
@@ -229,65 +313,9 @@ impl Points {
         }
     }
 
-    /// Covers a directory by a tmpfs with the same entries but `without`.
-    fn cover(
-        &mut self,
-        directory: &OwnedFd,
-        path: &Path,
-        without: &Path,
-        what: &dyn Fn() -> String,
-    ) -> Result<OwnedFd> {
-        let entries = list(directory).explain(what).map_err(|error| {
-            error.hint(format!(
-                "you need permission to list {} of the image",
-                path.display()
-            ))
-        })?;
-        if entries.len() > MOST_ENTRIES {
-            return Err(Error::new(format!(
-                "{}: the image has no such place, and {} has too many entries to add one",
-                what(),
-                path.display()
-            ))
-            .hint("choose a destination that the image has"));
-        }
-        let mode = format!("{:o}", mode(directory));
-        let cover = mounts::tmpfs(None, &mode).explain(what)?;
-        mounts::attach(&cover, directory, path).explain(what)?;
-        self.own(&cover).explain(what)?;
-        let is_root =
-            sys::place_of(directory).explain(what)? == sys::place_of(&self.root).explain(what)?;
-        if is_root {
-            self.root = cover.try_clone().explain(what)?;
-        }
-        for name in entries.iter().filter(|name| name.as_path() != without) {
-            self.show(directory, &cover, name)
-                .explain(|| format!("{}: can't keep {}", what(), path.join(name).display()))?;
-        }
-        self.covers.push(cover.try_clone().explain(what)?);
-        Ok(cover)
-    }
-
-    /// Shows one entry of a covered directory in its cover.
-    fn show(&mut self, directory: &OwnedFd, cover: &OwnedFd, name: &Path) -> Call<()> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW;
-        // One name, so nothing can lead out; a mount on it is followed.
-        let entry = sys::open_in_root(directory, name, flags)?;
-        let kind = kind_of(&entry)?;
-        if kind == FileType::Symlink {
-            return mounts::make_link(cover, name, &mounts::target_of(&entry)?);
-        }
-        let point = make_in(cover, name, kind.is_dir())?;
-        let tree = mounts::clone_entry(directory, name)?;
-        mounts::attach(&tree, &point, name)?;
-        if kind.is_dir() && self.own.contains(&sys::mount_of(&entry)?) {
-            self.own.insert(sys::mount_of(&tree)?);
-        }
-        Ok(())
-    }
-
+    /// Has nothing be written in a cover, where it would be lost.
     pub(super) fn seal(&self) -> Call<()> {
-        if self.writable {
+        if self.is_throwaway {
             return Ok(());
         }
         self.covers.iter().try_for_each(mounts::seal)
@@ -325,10 +353,19 @@ fn make_in(parent: &OwnedFd, name: &Path, directory: bool) -> Call<OwnedFd> {
     sys::open_in_root(parent, name, OFlags::PATH | OFlags::NOFOLLOW)
 }
 
-fn kind_of(file: &OwnedFd) -> Call<FileType> {
+pub(super) fn kind_of(file: &OwnedFd) -> Call<FileType> {
     rustix::fs::fstat(file)
         .map(|data| FileType::from_raw_mode(data.st_mode))
         .map_err(|errno| CallError::new("fstat()", Errno::from_raw(errno.raw_os_error())))
+}
+
+fn leads_to_root(path: &Path, what: &dyn Fn() -> String) -> Error {
+    let path = path.display();
+    Error::new(format!(
+        "{}: {path} is a link to the root in the image",
+        what()
+    ))
+    .hint("choose another destination, or an image without that link")
 }
 
 fn wrong_kind(kind: FileType, path: &Path, what: &dyn Fn() -> String) -> Error {
@@ -343,24 +380,4 @@ fn wrong_kind(kind: FileType, path: &Path, what: &dyn Fn() -> String) -> Error {
         path.display()
     ))
     .hint("a file can be bound only to a file, and a directory to a directory")
-}
-
-fn list(directory: &OwnedFd) -> Call<Vec<PathBuf>> {
-    let readable = sys::open_in_root(
-        directory,
-        Path::new("."),
-        OFlags::RDONLY | OFlags::DIRECTORY,
-    )?;
-    let wrong = |errno: rustix::io::Errno| {
-        CallError::new("getdents64()", Errno::from_raw(errno.raw_os_error()))
-    };
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::new(readable).map_err(wrong)? {
-        let entry = entry.map_err(wrong)?;
-        let name: CString = entry.file_name().to_owned();
-        if !matches!(name.to_bytes(), b"." | b"..") {
-            names.push(PathBuf::from(OsStr::from_bytes(name.to_bytes())));
-        }
-    }
-    Ok(names)
 }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use rustix::fs::OFlags;
 
-use super::layered;
 use super::points::Points;
-use crate::error::{CallError, Error, Explain, Result};
+use super::{below, kept, layered};
+use crate::error::{CallError, Explain, Result};
 use crate::image::Image;
 use crate::image::trusted::MOUNT_POINT;
 use crate::plan::host_commands::{PROGRAM, SOCKET};
@@ -78,12 +78,14 @@ impl NewRoot {
         mounts::attach_over_root(&texts).explain(what)?;
         let tree = match &plan.root {
             Root::ReadOnly | Root::AsItIs => image.mounted().explain(what)?,
-            Root::Throwaway(bytes) => throwaway(&image, *bytes).explain(what).map_err(|error| {
-                error.hint(
-                    "can this kernel mount overlayfs in a user namespace? see `chariot check`",
-                )
-            })?,
-            Root::Kept(directory) => kept(&image, directory)?,
+            Root::Throwaway(bytes) => throwaway(&image, *bytes, &plan.mounts, texts.as_fd())
+                .explain(what)
+                .map_err(|error| {
+                    error.hint(
+                        "can this kernel mount overlayfs in a user namespace? see `chariot check`",
+                    )
+                })?,
+            Root::Kept(directory) => kept::overlay(&image, directory, &plan.mounts, texts.as_fd())?,
         };
         let restrictions = Restrictions {
             read_only: plan.root == Root::ReadOnly,
@@ -92,8 +94,10 @@ impl NewRoot {
         };
         mounts::restrict(&tree, restrictions).explain(what)?;
         mounts::attach_over_root(&tree).explain(what)?;
-        let mut points = Points::new(tree, plan.root != Root::ReadOnly).explain(what)?;
-        layered::add_points(&mut points, &plan.mounts, texts.as_fd()).explain(what)?;
+        let mut points = Points::new(tree, &plan.root).explain(what)?;
+        if plan.root == Root::ReadOnly {
+            layered::add_points(&mut points, &plan.mounts, texts.as_fd()).explain(what)?;
+        }
         Ok(NewRoot {
             points,
             texts,
@@ -208,7 +212,7 @@ impl NewRoot {
 }
 
 /// The image's own files.
-enum Lower<'a> {
+pub(super) enum Lower<'a> {
     /// A directory of the host.
     Directory(&'a Path),
     /// A file system of its own, in no place yet.
@@ -254,37 +258,73 @@ fn is_directory(file: impl AsFd) -> bool {
 }
 
 /// An overlay whose changes live in memory and go away with the container.
-fn throwaway(image: &Lower<'_>, bytes: u64) -> Call<OwnedFd> {
+fn throwaway(
+    image: &Lower<'_>,
+    bytes: u64,
+    mounts: &[Mount],
+    texts: BorrowedFd<'_>,
+) -> Call<OwnedFd> {
     let memory = mounts::tmpfs(Some(bytes), "755")?;
     // overlayfs takes only layers that are mounted in this namespace.
     mounts::attach_over_root(&memory)?;
-    overlay(image, &memory, false)
+    Layers::in_directory(&memory, false)?.overlay(image, mounts, texts)
 }
 
-/// An overlay whose changes stay in a directory of the user's.
-fn kept(image: &Lower<'_>, directory: &Path) -> Result<OwnedFd> {
-    let name = directory.display();
-    let what = || format!("can't keep changes in {name}");
-    let opened = sys::open(directory, OFlags::PATH | OFlags::DIRECTORY).explain(what)?;
-    overlay(image, &opened, true).map_err(|error| {
-        let hint = match error.errno() {
-            Errno::EBUSY => "another container is using it; give each container its own directory",
-            Errno::ESTALE => "its changes were made to another image; take an empty directory",
-            Errno::EACCES | Errno::EROFS => "you need permission to write there",
-            _ => "overlayfs needs a local file system there, such as ext4, xfs or tmpfs",
-        };
-        Error::new(format!("{}: {error}", what())).hint(hint)
-    })
+/// What makes an overlay of an image: the changes, and a directory for the kernel.
+pub(super) struct Layers {
+    upper: OwnedFd,
+    work: OwnedFd,
+    keep: bool,
 }
 
-/// `directory` gets two sub-directories: one with the changes, and `work` for the kernel.
-fn overlay(image: &Lower<'_>, directory: impl AsFd, keep: bool) -> Call<OwnedFd> {
-    let layer = |name: &str| {
-        let name = Path::new(name);
-        match mounts::make_directory(directory.as_fd(), name) {
-            Err(error) if error.errno() != Errno::EEXIST => Err(error),
-            _ => sys::open_in_root(directory.as_fd(), name, OFlags::PATH | OFlags::DIRECTORY),
+impl Layers {
+    /// Makes both in `directory`, where they may be already.
+    pub(super) fn in_directory(directory: &OwnedFd, keep: bool) -> Call<Layers> {
+        Ok(Layers {
+            upper: layered::directory_in(directory.as_fd(), Path::new(UPPER))?,
+            work: layered::directory_in(directory.as_fd(), Path::new("work"))?,
+            keep,
+        })
+    }
+
+    /// The image with the changes, and below it the points that are missing in both, made in `memory`.
+    pub(super) fn overlay(
+        self,
+        image: &Lower<'_>,
+        mounts: &[Mount],
+        memory: BorrowedFd<'_>,
+    ) -> Call<OwnedFd> {
+        let image = image.layer()?;
+        let below = below::layer(self.view(&image).as_fd(), mounts, memory)?;
+        let mut lower = vec![image.as_fd()];
+        lower.extend(below.as_ref().map(AsFd::as_fd));
+        mounts::overlay(&lower, &self.upper, &self.work, self.keep)
+    }
+
+    /// What will be seen, to look at: a real overlay would write back the whole file system when it goes away.
+    fn view<'a>(&self, image: &'a OwnedFd) -> View<'a> {
+        if !self.keep || layered::is_empty(&self.upper) {
+            return View::Image(image);
         }
-    };
-    mounts::overlay(image.layer()?, layer(UPPER)?, layer("work")?, keep)
+        match mounts::layered(&self.upper, image) {
+            Ok(both) => View::Both(both),
+            // The overlay itself will say why.
+            Err(_) => View::Image(image),
+        }
+    }
+}
+
+/// What an overlay will show.
+enum View<'a> {
+    Image(&'a OwnedFd),
+    Both(OwnedFd),
+}
+
+impl AsFd for View<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            View::Image(image) => image.as_fd(),
+            View::Both(both) => both.as_fd(),
+        }
+    }
 }

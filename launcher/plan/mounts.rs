@@ -48,8 +48,8 @@ pub struct Mount {
     pub destination: PathBuf,
     /// What the mount forbids.
     pub restrictions: Restrictions,
-    /// Whether a symbolic link at the destination is followed (inside the image) or replaced.
-    /// Replaced where Chariot chose the place: /etc/localtime usually is a link to the description of
+    /// Whether a symbolic link at the destination is followed (inside the image) or mounted on.
+    /// Mounted on where Chariot chose the place: /etc/localtime usually is a link to the description of
     /// some time zone, which must stay what it is.
     pub follow: bool,
     /// Who wanted it, as `chariot explain` shows it.
@@ -98,8 +98,11 @@ pub(super) fn plan(options: &Options, surroundings: &Surroundings<'_>) -> Result
         devices,
     } = *surroundings;
     let mut mounts = system(Options::on(&options.private_tmp));
-    mounts.extend(files_of_etc(image));
-    mounts.extend(databases(options, identity));
+    let is_roots = options.may_change_image() && identity.is_in_image;
+    mounts.extend(files_of_etc(image, is_roots));
+    if !is_roots {
+        mounts.extend(databases(identity));
+    }
     if Options::on(&options.fakeroot) && image.has(Path::new("/etc/apt")) {
         mounts.push(Mount::own(
             MountSource::Text(APT_SETTINGS.into()),
@@ -160,16 +163,15 @@ fn entries_of_dev(devices: &[Mount]) -> Vec<Mount> {
     std::iter::once(memory).chain(shown).collect()
 }
 
-/// Small files in which programs look for the network, the machine and the time.
-fn files_of_etc(image: &Image) -> Vec<Mount> {
-    let names = [
-        "/etc/hosts",
-        "/etc/resolv.conf",
-        "/etc/machine-id",
-        "/etc/localtime",
-    ];
+/// Small files in which programs look for the network, the machine and the time. Not the time where root may change
+/// the image: scripts of tzdata put another link in its place and fail if they cannot, and nothing can take the place
+/// of a mount. The others stay, as with everybody who makes containers: without them nothing could be fetched.
+fn files_of_etc(image: &Image, is_roots: bool) -> Vec<Mount> {
+    let names = ["/etc/hosts", "/etc/resolv.conf", "/etc/machine-id"];
+    let time = (!is_roots).then_some("/etc/localtime");
     names
         .into_iter()
+        .chain(time)
         .map(Path::new)
         .filter(|path| path.is_file() && !same_link(path, image))
         .map(|path| Mount::same(path, "every container"))
@@ -178,10 +180,7 @@ fn files_of_etc(image: &Image) -> Vec<Mount> {
 
 /// The user's name and group. Not where root may change the image: its own files have root's, and adduser(8), which
 /// many packages call, changes them by putting others in their place, which no mount can be.
-fn databases(options: &Options, identity: &Identity) -> Vec<Mount> {
-    if options.may_change_image() && identity.is_in_image {
-        return Vec::new();
-    }
+fn databases(identity: &Identity) -> Vec<Mount> {
     let text =
         |text: &str, path, origin| Mount::own(MountSource::Text(text.to_owned()), path, origin);
     vec![

@@ -162,14 +162,20 @@ pub fn tmpfs(size: Option<u64>, mode: &str) -> Call<OwnedFd> {
     file_system(c"tmpfs", &options)
 }
 
-/// A new overlay of `upper` over `lower`. All are given by descriptor: a path could hold the commas
+/// A new overlay of `upper` over `lower`, the topmost first. All are given by descriptor: a path could hold the commas
 /// and colons that overlayfs splits at. `index=on` makes the kernel refuse an `upper` in use.
 ///
 /// # Errors
 /// The kernel's answer.
-pub fn overlay(lower: impl AsFd, upper: impl AsFd, work: impl AsFd, keep: bool) -> Call<OwnedFd> {
+pub fn overlay(
+    lower: &[BorrowedFd<'_>],
+    upper: impl AsFd,
+    work: impl AsFd,
+    keep: bool,
+) -> Call<OwnedFd> {
+    let lower: Vec<_> = lower.iter().map(|layer| by_number(*layer)).collect();
     let mut options = vec![
-        ("lowerdir", by_number(lower.as_fd())),
+        ("lowerdir", lower.join(":")),
         ("upperdir", by_number(upper.as_fd())),
         ("workdir", by_number(work.as_fd())),
         ("userxattr", String::new()),
