@@ -3,9 +3,9 @@
 //! since nothing has to be made in the overlay, no change has a trace of it, nor does it matter whose the image's
 //! directories are.
 //!
-//! Above the image it could also hide links, where [`super::points`] mounts on them; but then the kernel would take it
-//! for the layer that kept changes were made to, and refuse them the next time (ESTALE). In the changes themselves
-//! points would be packed, and left there by whoever is killed.
+//! Above the image it could hide links too, where [`super::points`] mounts on them; but then its directories would show
+//! their own owners, modes and attributes in place of the image's. In the changes themselves points would be packed,
+//! and left there by whoever is killed.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};

@@ -12,6 +12,9 @@ use crate::plan::UPPER;
 use crate::plan::mounts::Mount;
 use crate::sys::{self, Call};
 
+/// The kernel's own directory beside the changes.
+pub(super) const WORK: &str = "work";
+
 /// An overlay of the image with the changes in `directory`.
 pub(super) fn overlay(
     image: &Lower<'_>,
@@ -47,6 +50,9 @@ fn refused(error: &CallError, directory: &Path, opened: Option<BorrowedFd<'_>>) 
         Errno::EBUSY => {
             "another container is using it; give each container its own directory".into()
         }
+        Errno::ENOTDIR | Errno::ENOENT | Errno::ELOOP => {
+            format!("what it has for {UPPER} or {WORK} is no directory; take an empty directory")
+        }
         Errno::ESTALE => "its changes were made to another image; take an empty directory".into(),
         errno => opened.map_or_else(
             || "you need permission to use the directory".into(),
@@ -73,7 +79,7 @@ fn advice(errno: Errno, directory: &Path, opened: BorrowedFd<'_>) -> String {
     if errno == Errno::EDQUOT {
         return format!("your quota on the file system of {name} is used up");
     }
-    for part in ["", UPPER, "work"] {
+    for part in ["", UPPER, WORK] {
         let path = if part.is_empty() { "." } else { part };
         let access = rustix::fs::accessat(
             opened,

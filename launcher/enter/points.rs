@@ -127,6 +127,20 @@ impl Points {
         }
     }
 
+    /// Where the link leads on which a file should have been mounted: for a kernel that mounts nothing on a link.
+    pub(super) fn behind_link(
+        &mut self,
+        path: &Path,
+        what: &dyn Fn() -> String,
+    ) -> Result<OwnedFd> {
+        let reached = reach(&self.root, path, true).explain(what)?;
+        match reached.found {
+            None => self.make(&reached.path, false, what),
+            Some((point, kind)) if !kind.is_dir() => Ok(point),
+            Some((_, kind)) => Err(wrong_kind(kind, path, what)),
+        }
+    }
+
     fn is_memory(&self, file: &OwnedFd) -> Call<bool> {
         Ok(self.memory.contains(&sys::mount_of(file)?))
     }
@@ -353,6 +367,7 @@ fn make_in(parent: &OwnedFd, name: &Path, directory: bool) -> Call<OwnedFd> {
     sys::open_in_root(parent, name, OFlags::PATH | OFlags::NOFOLLOW)
 }
 
+/// What an open file is.
 pub(super) fn kind_of(file: &OwnedFd) -> Call<FileType> {
     rustix::fs::fstat(file)
         .map(|data| FileType::from_raw_mode(data.st_mode))

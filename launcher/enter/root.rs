@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, OFlags};
 
-use super::points::Points;
+use super::points::{Points, kind_of};
 use super::{below, kept, layered};
 use crate::error::{CallError, Explain, Result};
 use crate::image::Image;
@@ -127,7 +127,13 @@ impl NewRoot {
         let point = self
             .points
             .prepare(destination, is_directory, mount.follow, &what)?;
-        mounts::attach(&tree, &point, destination).explain(what)?;
+        match mounts::attach(&tree, &point, destination) {
+            Err(error) if error.errno() == Errno::EINVAL && is_link(&point) => {
+                let point = self.points.behind_link(destination, &what)?;
+                mounts::attach(&tree, &point, destination).explain(what)?;
+            }
+            result => result.explain(what)?,
+        }
         if matches!(mount.source, MountSource::Tmpfs(_)) {
             self.points.own(&tree).explain(what)?;
         }
@@ -252,9 +258,12 @@ impl Lower<'_> {
     }
 }
 
-fn is_directory(file: impl AsFd) -> bool {
-    let data = rustix::fs::fstat(file);
-    data.is_ok_and(|data| rustix::fs::FileType::from_raw_mode(data.st_mode).is_dir())
+fn is_directory(file: &OwnedFd) -> bool {
+    kind_of(file).is_ok_and(FileType::is_dir)
+}
+
+fn is_link(file: &OwnedFd) -> bool {
+    kind_of(file).is_ok_and(FileType::is_symlink)
 }
 
 /// An overlay whose changes live in memory and go away with the container.
@@ -282,7 +291,7 @@ impl Layers {
     pub(super) fn in_directory(directory: &OwnedFd, keep: bool) -> Call<Layers> {
         Ok(Layers {
             upper: layered::directory_in(directory.as_fd(), Path::new(UPPER))?,
-            work: layered::directory_in(directory.as_fd(), Path::new("work"))?,
+            work: layered::directory_in(directory.as_fd(), Path::new(kept::WORK))?,
             keep,
         })
     }

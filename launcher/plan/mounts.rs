@@ -98,9 +98,12 @@ pub(super) fn plan(options: &Options, surroundings: &Surroundings<'_>) -> Result
         devices,
     } = *surroundings;
     let mut mounts = system(Options::on(&options.private_tmp));
-    let is_roots = options.may_change_image() && identity.is_in_image;
-    mounts.extend(files_of_etc(image, is_roots));
-    if !is_roots {
+    let changes_image = options.may_change_image();
+    mounts.extend(files_of_etc(
+        image,
+        changes_image && Options::on(&options.root),
+    ));
+    if !(changes_image && identity.is_in_image) {
         mounts.extend(databases(identity));
     }
     if Options::on(&options.fakeroot) && image.has(Path::new("/etc/apt")) {
@@ -166,9 +169,9 @@ fn entries_of_dev(devices: &[Mount]) -> Vec<Mount> {
 /// Small files in which programs look for the network, the machine and the time. Not the time where root may change
 /// the image: scripts of tzdata put another link in its place and fail if they cannot, and nothing can take the place
 /// of a mount. The others stay, as with everybody who makes containers: without them nothing could be fetched.
-fn files_of_etc(image: &Image, is_roots: bool) -> Vec<Mount> {
+fn files_of_etc(image: &Image, root_changes_it: bool) -> Vec<Mount> {
     let names = ["/etc/hosts", "/etc/resolv.conf", "/etc/machine-id"];
-    let time = (!is_roots).then_some("/etc/localtime");
+    let time = (!root_changes_it).then_some("/etc/localtime");
     names
         .into_iter()
         .chain(time)

@@ -21,6 +21,7 @@ mod foreign;
 mod host_commands;
 mod interrupted;
 mod layouts;
+mod overlay;
 mod pack;
 mod packages;
 mod registry;
