@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use rustix::fs::{Access, AtFlags, OFlags, StatVfsMountFlags};
 
 use super::root::{Layers, Lower};
-use crate::error::{CallError, Error, Result};
+use crate::error::{CallError, Error, Explain, Result};
 use crate::plan::UPPER;
 use crate::plan::mounts::Mount;
 use crate::sys::{self, Call};
@@ -24,8 +24,11 @@ pub(super) fn overlay(
 ) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY;
     let opened = sys::open(directory, flags).map_err(|error| refused(&error, directory, None))?;
-    let made = Layers::in_directory(&opened, true)
-        .and_then(|layers| layers.overlay(image, mounts, memory))
+    let image = image
+        .layer()
+        .explain(|| "can't take the image for an overlay".into())?;
+    let made = Layers::in_directory(&opened, &image, true)
+        .and_then(|layers| layers.overlay(&image, mounts, memory))
         .and_then(writable);
     made.map_err(|error| refused(&error, directory, Some(opened.as_fd())))
 }

@@ -167,6 +167,12 @@ impl Points {
         !matches!(self.look(path, follow), Ok(None))
     }
 
+    /// Whether there is a directory, and not a link to one.
+    pub(super) fn is_directory(&self, path: &Path) -> bool {
+        let there = self.look(path, false);
+        there.is_ok_and(|there| there.is_some_and(|(_, kind)| kind.is_dir()))
+    }
+
     /// Whether there is a symbolic link that says just this.
     pub(super) fn has_link(&self, path: &Path, target: &Path) -> bool {
         let flags = OFlags::PATH | OFlags::NOFOLLOW;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use rustix::fs::{FileType, OFlags};
 
-use super::points::{Points, kind_of};
+use super::points::{Points, kind_of, mode};
 use super::{below, kept, layered};
 use crate::error::{CallError, Explain, Result};
 use crate::image::Image;
@@ -122,6 +122,14 @@ impl NewRoot {
             }
         };
         let what = || format!("can't bind {source} to {}", destination.display());
+        if mount.can_be_missed() && self.points.is_directory(destination) {
+            let place = destination.display();
+            tracing::warn!(
+                "warning: {what}: {place} is a directory in the image",
+                what = what()
+            );
+            return Ok(());
+        }
         let (tree, is_directory) = self.source(mount).explain(what)?;
         mounts::restrict(&tree, mount.restrictions).explain(what)?;
         let point = self
@@ -246,7 +254,7 @@ impl Lower<'_> {
     }
 
     /// A directory that can be a layer of an overlay: one that is mounted in this namespace.
-    fn layer(&self) -> Call<OwnedFd> {
+    pub(super) fn layer(&self) -> Call<OwnedFd> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         match self {
             Lower::Directory(path) => sys::open(path, flags),
@@ -276,7 +284,8 @@ fn throwaway(
     let memory = mounts::tmpfs(Some(bytes), "755")?;
     // overlayfs takes only layers that are mounted in this namespace.
     mounts::attach_over_root(&memory)?;
-    Layers::in_directory(&memory, false)?.overlay(image, mounts, texts)
+    let image = image.layer()?;
+    Layers::in_directory(&memory, &image, false)?.overlay(&image, mounts, texts)
 }
 
 /// What makes an overlay of an image: the changes, and a directory for the kernel.
@@ -287,10 +296,15 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    /// Makes both in `directory`, where they may be already.
-    pub(super) fn in_directory(directory: &OwnedFd, keep: bool) -> Call<Layers> {
+    /// Makes both in `directory`, where they may be already. The root that is seen is the upper one: it has the mode
+    /// that `image` has, but that the user may write in it.
+    pub(super) fn in_directory(directory: &OwnedFd, image: &OwnedFd, keep: bool) -> Call<Layers> {
+        let upper = Path::new(UPPER);
+        if mounts::make_directory(directory, upper).is_ok() {
+            mounts::change_mode(directory, upper, mode(image) | 0o700)?;
+        }
         Ok(Layers {
-            upper: layered::directory_in(directory.as_fd(), Path::new(UPPER))?,
+            upper: layered::directory_in(directory.as_fd(), upper)?,
             work: layered::directory_in(directory.as_fd(), Path::new(kept::WORK))?,
             keep,
         })
@@ -299,12 +313,11 @@ impl Layers {
     /// The image with the changes, and below it the points that are missing in both, made in `memory`.
     pub(super) fn overlay(
         self,
-        image: &Lower<'_>,
+        image: &OwnedFd,
         mounts: &[Mount],
         memory: BorrowedFd<'_>,
     ) -> Call<OwnedFd> {
-        let image = image.layer()?;
-        let below = below::layer(self.view(&image).as_fd(), mounts, memory)?;
+        let below = below::layer(self.view(image).as_fd(), mounts, memory)?;
         let mut lower = vec![image.as_fd()];
         lower.extend(below.as_ref().map(AsFd::as_fd));
         mounts::overlay(&lower, &self.upper, &self.work, self.keep)

@@ -39,6 +39,16 @@ pub enum MountSource {
 pub const APT_CONFIG: &str = "/.chariot/apt.conf";
 const APT_SETTINGS: &str = "APT::Sandbox::User \"root\";\n";
 
+/// The files of /etc that containers have for the user's convenience.
+const FILES_OF_ETC: [&str; 6] = [
+    "/etc/hosts",
+    "/etc/resolv.conf",
+    "/etc/machine-id",
+    "/etc/localtime",
+    "/etc/passwd",
+    "/etc/group",
+];
+
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
@@ -66,6 +76,14 @@ impl Mount {
             follow: false,
             origin: origin.to_owned(),
         }
+    }
+
+    /// Whether a container is of use without it: a file of Chariot's choice, where an image may have something else.
+    pub(crate) fn can_be_missed(&self) -> bool {
+        !self.follow
+            && FILES_OF_ETC
+                .iter()
+                .any(|path| self.destination == Path::new(path))
     }
 
     /// A part of the host at its own path.

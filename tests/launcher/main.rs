@@ -22,6 +22,7 @@ mod host_commands;
 mod interrupted;
 mod layouts;
 mod overlay;
+mod overlay_property;
 mod pack;
 mod packages;
 mod registry;
