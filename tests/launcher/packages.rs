@@ -76,6 +76,76 @@ fn apt_installs_a_package_and_a_new_image_has_it() {
     );
 }
 
+/// A hundred packages, each of which writes and renames in /etc when it comes and when it goes.
+const HUNDRED: &str = r#"
+mkdir debs; for i in $(seq 100); do
+    d=deb$i; mkdir -p $d/DEBIAN $d/etc/wheels $d/opt/wheels; echo $i >$d/etc/wheels/$i.conf; echo $i >$d/opt/wheels/$i
+    printf 'Package: wheel%s\nVersion: 1\nArchitecture: all\nMaintainer: nobody <nobody@example.org>\nDescription: a wheel\n' $i >$d/DEBIAN/control
+    echo /etc/wheels/$i.conf >$d/DEBIAN/conffiles; echo 'activate-noawait ldconfig' >$d/DEBIAN/triggers
+    printf '#!/bin/sh\nset -e\nsed "/wheel%s /d" /etc/wheels.list >/etc/wheels.list~ 2>/dev/null || :\n' $i >$d/DEBIAN/postrm
+    cp $d/DEBIAN/postrm $d/DEBIAN/postinst
+    echo "echo 'wheel$i here' >>/etc/wheels.list~; mv /etc/wheels.list~ /etc/wheels.list" >>$d/DEBIAN/postinst
+    echo 'mv /etc/wheels.list~ /etc/wheels.list' >>$d/DEBIAN/postrm
+    chmod 755 $d/DEBIAN/post*; dpkg-deb --root-owner-group -Znone --build $d debs >/dev/null
+done"#;
+
+/// What of the packages is there, and what the image's links say.
+const STATE: &str = r#"cd /; dpkg -l "wheel*" | grep -c ^ii; ls /etc/wheels /opt/wheels | grep -c "^[0-9]"; grep -c . /etc/wheels.list; \
+    cat /etc/timezone; dpkg --audit; ldconfig -p | grep -c libc.so"#;
+
+#[test]
+fn a_hundred_packages_come_and_go_where_time_zone_and_resolver_are_links() {
+    let place = place!();
+    let Some(debian) = registry::oci()
+        .map(|oci| oci.join("layers/debian.tar.gz"))
+        .filter(|path| path.exists())
+    else {
+        skip!("no Debian image: tests/run makes one");
+    };
+    let said = place.run(&format!(
+        "$C unpack --quiet {} tree && chmod -R u+w tree/etc && ln -sf /usr/share/zoneinfo/Europe/Berlin tree/etc/localtime && \
+         ln -sf ../run/systemd/resolve/stub-resolv.conf tree/etc/resolv.conf && mkdir kept && \
+         $C pack --quiet --compression lz4 ./tree berlin.sqfs && {HUNDRED}",
+        debian.display()
+    ));
+    said.ok();
+    let run = |image: &str, script: &str| {
+        place.run(&format!(
+            "$C run --root --fakeroot --overlay kept {image} -- sh -c '{script}' >log 2>&1 || {{ code=$?; cat log; exit $code; }}; \
+             ! grep -i 'resource busy' log"
+        ))
+    };
+    let state = |options: &str, image: &str| {
+        place.run(&format!("$C run {options} {image} -- sh -c '{STATE}'"))
+    };
+    run(
+        "./berlin.sqfs",
+        "apt-get -o Dpkg::Options::=--force-unsafe-io install -y ./debs/*.deb",
+    )
+    .ok();
+    let said = state("--root --overlay kept", "./berlin.sqfs");
+    assert_eq!(said.ok(), "100\n200\n100\nEtc/UTC\n1", "{said:#?}");
+    // Every package but those with a 9, and the time zone by its own package.
+    let script = "apt-get -o Dpkg::Options::=--force-unsafe-io purge -y $(cd /opt/wheels; ls | grep -v 9 | sed s/^/wheel/) && \
+        echo tzdata tzdata/Areas select Europe | debconf-set-selections && \
+        echo tzdata tzdata/Zones/Europe select Paris | debconf-set-selections && \
+        rm /etc/localtime && ln -s /usr/share/zoneinfo/Europe/Paris /etc/localtime && dpkg-reconfigure -f noninteractive tzdata";
+    run("./berlin.sqfs", script).ok();
+    let one = "19\n38\n19\nEurope/Paris\n1";
+    for options in ["--root --overlay kept", "--overlay kept"] {
+        assert_eq!(state(options, "./berlin.sqfs").ok(), one);
+    }
+    let said = place.run(
+        "$C pack --quiet --compression lz4 --overlay kept ./berlin.sqfs new.sqfs && $C unpack --quiet new.sqfs new && \
+         readlink new/etc/localtime new/etc/resolv.conf; find kept/upper -name '*resolv*' -o -name machine-id -o -path '*/upper/[dpst]*' -prune | grep -v /usr/",
+    );
+    assert_eq!(
+        said.out, "/usr/share/zoneinfo/Europe/Paris\n../run/systemd/resolve/stub-resolv.conf\n",
+        "{said:#?}"
+    );
+    assert_eq!(state("", "./new.sqfs").ok(), one);
+}
+
 /// A package of the other family, with owners, a set-user-ID bit, a capability and a script.
 const WHEEL: &str = "Name: wheel\nVersion: 1\nRelease: 1\nSummary: a wheel\nLicense: none\nAutoReqProv: no\nProvides: /bin/sh\n\
     %description\na wheel\n%install\nmkdir -p %{buildroot}/opt/wheel\necho turn >%{buildroot}/opt/wheel/turn\n\
