@@ -8,7 +8,7 @@ use super::member::Attributes;
 const LONGEST_NAME: usize = 255;
 
 /// How many directories deep an image may be.
-const DEEPEST: usize = 512;
+const DEEPEST: usize = 4096;
 
 /// Set-user-ID and set-group-ID: nobody's identity but the user's is in the image.
 const SET_ID: u16 = 0o6000;

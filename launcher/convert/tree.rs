@@ -4,7 +4,7 @@
 
 mod whiteout;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 
 use super::member::{Attributes, Kind, Member};
@@ -75,6 +75,10 @@ pub struct Tree {
     layer: usize,
     /// Whether names of this layer can be whiteouts, as an OCI image has them.
     has_names_of_whiteouts: bool,
+    /// Directories of the layers below that this layer has too.
+    declared: HashSet<Number>,
+    /// Names that this layer has given to files of the layers below.
+    linked: HashSet<(Number, Box<[u8]>)>,
     most: usize,
 }
 
@@ -91,6 +95,8 @@ impl Tree {
             inodes: vec![root],
             layer: 0,
             has_names_of_whiteouts: false,
+            declared: HashSet::new(),
+            linked: HashSet::new(),
             most,
         }
     }
@@ -99,6 +105,8 @@ impl Tree {
     pub fn next_layer(&mut self, is_oci: bool) {
         self.layer += 1;
         self.has_names_of_whiteouts = is_oci;
+        self.declared.clear();
+        self.linked.clear();
     }
 
     /// How many inodes there are, with those that were taken away: numbers are below this.
@@ -185,6 +193,24 @@ impl Tree {
 
     /// Walks to a directory, through symbolic links, and makes what is missing.
     fn walk(&mut self, components: &[&[u8]]) -> io::Result<Number> {
+        let found = self.follow(components, Self::make_directory)?;
+        found.ok_or_else(|| wrong("a file is in the place of its directory"))
+    }
+
+    /// Walks to a directory, if it is there.
+    fn find(&mut self, components: &[&[u8]]) -> io::Result<Option<Number>> {
+        let missing = |_: &mut Tree, _: Number, _: &[u8]| Err(io::ErrorKind::NotFound.into());
+        match self.follow(components, missing) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            result => result,
+        }
+    }
+
+    fn follow(
+        &mut self,
+        components: &[&[u8]],
+        missing: impl Fn(&mut Tree, Number, &[u8]) -> io::Result<Number>,
+    ) -> io::Result<Option<Number>> {
         let mut here = ROOT;
         let mut links = 0;
         let mut left: Vec<Vec<u8>> = components.iter().rev().map(|name| name.to_vec()).collect();
@@ -194,12 +220,12 @@ impl Tree {
                 continue;
             }
             let Some(next) = self.lookup(here, &name) else {
-                here = self.make_directory(here, &name)?;
+                here = missing(self, here, &name)?;
                 continue;
             };
             match &self.inodes[next].body {
                 Body::Directory(_) => here = next,
-                Body::File => return Err(wrong("a file is in the place of its directory")),
+                Body::File => return Ok(None),
                 Body::Symlink(target) => {
                     links += 1;
                     if links > MOST_LINKS {
@@ -212,7 +238,7 @@ impl Tree {
                 }
             }
         }
-        Ok(here)
+        Ok(Some(here))
     }
 
     /// Applies one member of a layer.
@@ -228,12 +254,22 @@ impl Tree {
         let Some((name, above)) = components.split_last() else {
             return self.apply_root(member);
         };
-        let parent = self.walk(above)?;
-        if self.takes_away(parent, name, &member.kind)? {
+        if self.takes_away(name, &member.kind) {
+            // Where there is no such directory, there is nothing to take away.
+            if let Some(parent) = self.find(above)? {
+                self.take_what(parent, name, &member.kind)?;
+            }
             return Ok(Applied::TookAway);
         }
+        let parent = self.walk(above)?;
         let number = match &member.kind {
-            Kind::Link(target) => self.existing(target)?,
+            Kind::Link(target) => {
+                let number = self.existing(target)?;
+                if self.inodes[number].layer < self.layer {
+                    self.linked.insert((parent, (*name).into()));
+                }
+                number
+            }
             kind => self.put(parent, name, kind, &member.attributes)?,
         };
         if self.lookup(parent, name) != Some(number) {
@@ -263,6 +299,9 @@ impl Tree {
                 let there = self.lookup(parent, name);
                 if let Some(number) = there.filter(|there| self.directory(*there).is_some()) {
                     self.inodes[number].attributes = attributes;
+                    if self.inodes[number].layer < self.layer {
+                        self.declared.insert(number);
+                    }
                     return Ok(number);
                 }
                 Body::Directory(Directory::default())

@@ -43,8 +43,7 @@ fn a_fifo_in_the_place_of_a_file_is_refused_and_not_waited_for() {
     );
     assert_eq!(said.code, 125, "{said:#?}");
     assert!(
-        said.err
-            .contains("can't read manifest.json: it is a FIFO"),
+        said.err.contains("can't read manifest.json: it is a FIFO"),
         "{said:#?}"
     );
 }
