@@ -225,6 +225,7 @@ impl Work<'_> {
     fn layered(&mut self, layers: &Layers, target: &mut dyn Target) -> io::Result<()> {
         let mut files = Vec::new();
         for (layer, is_oci) in layers.all() {
+            layer.keep()?;
             self.tree.next_layer(is_oci);
             let mut here = Vec::new();
             layer.each(&mut |member, _| {

@@ -1,6 +1,6 @@
 //! Tar archives, plain or compressed.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read};
 use std::os::unix::fs::FileExt;
@@ -46,7 +46,8 @@ pub struct Archive {
     /// What it has to be uncompressed.
     diff_id: Option<Digest>,
     is_verified: Cell<bool>,
-    is_spent: Cell<bool>,
+    /// All that came through a pipe, if it will be read again.
+    kept: RefCell<Option<File>>,
 }
 
 impl Archive {
@@ -63,7 +64,7 @@ impl Archive {
             digest: None,
             diff_id: None,
             is_verified: Cell::new(false),
-            is_spent: Cell::new(false),
+            kept: RefCell::new(None),
         }
     }
 
@@ -107,7 +108,19 @@ impl Archive {
         }
     }
 
+    fn is_pipe(&self) -> bool {
+        self.length == u64::MAX
+    }
+
     fn stretch(&self) -> io::Result<Stretch> {
+        if let Some(kept) = self.kept.borrow().as_ref() {
+            return Ok(Stretch {
+                file: kept.try_clone()?,
+                at: 0,
+                end: kept.metadata()?.len(),
+                meter: Arc::clone(&self.meter),
+            });
+        }
         Ok(Stretch {
             file: self.file.try_clone()?,
             at: self.start,
@@ -168,13 +181,17 @@ impl io::Write for HashWriter<'_> {
 }
 
 impl Source for Archive {
-    fn each(&self, visit: &mut Visitor<'_>) -> io::Result<()> {
-        if self.length == u64::MAX && self.is_spent.replace(true) {
-            return Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "what comes through a pipe can be read only once: write it to a file first",
-            ));
+    fn keep(&self) -> io::Result<()> {
+        if self.is_pipe() && self.kept.borrow().is_none() {
+            // In TMPDIR, where users expect what is large and passing.
+            let mut file = tempfile::tempfile()?;
+            io::copy(&mut self.stretch()?, &mut file)?;
+            self.kept.replace(Some(file));
         }
+        Ok(())
+    }
+
+    fn each(&self, visit: &mut Visitor<'_>) -> io::Result<()> {
         let is_new = !self.is_verified.get();
         if is_new {
             self.verify()?;

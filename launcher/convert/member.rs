@@ -65,11 +65,19 @@ impl Attributes {
 /// Takes each member of a source, with the contents if it is a file.
 pub type Visitor<'a> = dyn FnMut(Member, &mut dyn Read) -> io::Result<()> + 'a;
 
-/// One layer of an image. It can be read more than once, and gives the same each time.
+/// One layer of an image. After [`Source::keep`] it can be read more than once, and gives the same each time.
 pub trait Source {
     /// Calls `visit` for each member, directories before what is in them where the source has them so.
     ///
     /// # Errors
     /// The source cannot be read or understood, or `visit` failed.
     fn each(&self, visit: &mut Visitor<'_>) -> io::Result<()>;
+
+    /// Makes sure that it can be read more than once, if its bytes come only once.
+    ///
+    /// # Errors
+    /// They cannot be read or kept.
+    fn keep(&self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -200,3 +200,15 @@ fn the_word_before_the_colon_is_believed_and_not_overruled() {
         said.failed(125, sentence, 1);
     }
 }
+
+#[test]
+fn what_comes_through_a_pipe_can_become_an_archive_too() {
+    let place = place!();
+    for path in archives("flat") {
+        // An archive says where everything is before the first file, so its source is read twice.
+        let script = format!(
+            "cat {path} | $C export --quiet /dev/stdin out.tar; same ./out.tar flat {path}"
+        );
+        compare(&place, &script);
+    }
+}
