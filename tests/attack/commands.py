@@ -1,0 +1,97 @@
+"""What is shot: each command that writes, as a user types it, with what it may change and what it has to leave."""
+
+import os
+import subprocess
+
+import root
+
+STORE = f"{root.HOME}/.local/share/chariot"
+CACHE = f"{root.HOME}/.cache/chariot"
+CHANGE = "echo x >/etc/persist; mkdir -p /opt/d; echo y >/opt/d/f; rm -f /srv/new; mv /opt/d/f /opt/d/g; cat /etc/persist /opt/d/g"
+
+
+class Command:
+    """`destinations` are old, new or absent after a stop; `own` is Chariot's room; `canaries` lie in it and stay."""
+
+    def __init__(self, name, words, destinations=(), own=(), canaries=(), setup=(), prepare=None, ok=(0,), again=None,
+                 failing=(125,), variables=None):
+        self.name = name
+        self.words = words.split() if isinstance(words, str) else words
+        self.destinations = list(destinations)
+        self.own = [CACHE, *own]
+        self.canaries = list(canaries)
+        self.setup = [line.split() if isinstance(line, str) else line for line in setup]
+        self.prepare = prepare
+        self.ok = ok
+        self.again = again or ok
+        self.failing = failing
+        self.environment = {**root.ENVIRONMENT, **(variables or {})}
+
+
+def with_fifo(template):
+    os.mkfifo(f"{template}/work/fifo", 0o600)
+    os.chown(f"{template}/work/fifo", root.ADA, root.ADA)
+
+
+def aged(template):
+    """All of the cache was used last year; and a photograph has come in there."""
+    place = f"{template}{CACHE}/images"
+    root.write(f"{place}/photo.jpg", "a photograph\n" * 99, root.ADA)
+    root.write(f"{template}{CACHE}/notes", "notes\n", root.ADA)
+    subprocess.run(["find", f"{template}{CACHE}", "-type", "f", "-exec", "touch", "-d", "400 days ago", "{}", "+"], check=True)
+
+
+def foreign(template):
+    """A directory of the user's own whose parts are called as those of a cache are."""
+    mine = f"{template}{root.HOME}/mine"
+    for name in ["", "/jobs", "/jobs/2024", "/files", "/images", "/leases", "/blobs", "/blobs/sha256"]:
+        root.directory(mine + name, root.ADA)
+    for name in ["jobs/2024/result", "files/thesis", "images/photo.jpg", "leases/flat.pdf", "blobs/sha256/list"]:
+        root.write(f"{mine}/{name}", "mine\n" * 99, root.ADA)
+    subprocess.run(["find", mine, "-exec", "touch", "-d", "400 days ago", "{}", "+"], check=True)
+
+
+def store_of(name):
+    return f"{STORE}/{name}.sqfs"
+
+
+OTHERS = [f"chariot pack --quiet /data/old.tar {STORE}/other.sqfs"]
+MAKE_STORE = [["mkdir", "-p", STORE]]
+IMAGE = f"docker://{root.REGISTRY}/team/small:1"
+OLD_FILE = "chariot pack --quiet /data/old.tar /work/out.sqfs"
+OLD_TREE = "chariot unpack --quiet /data/old.tar /work/tree"
+IN_STORE = store_of("team+small:1")
+
+COMMANDS = [
+    Command("pack", "chariot pack --quiet /data/tree /work/out.sqfs", ["/work/out.sqfs"]),
+    Command("pack-over", "chariot pack --quiet /data/docker.tar.gz /work/out.sqfs", ["/work/out.sqfs"], setup=[OLD_FILE]),
+    Command("pack-tar", "chariot pack --quiet /data/tree.sqfs /work/out.tar.gz", ["/work/out.tar.gz"]),
+    Command("pack-shared", "chariot pack --quiet /data/tree /scratch/shared/out.sqfs", ["/scratch/shared/out.sqfs"]),
+    Command("pack-fifo", "chariot pack --quiet /data/flat.tar /work/out.sqfs", ["/work/out.sqfs"], prepare=with_fifo),
+    Command("unpack", "chariot unpack --quiet /data/docker.tar.gz /work/tree", ["/work/tree"]),
+    Command("unpack-over", "chariot unpack --quiet /data/docker.tar.gz /work/tree", ["/work/tree"], setup=[OLD_TREE]),
+    Command("unpack-flat", "chariot unpack --quiet /data/flat.tar /home/bob/open/tree", ["/home/bob/open/tree"]),
+    Command("unpack-squashfs", "chariot unpack --quiet /data/tree.sqfs /scratch/shared/tree", ["/scratch/shared/tree"]),
+    Command("unpack-broken", "chariot unpack --quiet /data/broken.tar.gz /work/tree", ["/work/tree"], ok=(125,), setup=[OLD_TREE]),
+    Command("unpack-cut", "chariot unpack --quiet /data/cut.tar.gz /work/tree", ["/work/tree"], ok=(125,)),
+    Command("unpack-missing", "chariot unpack --quiet /data/nothing.tar /work/tree", ["/work/tree"], ok=(125,)),
+    Command("export", "chariot export --quiet other /work/out.tar", ["/work/out.tar"], setup=MAKE_STORE + OTHERS),
+    Command("pull", f"chariot pull --quiet {IMAGE}", [IN_STORE], [STORE], [store_of("other")], MAKE_STORE + OTHERS),
+    Command("pull-file", f"chariot pull --quiet {IMAGE} /work/out.sqfs", ["/work/out.sqfs"], setup=[OLD_FILE]),
+    Command("pull-tree", f"chariot pull --quiet {IMAGE} /work/tree", ["/work/tree"], setup=[OLD_TREE]),
+    Command("build", "chariot build --quiet -t built /data/context", [store_of("built")], [STORE], [store_of("other")], MAKE_STORE + OTHERS),
+    Command("run-archive", "chariot run /data/flat.tar -- cat /srv/what"),
+    Command("run-registry", f"chariot run {IMAGE} -- cat /srv/what"),
+    Command("run-edf", "chariot run --edf /data/image.toml -- sh -c".split() + ["echo x >/etc/new; cat /etc/new /srv/what"]),
+    Command("run-overlay", "chariot run --overlay /work/changes /data/tree.sqfs -- sh -c".split() + [CHANGE], own=["/work/changes"]),
+    Command("stage", "chariot --config /etc/chariot/stage.toml run /data/tree.sqfs -- cat /srv/what".split(),
+            own=["/var/tmp/chariot-ada"], variables={"SLURM_JOB_ID": "42"}),
+    Command("gc", "chariot gc --quiet --all --size 0", canaries=[f"{CACHE}/images/photo.jpg", f"{CACHE}/notes"],
+            setup=["chariot run /data/flat.tar -- true", f"chariot run {IMAGE} -- true"], prepare=aged),
+    Command("gc-foreign", "chariot --config /etc/chariot/foreign.toml gc --quiet --age 30", prepare=foreign, ok=(0, 125)),
+    Command("rm", "chariot rm new", [store_of("new")], [STORE], [store_of("other")],
+            MAKE_STORE + OTHERS + [f"chariot pack --quiet /data/tree {STORE}/new.sqfs"], again=(0, 125)),
+    Command("ch-run", "ch-run --write-fake /data/tree.sqfs -- cat /srv/what", failing=(31,)),
+    Command("ch-run-write", "ch-run -w /work/tree -- sh -c".split() + ["echo x >/srv/x; cat /srv/x /srv/what"], own=["/work/tree"],
+            setup=[OLD_TREE], failing=(31,)),
+]
