@@ -190,11 +190,23 @@ def is_part(path):
     return PART.search(path) is not None
 
 
-def left_behind(before, after, command):
+def left_behind(before, after, command, reference):
     """Violations: what is new and no destination, after a run that could clean up itself."""
     new = [path for path in after if path not in before and not is_below(path, command.destinations)]
-    ours = [path for path in new if not is_below(path, command.own) or is_part(path)]
+    # Directories on the way to Chariot's own are made and stay.
+    ours = [path for path in new if not is_below(path, command.own) and not any(own.startswith(path + "/") for own in command.own) or is_part(path)]
+    ours = [path for path in ours if not is_complete(path, ours, after, reference)]
     return [("left behind", several(ours))] if ours else []
+
+
+def is_complete(path, new, after, reference):
+    """Whether only its name is missing: then the launcher was about to give it when it ended, and the helper had
+    nothing more to look after."""
+    top = next((other for other in new if path == other or path.startswith(other + "/")), path)
+    try:
+        return contents(top, after) in [wanted for wanted in reference["contents"].values() if wanted]
+    except Broken:
+        return False
 
 
 def several(paths):
@@ -246,7 +258,7 @@ def message(ended, said, error, command, at=""):
         found.append(("not one sentence", f"{len(told)}: {brief}"))
     if "panicked" in said:
         found.append(("panic", brief))
-    if "hint:" not in said and error in ("ENOSPC", "EDQUOT"):
+    if "hint:" not in said and error in ("ENOSPC", "EDQUOT") and not at.startswith("/data"):
         found.append(("no hint", brief))
     if error in ("ENOSPC", "EDQUOT", "EIO") and told and not names_place(told[0], command, at):
         found.append(("place not named", brief))

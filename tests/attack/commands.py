@@ -33,6 +33,10 @@ def with_fifo(template):
     os.chown(f"{template}/work/fifo", root.ADA, root.ADA)
 
 
+def with_changes(template):
+    root.directory(f"{template}/work/changes", root.ADA)
+
+
 def aged(template):
     """All of the cache was used last year; and a photograph has come in there."""
     place = f"{template}{CACHE}/images"
@@ -83,7 +87,7 @@ COMMANDS = [
     Command("run-archive", "chariot run /data/flat.tar -- cat /srv/what"),
     Command("run-registry", f"chariot run {IMAGE} -- cat /srv/what"),
     Command("run-edf", "chariot run --edf /data/image.toml -- sh -c".split() + ["echo x >/etc/new; cat /etc/new /srv/what"]),
-    Command("run-overlay", "chariot run --overlay /work/changes /data/tree.sqfs -- sh -c".split() + [CHANGE], own=["/work/changes"]),
+    Command("run-overlay", "chariot run --overlay /work/changes /data/tree.sqfs -- sh -c".split() + [CHANGE], own=["/work/changes"], prepare=with_changes),
     Command("stage", "chariot --config /etc/chariot/stage.toml run /data/tree.sqfs -- cat /srv/what".split(),
             own=["/var/tmp/chariot-ada"], variables={"SLURM_JOB_ID": "42"}),
     Command("gc", "chariot gc --quiet --all --size 0", canaries=[f"{CACHE}/images/photo.jpg", f"{CACHE}/notes"],

@@ -25,7 +25,8 @@ class Ended:
         self.fired = False
         self.hung = False
         self.left = []
-        self.helper_killed = False
+        # Whether the helper was shot at, and whether one was there that could clean up.
+        self.helper_killed = self.had_helper = False
 
 
 class Run:
@@ -43,7 +44,9 @@ class Run:
         self.ended = Ended()
         self.counts = {}
         self.resume_at = None
-        data = os.stat("/opt/chariot/chariot")
+        # A script's program is its interpreter.
+        interpreter = "/opt/chariot/busybox"
+        data = os.stat(interpreter if os.path.exists(interpreter) else "/opt/chariot/chariot")
         self.program = (data.st_dev, data.st_ino)
 
     def go(self):
@@ -190,8 +193,9 @@ class Run:
         helpers = [pid for pid in self.processes() if pid != self.child and self.is_ours(pid)]
         if self.ended.code is not None and target != "helper":
             return
+        self.ended.had_helper = any(self.is_deaf(pid) for pid in helpers)
         if target == "group":
-            os.killpg(self.child, signal_number)
+            self.kill(-self.child, signal_number)
         if target in ("launcher", "both"):
             self.kill(self.child, signal_number)
         if target in ("helper", "both"):
@@ -214,6 +218,18 @@ class Run:
         except OSError:
             return False
         return (data.st_dev, data.st_ino) == self.program
+
+    def is_deaf(self, pid):
+        """Whether a polite signal does not end it, so that it can clean up for its launcher."""
+        masks = 0
+        try:
+            with open(f"/proc/{pid}/status") as file:
+                for line in file:
+                    if line.startswith(("SigBlk:", "SigIgn:", "SigCgt:")):
+                        masks |= int(line.split()[1], 16)
+        except OSError:
+            return False
+        return masks >> (signal.SIGINT - 1) & 1 == 1
 
     def reap(self):
         while True:

@@ -75,17 +75,17 @@ def reference(place):
     place.enter()
     command = place.command
     before, used = checks.snapshot(), room("/")
-    first = Run(command, command.words, lacking=place.lacking).go()
+    first = Run(command, command.words, lacking=place.lacking, limit=20).go()
     after, more = checks.snapshot(), room("/")
     found = checks.untouched(before, after, command)
-    if first.code not in command.ok or first.left:
+    if first.hung or first.code not in command.ok or first.left:
         found.append(("fails by itself", f"exit code {first.code}, left {first.left}: {first.err.strip()[-500:]}"))
     try:
         contents = {path: checks.contents(path, after) for path in command.destinations}
     except checks.Broken as error:
         contents = {}
         found.append(("fails by itself", str(error)))
-    second = Run(command, command.words, lacking=place.lacking).go()
+    second = Run(command, command.words, lacking=place.lacking, limit=20).go()
     after = checks.snapshot()
     found += checks.untouched(before, after, command)
     if second.code not in command.again:
@@ -99,7 +99,7 @@ def reference(place):
 
 def trace(place):
     place.enter()
-    run = Run(place.command, place.command.words, keep_trace=True, lacking=place.lacking).go()
+    run = Run(place.command, place.command.words, keep_trace=True, lacking=place.lacking, limit=20).go()
     return {"trace": run.trace, "code": run.code}
 
 
@@ -108,7 +108,7 @@ def shoot(place, shot, wanted):
     command = place.command
     place.enter(shot if shot.kind == "full" else None, wanted["growth"])
     before, mounted = checks.snapshot(), root.mounts()
-    limit = 30 + 20 * wanted["seconds"]
+    limit = 20 + 20 * wanted["seconds"]
     ended = Run(command, command.words, shot, limit, lacking=place.lacking).go()
     after = checks.snapshot()
     fired = ended.fired or shot.kind == "full"
@@ -121,8 +121,9 @@ def shoot(place, shot, wanted):
         found.append(("mount left", str(set(root.mounts()) - set(mounted))))
     more, states = checks.destinations(before, after, command, wanted)
     found += more
-    if not (ended.helper_killed and shot.target == "both") and not (shot.error and shot.call in checks.REMOVING):
-        found += checks.left_behind(before, after, command)
+    # Who could clean: the launcher that has failed, or the helper that has lost it.
+    if ended.had_helper and shot.target in ("launcher", "group") or shot.target == "helper" or shot.error and shot.call not in checks.REMOVING:
+        found += checks.left_behind(before, after, command, wanted)
     found += outcome(ended, shot, states, wanted, command, fired)
     if shot.kind == "full":
         place.make_room()

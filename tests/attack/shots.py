@@ -71,7 +71,10 @@ def interesting(trace):
     the machine, /proc and such, only the first ones."""
     kept, few = [], {}
     for call, number, who, path, flags in trace:
-        of_the_machine = path.startswith(("/proc", "/sys", "/dev", "/usr", "/lib", "/etc")) or not path.startswith("/")
+        # What loads a launcher that is not static is no business of its own.
+        if path.startswith(("/usr/lib", "/lib", "/etc/ld.so")):
+            continue
+        of_the_machine = path.startswith(("/proc", "/sys", "/dev", "/etc")) or not path.startswith("/")
         few[call, who] = few.get((call, who), 0) + of_the_machine
         if not of_the_machine or few[call, who] <= 2:
             kept.append((call, number, who))

@@ -70,24 +70,26 @@ def layers(data):
 
 def saved(target, parts, complete=True):
     """An archive as `docker save` writes it; incomplete, its manifest names a configuration that is missing."""
-    digests = []
+    digests, names = [], []
     with tarfile.open(target, "w") as out:
         def add(name, content):
             member = tarfile.TarInfo(name)
             member.size = len(content)
             out.addfile(member, io.BytesIO(content))
-        for number, part in enumerate(parts):
+        for part in parts:
             with open(part, "rb") as file:
                 content = file.read()
-            digests.append("sha256:" + hashlib.sha256(content).hexdigest())
-            add(f"{number}/layer.tar", content)
+            digest = hashlib.sha256(content).hexdigest()
+            digests.append("sha256:" + digest)
+            names.append(f"{digest}/layer.tar")
+            add(f"{digest}/VERSION", b"1.0")
+            add(names[-1], content)
         configuration = {
             "architecture": "amd64" if system.X86 else "arm64", "os": "linux",
             "config": {"Env": ["PATH=/bin"], "Cmd": ["/bin/true"]}, "rootfs": {"type": "layers", "diff_ids": digests},
         }
         if complete:
             add("config.json", json.dumps(configuration).encode())
-        names = [f"{number}/layer.tar" for number in range(len(parts))]
         add("manifest.json", json.dumps([{"Config": "config.json", "RepoTags": ["team/small:1"], "Layers": names}]).encode())
 
 
