@@ -245,8 +245,8 @@ class Battery:
             self.passed += 1
         for kind, seen in answer["violations"]:
             self.kinds[kind] += 1
-        for line in lines(command, text, answer):
-            print(line, flush=True)
+        if answer["violations"]:
+            print(line(command, text, answer), flush=True)
         if self.given.verbose:
             print(f"ok? {command.name} {text} {json.dumps({**answer, 'violations': len(answer['violations'])})}", flush=True)
 
@@ -258,10 +258,9 @@ class Battery:
         return 1 if self.failed else 0
 
 
-def lines(command, text, answer):
-    if not answer["violations"]:
-        return
-    where = f" ({answer['at']})" if answer.get("at") else ""
-    text = "" if text == "nothing" else f" --shot {text}"
-    for kind, seen in answer["violations"]:
-        yield f"FAILED --only {command.name}{text}{where}: {kind}: {seen}"
+def line(command, text, answer):
+    """What went wrong, and how to see it again."""
+    shot = "" if text == "nothing" else f" --shot {text}"
+    at = f" ({answer['at']})" if answer.get("at") else ""
+    seen = "; ".join(f"{kind}: {what}" for kind, what in answer["violations"])
+    return f"FAILED --only {command.name}{shot}{at}: " + " ".join(seen.split())[:700]

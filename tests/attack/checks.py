@@ -236,31 +236,40 @@ def sentences(said):
     return [line for line in said.splitlines() if "can't " in line and "hint:" not in line]
 
 
+# Where a user's files and Chariot's are; nothing said of where: the file system that is full.
+PLACES = ("/home", "/work", "/scratch", "/var", "/tmp", "/data")
+
+
 def names_place(said, command, at):
     """Whether it says where: the destination or Chariot's own room, or else the file that the call was about."""
     if at.startswith("/data"):
-        return "/data" in said or "docker://" in said
+        return "/data" in said
     places = [*command.destinations, *command.own]
     places += [os.path.dirname(path) for path in command.destinations]
     return any(place in said for place in places) or bool(at) and at in said
 
 
-def message(ended, said, error, command, at=""):
-    """Violations: what failed is said once, with a hint, and a full disk by its name."""
+def message(ended, shot, command):
+    """Violations: what failed is said once; a full disk and a broken one with the place, the former with a hint."""
+    said = ended.err
     if not said.strip():
-        return [("silent", f"exit code {ended}, and not a word")]
+        return [("silent", f"exit code {ended.code}, and not a word")]
     found = []
     told = sentences(said)
     brief = " | ".join(said.strip().splitlines()[:4])
-    if ended not in command.failing:
-        found.append(("wrong exit code", f"{ended}: {brief}"))
+    if ended.code not in command.failing:
+        found.append(("wrong exit code", f"{ended.code}: {brief}"))
     if len(told) != 1:
         found.append(("not one sentence", f"{len(told)}: {brief}"))
     if "panicked" in said:
         found.append(("panic", brief))
-    if "hint:" not in said and error in ("ENOSPC", "EDQUOT") and not at.startswith("/data"):
+    # A container's own files in memory have no place that a user knows, nor has /proc.
+    has_place = not (ended.at.startswith(("/proc", "/etc", "/dev")) or command.runs and not ended.at.startswith(PLACES))
+    if shot.error in ("ENOSPC", "EDQUOT") and (not ended.writes or not has_place):
+        return found
+    if "hint:" not in said and shot.error in ("ENOSPC", "EDQUOT"):
         found.append(("no hint", brief))
-    if error in ("ENOSPC", "EDQUOT", "EIO") and told and not names_place(told[0], command, at):
+    if shot.error in ("ENOSPC", "EDQUOT", "EIO") and has_place and told and not names_place(said, command, ended.at):
         found.append(("place not named", brief))
     return found
 

@@ -25,6 +25,7 @@ class Command:
         self.ok = ok
         self.again = again or ok
         self.failing = failing
+        self.runs = "--" in self.words
         self.environment = {**root.ENVIRONMENT, **(variables or {})}
 
 
@@ -68,15 +69,17 @@ IN_STORE = store_of("team+small:1")
 
 COMMANDS = [
     Command("pack", "chariot pack --quiet /data/tree /work/out.sqfs", ["/work/out.sqfs"]),
-    Command("pack-over", "chariot pack --quiet /data/docker.tar.gz /work/out.sqfs", ["/work/out.sqfs"], setup=[OLD_FILE]),
+    Command("pack-over", "chariot pack --quiet /data/docker.tar /work/out.sqfs", ["/work/out.sqfs"], setup=[OLD_FILE]),
     Command("pack-tar", "chariot pack --quiet /data/tree.sqfs /work/out.tar.gz", ["/work/out.tar.gz"]),
     Command("pack-shared", "chariot pack --quiet /data/tree /scratch/shared/out.sqfs", ["/scratch/shared/out.sqfs"]),
     Command("pack-fifo", "chariot pack --quiet /data/flat.tar /work/out.sqfs", ["/work/out.sqfs"], prepare=with_fifo),
-    Command("unpack", "chariot unpack --quiet /data/docker.tar.gz /work/tree", ["/work/tree"]),
-    Command("unpack-over", "chariot unpack --quiet /data/docker.tar.gz /work/tree", ["/work/tree"], setup=[OLD_TREE]),
+    Command("unpack", "chariot unpack --quiet /data/docker.tar /work/tree", ["/work/tree"]),
+    Command("unpack-gz", "chariot unpack --quiet docker-archive:/data/docker.tar.gz /work/tree", ["/work/tree"]),
+    Command("unpack-over", "chariot unpack --quiet /data/docker.tar /work/tree", ["/work/tree"], setup=[OLD_TREE]),
     Command("unpack-flat", "chariot unpack --quiet /data/flat.tar /home/bob/open/tree", ["/home/bob/open/tree"]),
     Command("unpack-squashfs", "chariot unpack --quiet /data/tree.sqfs /scratch/shared/tree", ["/scratch/shared/tree"]),
-    Command("unpack-broken", "chariot unpack --quiet /data/broken.tar.gz /work/tree", ["/work/tree"], ok=(125,), setup=[OLD_TREE]),
+    Command("unpack-broken", "chariot unpack --quiet /data/broken.tar /work/tree", ["/work/tree"], ok=(125,), setup=[OLD_TREE]),
+    Command("unpack-broken-gz", "chariot unpack --quiet /data/broken.tar.gz /work/tree", ["/work/tree"], ok=(125,)),
     Command("unpack-cut", "chariot unpack --quiet /data/cut.tar.gz /work/tree", ["/work/tree"], ok=(125,)),
     Command("unpack-missing", "chariot unpack --quiet /data/nothing.tar /work/tree", ["/work/tree"], ok=(125,)),
     Command("export", "chariot export --quiet other /work/out.tar", ["/work/out.tar"], setup=MAKE_STORE + OTHERS),

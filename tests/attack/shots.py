@@ -19,6 +19,11 @@ READING = {
     "read", "pread64", "statx", "newfstatat", "fstat", "readlinkat", "readlink", "getdents64", "statfs", "fstatfs",
     "getxattr", "lgetxattr", "fgetxattr", "listxattr", "llistxattr", "flistxattr",
 }
+WRITING = {
+    "creat", "mkdir", "mkdirat", "write", "pwrite64", "writev", "pwritev", "copy_file_range", "sendfile", "fallocate", "ftruncate",
+    "fsync", "fdatasync", "syncfs", "rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat", "setxattr",
+    "lsetxattr", "fsetxattr", "close",
+}
 # What a file system may lack, and how it says so. Each has to be done without.
 LACKING = {
     "flock": ["ENOSYS", "EOPNOTSUPP", "ENOLCK", "EINVAL"], "renameat2": ["EINVAL", "ENOSYS"], "fallocate": ["EOPNOTSUPP", "ENOSYS"],
@@ -60,6 +65,12 @@ def lack(call, arguments):
     if not needless.get(call, call in LACKING):
         return 0
     return {"openat": errno.EOPNOTSUPP, "fcntl": errno.EINVAL}.get(call) or getattr(errno, LACKING[call][0])
+
+
+def writes(call, arguments):
+    """Whether a call takes room on a file system."""
+    flags = {"open": arguments[1], "openat": arguments[2]}
+    return bool(flags[call] & 0o100) if call in flags else call in WRITING
 
 
 def errors_of(call):

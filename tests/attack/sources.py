@@ -118,7 +118,7 @@ def make(place, repository, launcher):
     compress(f"{data}/docker.tar", f"{data}/docker.tar.gz")
     # A layer that takes long to read, behind which something is missing.
     with open(f"{data}/zeroes", "wb") as file:
-        file.truncate(150 << 20)
+        file.truncate(30 << 20)
     archive(data, f"{data}/3.tar", ["zeroes"])
     saved(f"{data}/broken.tar", [f"{data}/3.tar"], complete=False)
     compress(f"{data}/broken.tar", f"{data}/broken.tar.gz")
@@ -126,11 +126,11 @@ def make(place, repository, launcher):
         out.write(file.read()[:-100_000])
     os.mkdir(f"{data}/context")
     root.write(f"{data}/context/Dockerfile", DOCKERFILE)
-    root.write(f"{data}/image.toml", 'image = "/data/docker.tar.gz"\n')
+    root.write(f"{data}/image.toml", 'image = "/data/docker.tar"\n')
     compress(parts[0], f"{data}/1.tar.gz")
     layout = f"{place}/layout"
     subprocess.run([f"{repository}/tests/layout", layout, "small", f"{data}/1.tar.gz", parts[1]], check=True)
-    for name in ["zeroes", "broken.tar", "1.tar", "2.tar", "3.tar", "1.tar.gz"]:
+    for name in ["zeroes", "1.tar", "2.tar", "3.tar", "1.tar.gz"]:
         os.remove(f"{data}/{name}")
 
 
