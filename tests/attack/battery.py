@@ -64,8 +64,8 @@ def main(about):
         code = 1
         try:
             code = Battery(given).fire()
-        except SystemExit as error:
-            print(error, file=sys.stderr)
+        except Skipped as why:
+            code = cannot(why)
         except BaseException:
             import traceback
             traceback.print_exc()
@@ -74,6 +74,10 @@ def main(about):
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: os.kill(child, signal.SIGKILL))
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 0xFF
+
+
+class Skipped(Exception):
+    """This machine cannot do that."""
 
 
 def cannot(why):
@@ -112,6 +116,9 @@ class Battery:
         kind, home = self.given.fs, self.home
         if kind in ("memory", "lacking"):
             return
+        program = "bindfs" if kind == "bindfs" else f"mkfs.{kind}"
+        if shutil.which(program) is None:
+            raise Skipped(f"no {program}: tests/install")
         top = f"{home}/top"
         os.mkdir(top)
         if kind == "bindfs":
@@ -127,9 +134,9 @@ class Battery:
             with open(image, "wb") as file:
                 file.truncate(1 << 30)
             subprocess.run([f"mkfs.{kind}", "-q", image], check=True)
-            subprocess.run(["mount", "-o", "loop", image, top], check=True)
+            subprocess.run(["mount", "-o", "loop", image, top])
         if not os.path.ismount(top):
-            raise SystemExit(f"tests/attack/kill: skipped: no {kind} here")
+            raise Skipped(f"no {kind} can be mounted here")
         os.chmod(top, 0o755)
         self.top = top
 
@@ -137,7 +144,7 @@ class Battery:
         wanted = [name for name in self.given.only.split(",") if name]
         unknown = set(wanted) - {command.name for command in commands.COMMANDS}
         if unknown:
-            raise SystemExit(f"no command {', '.join(sorted(unknown))}: --list shows them")
+            raise Skipped(f"no command {', '.join(sorted(unknown))}: --list shows them")
         return [command for command in commands.COMMANDS if not wanted or command.name in wanted]
 
     def fire(self):
@@ -167,7 +174,7 @@ class Battery:
         """Makes each command's template, and sees what it does when nobody stops it."""
         for command, answer in self.answers([lambda command=command: self.setup(command) for command in chosen], chosen):
             if answer.get("crash") or answer["failed"]:
-                raise SystemExit(f"can't set up {command.name}: {answer}")
+                raise RuntimeError(f"can't set up {command.name}: {answer}")
         for command in chosen:
             if command.prepare:
                 command.prepare(f"{self.home}/template/{command.name}")
@@ -177,7 +184,7 @@ class Battery:
         for command, answer in self.answers(work, chosen):
             for part in (answer, found[command.name]):
                 if "crash" in part:
-                    raise SystemExit(f"{command.name}: {part['crash']}")
+                    raise RuntimeError(f"{command.name}: {part['crash']}")
             found[command.name]["trace"] = answer["trace"]
         return found
 

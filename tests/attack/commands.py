@@ -14,7 +14,7 @@ class Command:
     """`destinations` are old, new or absent after a stop; `own` is Chariot's room; `canaries` lie in it and stay."""
 
     def __init__(self, name, words, destinations=(), own=(), canaries=(), setup=(), prepare=None, ok=(0,), again=None,
-                 failing=(125,), variables=None):
+                 failing=(125,), variables=None, user=root.ADA):
         self.name = name
         self.words = words.split() if isinstance(words, str) else words
         self.destinations = list(destinations)
@@ -26,7 +26,9 @@ class Command:
         self.again = again or ok
         self.failing = failing
         self.runs = "--" in self.words
-        self.environment = {**root.ENVIRONMENT, **(variables or {})}
+        self.user = user
+        whose = {} if user else {"HOME": "/root", "USER": "root", "LOGNAME": "root", "XDG_RUNTIME_DIR": "/run"}
+        self.environment = {**root.ENVIRONMENT, **whose, **(variables or {})}
 
 
 def with_fifo(template):
@@ -96,6 +98,10 @@ COMMANDS = [
     Command("gc", "chariot gc --quiet --all --size 0", canaries=[f"{CACHE}/images/photo.jpg", f"{CACHE}/notes"],
             setup=["chariot run /data/flat.tar -- true", f"chariot run {IMAGE} -- true"], prepare=aged),
     Command("gc-foreign", "chariot --config /etc/chariot/foreign.toml gc --quiet --age 30", prepare=foreign, ok=(0, 125)),
+    # Root's mistakes would cost everybody's files.
+    Command("root-unpack", "chariot unpack --quiet /data/docker.tar /srv/tree", ["/srv/tree"], own=["/root/.cache"], user=0),
+    Command("root-broken", "chariot unpack --quiet /data/broken.tar /srv/tree", ["/srv/tree"], own=["/root/.cache"], ok=(125,), user=0),
+    Command("root-pull", f"chariot --config /etc/chariot/site.toml pull --quiet --site {IMAGE}", own=["/srv/cache", "/root/.cache"], user=0),
     Command("rm", "chariot rm new", [store_of("new")], [STORE], [store_of("other")],
             MAKE_STORE + OTHERS + [f"chariot pack --quiet /data/tree {STORE}/new.sqfs"], again=(0, 125)),
     Command("ch-run", "ch-run --write-fake /data/tree.sqfs -- cat /srv/what", failing=(31,)),

@@ -83,6 +83,9 @@ def make_template(root):
             write(f"{root}/{place}/{user}.dat", f"{user}'s\n" * 99, number, 0o600)
             # Anybody may write it; nobody but its owner may remove it, for the directory is sticky.
             write(f"{root}/{place}/{user}.open", f"{user}'s\n" * 9, number, 0o666)
+    directory(f"{root}/root", 0, 0o700)
+    directory(f"{root}/srv")
+    belongings(f"{root}/srv", 0)
     directory(f"{root}/work", ADA)
     belongings(f"{root}/work", ADA)
     write(f"{root}/work/bob.dat", "lent\n", BOB)
@@ -101,6 +104,7 @@ def make_template(root):
     directory(f"{etc}/chariot")
     write(f"{etc}/chariot/chariot.toml", SITE)
     write(f"{etc}/chariot/stage.toml", 'stage = "node"\nstage_dir = "/var/tmp/chariot-$USER"\n' + SITE)
+    write(f"{etc}/chariot/site.toml", 'site_cache = "/srv/cache"\n' + SITE)
     write(f"{etc}/chariot/foreign.toml", f'cache = "{HOME}/mine"\n' + SITE)
 
 

@@ -131,8 +131,8 @@ class Run:
         if self.traced:
             socket.send_fds(sock, [b"x"], [system.listen(system.NUMBERS[call] for call in self.traced)])
         os.setgroups([])
-        os.setgid(root.ADA)
-        os.setuid(root.ADA)
+        os.setgid(self.command.user)
+        os.setuid(self.command.user)
         os.execvpe(self.words[0], self.words, self.command.environment)
 
     def serve(self, seconds):
@@ -203,6 +203,9 @@ class Run:
         """Sends the signal."""
         signal_number, target = self.shot.signal, self.shot.target
         helpers = [pid for pid in self.processes() if pid != self.child and self.is_ours(pid)]
+        if target in ("first", "last"):
+            helpers = sorted(helpers)[:1] if target == "first" else sorted(helpers)[-1:]
+            target = "helper"
         if self.ended.code is not None and target != "helper":
             return
         self.ended.had_helper = any(self.is_deaf(pid) for pid in helpers)

@@ -126,7 +126,7 @@ def shoot(place, shot, wanted):
     more, states = checks.destinations(before, after, command, wanted)
     found += more
     # Who could clean: the launcher that has failed, or the helper that has lost it.
-    if ended.had_helper and shot.target in ("launcher", "group") or shot.target == "helper" or shot.error and shot.call not in checks.REMOVING:
+    if ended.had_helper and shot.target in ("launcher", "group") or shot.target in shots.HELPERS or shot.error and shot.call not in checks.REMOVING:
         found += checks.left_behind(before, after, command, wanted)
     found += outcome(ended, shot, states, wanted, command, fired)
     if shot.kind == "full":
@@ -155,7 +155,7 @@ def outcome(ended, shot, states, wanted, command, fired):
         found += checks.message(ended, shot, command)
     if shot.always and not done and ended.code != 0:
         found.append(("cannot do without", f"{shot.call}(): {shot.error}: {ended.err.strip()[:200]}"))
-    if shot.target == "helper" and ended.code not in (0, wanted["code"]):
+    if shot.target in shots.HELPERS and ended.code not in (0, wanted["code"]):
         found += checks.message(ended, shot, command)
     if shot.text.startswith("time:STOP") and not done:
         found.append(("a pause is too much", f"{ended.code}: {ended.err.strip()[:200]}"))

@@ -1,7 +1,8 @@
 """What a shot is, and which are chosen: signals at moments and at calls, errors of calls, full disks.
 
 A shot's text says all of it, and is what --shot takes:
-    time:KILL-both:0.43          after this part of the time that the command usually takes
+    time:KILL-both:0.43          after this part of the time that the command usually takes; "helper" is all that the launcher
+                                 has started, "first" and "last" one of those
     call:INT-group:openat:17     when the launcher or its helper makes its seventeenth openat(2)
     error:ENOSPC:write:3         the third write(2) to a file fails
     always:EINVAL:renameat2      each fails, as on a file system that lacks it
@@ -9,10 +10,12 @@ A shot's text says all of it, and is what --shot takes:
 """
 
 import errno
+import os
 import random
 import signal
 
-SIGNALS = ["INT-group", "TERM-launcher", "HUP-group", "KILL-launcher", "KILL-helper", "KILL-both", "TERM-group", "STOP-launcher"]
+SIGNALS = ["INT-group", "TERM-launcher", "HUP-group", "KILL-launcher", "KILL-helper", "KILL-both", "TERM-group", "KILL-first", "KILL-last", "STOP-launcher"]
+HELPERS = ("helper", "first", "last")
 ERRORS = ["ENOSPC", "EIO", "ENOSYS", "EINVAL", "EDQUOT", "ESTALE"]
 # What one does not know how to do without, on reading.
 READING = {
@@ -60,7 +63,7 @@ def lack(call, arguments):
     """What a file system answers that cannot do more than it has to, as Lustre without locks: 0 if it can."""
     needless = {
         "renameat2": arguments[4] != 0, "fcntl": arguments[1] in (1024, 1025),
-        "openat": arguments[2] & 0o20200000 == 0o20200000,
+        "openat": arguments[2] & os.O_TMPFILE == os.O_TMPFILE,
     }
     if not needless.get(call, call in LACKING):
         return 0
@@ -124,7 +127,7 @@ def choose(reference, count, seed, everything):
     names = SIGNALS[:-1]
     timed = [f"time:{names[place % len(names)]}:{(place + dice.random()) / (signals // 2 or 1) :.2f}" for place in range(signals // 2)]
     late = [item for item in calls if item[2] == "helper"] or calls
-    at_calls = [f"call:{names[(place * 3) % len(names)]}:{call}:{number}"
+    at_calls = [f"call:{names[(place * 4) % len(names)]}:{call}:{number}"
                 for place, (call, number, _) in enumerate(spread(late, signals - len(timed), dice))]
     texts += timed + at_calls + [f"time:STOP-launcher:{dice.random():.2f}"]
     # Each call in turn, so that the many writes do not crowd out the one rename.

@@ -147,4 +147,4 @@ def registry(place):
         if subprocess.run([*words, f"docker://{root.REGISTRY}/team/small:1"], stderr=log).returncode == 0:
             return server
         time.sleep(0.1)
-    raise SystemExit("the registry does not start: " + open(f"{place}/registry.log").read()[-2000:])
+    raise RuntimeError("the registry does not start: " + open(f"{place}/registry.log").read()[-2000:])
