@@ -3,6 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use crate::devices::{run_image, specify};
 use crate::support::{Said, user};
 use crate::{Place, place, skip};
 
@@ -187,6 +188,44 @@ fn where_somebody_else_owns_the_image_a_write_fails_and_is_not_lost() {
     for sentence in ["belongs to somebody else", "can't create /etc/lost"] {
         assert!(said.err.contains(sentence), "{said:#?}");
     }
+}
+
+#[test]
+fn links_that_a_device_wants_are_no_change_and_take_nothing_away() {
+    let place = place!();
+    let library = |name: &str| {
+        let path = format!("/lib/{name}");
+        format!("{{hostPath: HERE/driver/{name}, containerPath: {path}}}")
+    };
+    let spec = format!(
+        "cdiVersion: \"0.6.0\"\nkind: example.com/gpu\ndevices:\n- name: all\n  containerEdits:\n    mounts: [{}, {}]\n    \
+         hooks:\n    - hookName: createContainer\n      path: /usr/bin/nvidia-cdi-hook\n      args: [nvidia-cdi-hook, create-symlinks, \
+         --link, 'liba.so.2::/lib/liba.so', --link, 'libb.so.2::/lib/libb.so']\n",
+        library("liba.so.2"),
+        library("libb.so.2")
+    );
+    specify(&place, &[("strong/gpu.yaml", &spec)], "");
+    place
+        .run("mkdir -p driver own/kept; echo a2 >driver/liba.so.2; echo b2 >driver/libb.so.2; cp -a img own; mkdir own/img/lib; \
+              echo a1 >own/img/lib/liba.so.1; ln -s liba.so.1 own/img/lib/liba.so; chmod -R u+w own; $C pack --quiet own/img own/img.sqfs")
+        .ok();
+    let script = "cat /lib/liba.so /lib/libb.so; cat /lib/liba.so.1; echo new >/lib/new";
+    for (options, image) in [
+        ("--overlay own/kept", "own/img.sqfs"),
+        ("--writable", "own/img"),
+        ("--overlay own/kept", "own/img"),
+        ("", "own/img"),
+    ] {
+        let options = format!("--device example.com/gpu=all {options}");
+        let said = run_image(&place, &options, image, &format!("sh -c '{script}'"));
+        assert_eq!(said.out, "a2\nb2\na1\n", "{options} {image}: {said:#?}");
+    }
+    let said = place.run("find own/kept/upper | sort; $C run --overlay own/kept own/img.sqfs sh -c 'readlink /lib/liba.so; cat /lib/new'");
+    assert_eq!(
+        said.ok(),
+        "own/kept/upper\nown/kept/upper/lib\nown/kept/upper/lib/new\nliba.so.1\nnew",
+        "{said:#?}"
+    );
 }
 
 #[test]
