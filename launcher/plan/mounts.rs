@@ -39,6 +39,7 @@ pub enum MountSource {
 pub const APT_CONFIG: &str = "/.chariot/apt.conf";
 const APT_SETTINGS: &str = "APT::Sandbox::User \"root\";\n";
 
+#[cfg(feature = "launcher")]
 /// The files of /etc that containers have for the user's convenience.
 const FILES_OF_ETC: [&str; 6] = [
     "/etc/hosts",
@@ -78,6 +79,7 @@ impl Mount {
         }
     }
 
+    #[cfg(feature = "launcher")]
     /// Whether a container is of use without it: a file of Chariot's choice, where an image may have something else.
     pub(crate) fn can_be_missed(&self) -> bool {
         !self.follow
