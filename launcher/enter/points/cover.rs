@@ -41,6 +41,12 @@ impl Points {
             ))
             .hint("choose a destination that the image has"));
         }
+        if self.writable && !self.is_throwaway {
+            tracing::warn!(
+                "warning: nothing can be made in {}, which is covered to hold a mount point: you may not write there",
+                path.display()
+            );
+        }
         let mode = format!("{:o}", mode(directory));
         let cover = mounts::tmpfs(None, &mode).explain(what)?;
         mounts::attach(&cover, directory, path).explain(what)?;
