@@ -197,7 +197,14 @@ fn files_of_etc(image: &Image, root_changes_it: bool) -> Vec<Mount> {
         .chain(time)
         .map(Path::new)
         .filter(|path| path.is_file() && !same_link(path, image))
-        .map(|path| Mount::same(path, "every container"))
+        .map(|path| Mount {
+            // They are the host's own files, which root in a container of its own could write.
+            restrictions: Restrictions {
+                read_only: true,
+                ..Restrictions::default()
+            },
+            ..Mount::same(path, "every container")
+        })
         .collect()
 }
 

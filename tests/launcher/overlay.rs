@@ -314,3 +314,17 @@ fn why_a_directory_cannot_keep_changes_is_said_by_what_it_is() {
         );
     }
 }
+
+#[test]
+fn what_is_written_to_the_hosts_own_files_of_etc_never_reaches_them() {
+    let place = place!();
+    // In namespaces in which these files are the caller's own, as they are root's on the machine.
+    let said = place.run(
+        "for f in hosts resolv.conf machine-id; do echo mine >$f; done; \
+         unshare -Urm sh -euc 'for f in hosts resolv.conf machine-id; do mount --bind $f /etc/$f; done; \
+             for how in --writable \"--overlay $PWD/changes\" \"--writable --root\" --root \"\"; do \
+                 $C run $how ./img sh -c \"for f in hosts resolv.conf machine-id; do echo lost >/etc/\\$f; done\" 2>/dev/null || true; \
+             done'; cat hosts resolv.conf machine-id",
+    );
+    assert_eq!(said.ok(), "mine\nmine\nmine", "{said:#?}");
+}
