@@ -203,7 +203,8 @@ fn member<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<(Member, Option<
         EntryType::Directory => Kind::Directory,
         EntryType::Symlink => Kind::Symlink(target()),
         EntryType::Link => Kind::Link(target()),
-        EntryType::Block | EntryType::Char | EntryType::Fifo => Kind::Special,
+        EntryType::Block | EntryType::Char => Kind::Special,
+        EntryType::Fifo => Kind::Fifo,
         // Before POSIX, a directory was a file whose name ends in a slash.
         EntryType::Regular if path.ends_with(b"/") => Kind::Directory,
         _ => Kind::File,

@@ -1,16 +1,22 @@
-//! Directory trees.
+//! Directory trees. They are read by descriptors: paths in them can be longer than the kernel takes, and what is opened
+//! is what was looked at.
+
+mod below;
+mod changes;
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::fs::{self, File, Metadata};
+use std::ffi::{CString, OsStr};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::plan::mounts::APT_CONFIG;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, openat, readlinkat, statat};
 
 use super::member::{Attributes, Kind, Member, Source, Visitor, Xattr};
+pub(super) use below::{Below, Near};
+use changes::Change;
 
 /// A directory with everything below it.
 #[derive(Debug)]
@@ -19,9 +25,12 @@ pub struct Directory {
     is_overlay: bool,
 }
 
-/// What overlayfs notes in attributes of its own, in a user namespace: kernel.org, filesystems/overlayfs.
-const OVERLAY: &[u8] = b"user.overlay.";
-const OPAQUE: &[u8] = b"user.overlay.opaque";
+/// What is listed at first opens no device and waits for no FIFO's other end.
+const CAREFULLY: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
 
 impl Directory {
     /// The tree at `path`.
@@ -32,8 +41,7 @@ impl Directory {
         }
     }
 
-    /// The changes that an overlay keeps at `path`: a device 0:0 takes a name away, and an attribute of a directory
-    /// says that the one below it does not show through.
+    /// The changes that an overlay keeps at `path`.
     pub fn changes(path: &Path) -> Directory {
         Directory {
             path: path.into(),
@@ -41,142 +49,185 @@ impl Directory {
         }
     }
 
-    /// Translates a member of an overlay's changes, of which some are for the overlay alone.
-    fn visit_change(
-        &self,
-        mut member: Member,
-        device: u64,
-        contents: &mut dyn Read,
-        visit: &mut Visitor<'_>,
-    ) -> io::Result<()> {
-        if member.path == APT_CONFIG.trim_start_matches('/').as_bytes() {
-            // A mount point of Chariot's own.
-            return Ok(());
-        }
-        if member.kind == Kind::Special && device == 0 {
-            member.kind = Kind::Whiteout;
-        }
-        let is_opaque = |(name, value): &Xattr| name == OPAQUE && value == b"y";
-        let opaque = member
-            .attributes
-            .xattrs
-            .iter()
-            .any(is_opaque)
-            .then(|| Member {
-                kind: Kind::Opaque,
-                ..member.clone()
-            });
-        let xattrs = &mut member.attributes.xattrs;
-        xattrs.retain(|(name, _)| !name.starts_with(OVERLAY));
-        visit(member, contents)?;
-        opaque.map_or(Ok(()), |opaque| visit(opaque, &mut io::empty()))
+    /// Puts the path, as the user knows it, in front of what is wrong there.
+    fn named(&self, path: &[u8], error: &io::Error) -> io::Error {
+        let reason = crate::error::io_reason(error);
+        let full = match path {
+            b"" => self.path.clone(),
+            path => self.path.join(OsStr::from_bytes(path)),
+        };
+        io::Error::new(error.kind(), format!("{}: {reason}", full.display()))
     }
 
-    fn visit_one(
-        &self,
-        full: &Path,
-        path: &Path,
-        data: &Metadata,
-        seen: &mut Seen,
-        visit: &mut Visitor<'_>,
-    ) -> io::Result<()> {
-        let what = |error: io::Error| named(full, &error);
-        let member = member(full, path, data, seen).map_err(what)?;
-        let mut file = match member.kind {
-            Kind::File => Some(File::open(full).map_err(what)?),
-            _ => None,
+    fn visit_all(&self, visit: &mut Visitor<'_>) -> io::Result<()> {
+        let root = File::open(&self.path).map_err(|error| self.named(b"", &error))?;
+        let mut walk = Walk {
+            below: Below::new(root.into()),
+            is_overlay: self.is_overlay,
+            seen: Seen::new(),
         };
-        let mut nothing = io::empty();
-        let contents = match &mut file {
-            Some(file) => file as &mut dyn Read,
-            None => &mut nothing,
-        };
-        match self.is_overlay {
-            true => self.visit_change(member, data.rdev(), contents, visit),
-            false => visit(member, contents),
-        }
-        .map_err(what)
-    }
-}
-
-/// Names of files that have several, by device and inode.
-type Seen = HashMap<(u64, u64), Vec<u8>>;
-
-impl Source for Directory {
-    fn each(&self, visit: &mut Visitor<'_>) -> io::Result<()> {
-        let mut seen = Seen::new();
-        let mut left = vec![PathBuf::new()];
-        let data = self.path.metadata()?;
-        self.visit_one(&self.path, Path::new(""), &data, &mut seen, visit)?;
-        while let Some(directory) = left.pop() {
-            let here = self.path.join(&directory);
-            let entries = fs::read_dir(&here).map_err(|error| named(&here, &error))?;
-            let mut names = entries
-                .map(|entry| Ok(entry?.file_name()))
-                .collect::<io::Result<Vec<_>>>()?;
-            // The same tree gives the same image.
-            names.sort();
-            for name in names {
-                let path = directory.join(&name);
-                let full = self.path.join(&path);
-                let data = fs::symlink_metadata(&full).map_err(|error| named(&full, &error))?;
-                self.visit_one(&full, &path, &data, &mut seen, visit)?;
-                if data.is_dir() {
-                    left.push(path);
+        let root = walk.below.root().try_clone_to_owned()?;
+        let what = |error: io::Error| self.named(b"", &error);
+        let data = rustix::fs::fstat(&root).map_err(|errno| what(errno.into()))?;
+        let top = walk.directory(Vec::new(), &data, &root).map_err(what)?;
+        let mut left = vec![(Vec::new(), top.has_whiteouts)];
+        top.visit(visit, &mut io::empty()).map_err(what)?;
+        while let Some((directory, has_whiteouts)) = left.pop() {
+            let what = |error: io::Error| self.named(&directory, &error);
+            let here = walk
+                .below
+                .open(&directory, CAREFULLY | OFlags::DIRECTORY)
+                .map_err(what)?;
+            for name in names(&here).map_err(what)? {
+                let path = joined(&directory, name.as_bytes());
+                let what = |error: io::Error| self.named(&path, &error);
+                let (change, file) = walk
+                    .entry(&here, &name, &path, has_whiteouts)
+                    .map_err(what)?;
+                if change.is_directory() {
+                    left.push((path.clone(), change.has_whiteouts));
                 }
+                let mut contents = Contents {
+                    left: change.length(),
+                    file,
+                };
+                change.visit(visit, &mut contents).map_err(what)?;
             }
         }
         Ok(())
     }
 }
 
-fn named(path: &Path, error: &io::Error) -> io::Error {
-    let reason = crate::error::io_reason(error);
-    io::Error::new(error.kind(), format!("{}: {reason}", path.display()))
+impl Source for Directory {
+    fn each(&self, visit: &mut Visitor<'_>) -> io::Result<()> {
+        self.visit_all(visit)
+    }
 }
 
-fn member(full: &Path, path: &Path, data: &Metadata, seen: &mut Seen) -> io::Result<Member> {
-    let path = path.as_os_str().as_bytes().to_vec();
-    let kind = data.file_type();
-    let identity = (data.dev(), data.ino());
-    let earlier = seen
-        .get(&identity)
-        .filter(|_| data.nlink() > 1 && !kind.is_dir());
-    let member_kind = if let Some(earlier) = earlier {
-        Kind::Link(earlier.clone())
-    } else if kind.is_dir() {
-        Kind::Directory
-    } else if kind.is_symlink() {
-        Kind::Symlink(full.read_link()?.into_os_string().into_vec())
-    } else if kind.is_file() {
-        Kind::File
-    } else {
-        debug_assert!(
-            kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device()
-        );
-        Kind::Special
-    };
-    if data.nlink() > 1 && !kind.is_dir() {
-        seen.entry(identity).or_insert_with(|| path.clone());
+/// The same tree gives the same image, in whatever order it is listed.
+fn names(directory: &OwnedFd) -> io::Result<Vec<CString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let name = entry?.file_name().to_owned();
+        if !matches!(name.as_bytes(), b"." | b"..") {
+            names.push(name);
+        }
     }
-    Ok(Member {
+    names.sort();
+    Ok(names)
+}
+
+fn joined(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    match directory {
+        b"" => name.to_vec(),
+        directory => [directory, name].join(&b'/'),
+    }
+}
+
+/// Names of files that have several, by device and inode.
+type Seen = HashMap<(u64, u64), Vec<u8>>;
+
+struct Walk {
+    below: Below,
+    is_overlay: bool,
+    seen: Seen,
+}
+
+impl Walk {
+    fn directory(&mut self, path: Vec<u8>, data: &Stat, file: &OwnedFd) -> io::Result<Change> {
+        self.change(
+            member(path, Kind::Directory, data, xattrs(file)),
+            data,
+            true,
+        )
+    }
+
+    /// One entry of a directory, with its contents if it is a file.
+    fn entry(
+        &mut self,
+        here: &OwnedFd,
+        name: &CString,
+        path: &[u8],
+        has_whiteouts: bool,
+    ) -> io::Result<(Change, Option<File>)> {
+        let data = statat(here, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let kind = match FileType::from_raw_mode(data.st_mode) {
+            FileType::Directory | FileType::RegularFile => {
+                return self.opened(here, name, path, has_whiteouts);
+            }
+            FileType::Symlink => Kind::Symlink(readlinkat(here, name, Vec::new())?.into_bytes()),
+            FileType::Fifo => Kind::Fifo,
+            FileType::Socket => Kind::Socket,
+            _ => Kind::Special,
+        };
+        let change = self.change(
+            member(path.to_vec(), kind, &data, Vec::new()),
+            &data,
+            has_whiteouts,
+        )?;
+        Ok((change, None))
+    }
+
+    /// A file or a directory, told by what was opened and not by what was listed.
+    fn opened(
+        &mut self,
+        here: &OwnedFd,
+        name: &CString,
+        path: &[u8],
+        has_whiteouts: bool,
+    ) -> io::Result<(Change, Option<File>)> {
+        let file = openat(here, name, CAREFULLY, Mode::empty())?;
+        let data = rustix::fs::fstat(&file)?;
+        match FileType::from_raw_mode(data.st_mode) {
+            FileType::Directory => Ok((self.directory(path.to_vec(), &data, &file)?, None)),
+            FileType::RegularFile => {
+                let member = member(path.to_vec(), Kind::File, &data, xattrs(&file));
+                let change = self.change(member, &data, has_whiteouts)?;
+                Ok((change, Some(file.into())))
+            }
+            _ => Err(io::Error::other("it changed while it was read")),
+        }
+    }
+
+    /// What a member is for the image, and which earlier name it is another of.
+    fn change(&mut self, member: Member, data: &Stat, has_whiteouts: bool) -> io::Result<Change> {
+        let mut change = match self.is_overlay {
+            true => Change::of_overlay(member, data.st_rdev, has_whiteouts)?,
+            false => Change::plain(member),
+        };
+        // An overlay's whiteouts are all names of one device, and each is a whiteout.
+        let has_names = data.st_nlink > 1 && change.can_have_names();
+        if has_names {
+            let identity = (data.st_dev, data.st_ino);
+            match self.seen.get(&identity) {
+                Some(earlier) => change.member.kind = Kind::Link(earlier.clone()),
+                None => drop(self.seen.insert(identity, change.member.path.clone())),
+            }
+        }
+        Ok(change)
+    }
+}
+
+fn member(path: Vec<u8>, kind: Kind, data: &Stat, xattrs: Vec<Xattr>) -> Member {
+    Member {
         path,
-        length: data.len(),
+        kind,
+        length: u64::try_from(data.st_size).unwrap_or_default(),
         attributes: Attributes {
-            permissions: u16::try_from(data.mode() & 0o7777).unwrap_or_default(),
-            user: data.uid(),
-            group: data.gid(),
-            modified: data.mtime().try_into().unwrap_or_default(),
-            xattrs: xattrs(full),
+            permissions: u16::try_from(data.st_mode & 0o7777).unwrap_or_default(),
+            user: data.st_uid,
+            group: data.st_gid,
+            // What is older than 1970 is as old as 1970: SquashFS has no number for it.
+            modified: u64::try_from(data.st_mtime).unwrap_or_default(),
+            xattrs,
         },
-        kind: member_kind,
-    })
+    }
 }
 
 /// Extended attributes, where the file system has any.
-fn xattrs(path: &Path) -> Vec<Xattr> {
+fn xattrs(file: &OwnedFd) -> Vec<Xattr> {
     let mut names = vec![0; 64 << 10];
-    let Ok(count) = rustix::fs::llistxattr(path, &mut names) else {
+    let Ok(count) = rustix::fs::flistxattr(file, &mut names) else {
         return Vec::new();
     };
     let names = names[..count]
@@ -185,8 +236,29 @@ fn xattrs(path: &Path) -> Vec<Xattr> {
     let mut value = vec![0; 64 << 10];
     names
         .filter_map(|name| {
-            let count = rustix::fs::lgetxattr(path, OsStr::from_bytes(name), &mut value).ok()?;
+            let name_of = OsStr::from_bytes(name);
+            let count = rustix::fs::fgetxattr(file.as_fd(), name_of, &mut value).ok()?;
             Some((name.to_vec(), value[..count].to_vec()))
         })
         .collect()
+}
+
+/// The contents of a file, which somebody may be shortening.
+struct Contents {
+    left: u64,
+    file: Option<File>,
+}
+
+impl Read for Contents {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(file) = self.file.as_mut().filter(|_| self.left > 0) else {
+            return Ok(0);
+        };
+        let count = file.read(buffer)?;
+        if count == 0 && !buffer.is_empty() {
+            return Err(io::Error::other("it became shorter while it was read"));
+        }
+        self.left = self.left.saturating_sub(count as u64);
+        Ok(count)
+    }
 }

@@ -106,11 +106,11 @@ pub fn directory(
 ) -> Result<Summary> {
     let what = || format!("can't unpack to {}", directory.display());
     confined::confine(directory).explain(what)?;
-    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    let mask = nix::sys::stat::umask(nix::sys::stat::Mode::empty()).bits();
     let room = File::open("/").ok().and_then(|root| Room::of(&root));
     run(
         origin,
-        &mut ToDirectory::new(Path::new("/")),
+        &mut ToDirectory::new(Path::new("/"), u16::try_from(mask).unwrap_or_default()),
         config,
         room,
         reporter,

@@ -1,6 +1,7 @@
 //! From one form into another, and back: what comes out is what went in.
 
 mod hostile;
+mod layers;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -136,7 +137,7 @@ fn as_squashfs(layers: &Layers) -> io::Result<Contents> {
 }
 
 fn as_directory(layers: &Layers, root: &Path) -> io::Result<Contents> {
-    run(layers, &mut ToDirectory::new(root))?;
+    run(layers, &mut ToDirectory::new(root, 0))?;
     Ok(contents(&Directory::new(root)))
 }
 
