@@ -2,6 +2,7 @@
 
 mod hostile;
 mod layers;
+mod random;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -424,6 +424,9 @@ impl Place {
 
     /// Removes a file or an empty directory; one that is not there is no failure.
     fn unlink(&self, path: &[u8], flags: AtFlags) -> io::Result<()> {
+        if flags.contains(AtFlags::REMOVEDIR) {
+            self.below.forget();
+        }
         let near = match self.near(path) {
             Err(Errno::NOENT) => return Ok(()),
             near => near?,
@@ -473,6 +476,7 @@ impl Place {
 
     /// What is in the directory `name` lies at the top from now on; nothing else is there but what was laid aside.
     fn lift(&self, tree: &Tree, directory: Number, name: &[u8]) -> io::Result<()> {
+        self.below.forget();
         self.name_aside(tree, directory)?;
         // Out of the way first: it may hold an entry of its own name.
         let lifted = [&free_name(tree, directory), b"-lifted".as_slice()].concat();

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
@@ -15,18 +16,20 @@ const PIECE: usize = 4000;
 #[derive(Debug)]
 pub(crate) struct Below {
     root: OwnedFd,
+    /// The last directory that a long path was walked to, and its path: the next path mostly begins like it.
+    last: Mutex<Option<(Vec<u8>, Arc<OwnedFd>)>>,
 }
 
 /// A descriptor, and the rest of a path from there on.
 pub(crate) struct Near<'a, 'p> {
-    reached: Option<OwnedFd>,
+    reached: Option<Arc<OwnedFd>>,
     root: BorrowedFd<'a>,
     rest: &'p [u8],
 }
 
 impl Near<'_, '_> {
     pub(crate) fn directory(&self) -> BorrowedFd<'_> {
-        self.reached.as_ref().map_or(self.root, AsFd::as_fd)
+        self.reached.as_ref().map_or(self.root, |fd| fd.as_fd())
     }
 
     pub(crate) fn rest(&self) -> &OsStr {
@@ -39,7 +42,10 @@ impl Near<'_, '_> {
 
 impl Below {
     pub(crate) fn new(root: OwnedFd) -> Below {
-        Below { root }
+        Below {
+            root,
+            last: Mutex::new(None),
+        }
     }
 
     pub(crate) fn root(&self) -> BorrowedFd<'_> {
@@ -53,6 +59,17 @@ impl Below {
             root: self.root.as_fd(),
             rest: path,
         };
+        if path.len() <= PIECE {
+            return Ok(near);
+        }
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((start, directory)) = &*last
+            && let Some(rest) = path.strip_prefix(start.as_slice())
+            && let Some(rest) = rest.strip_prefix(b"/")
+        {
+            near.reached = Some(Arc::clone(directory));
+            near.rest = rest;
+        }
         while near.rest.len() > PIECE {
             let piece = near.rest[..PIECE].iter().rposition(|byte| *byte == b'/');
             let Some(end) = piece.filter(|end| *end > 0) else {
@@ -61,10 +78,18 @@ impl Below {
             let (piece, rest) = (&near.rest[..end], &near.rest[end + 1..]);
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let next = beneath(near.directory(), OsStr::from_bytes(piece), flags)?;
-            near.reached = Some(next);
+            let next = Arc::new(next);
+            near.reached = Some(Arc::clone(&next));
             near.rest = rest;
+            let start = &path[..path.len() - rest.len() - 1];
+            *last = Some((start.to_vec(), next));
         }
         Ok(near)
+    }
+
+    /// Directories have moved: paths lead elsewhere from now on.
+    pub(crate) fn forget(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     pub(crate) fn open(&self, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
