@@ -247,3 +247,35 @@ fn the_same_files_give_the_same_bytes() {
     assert_eq!(made(&packed(Some(2_000_000))), 2_000_000);
     assert_eq!(made(&packed(Some(5))), 5);
 }
+
+#[test]
+fn symbolic_links_with_several_names_keep_them() {
+    use std::os::unix::fs::MetadataExt;
+    let bytes = archive(|tar| {
+        add(tar, "usr/file", "1");
+        add_link(tar, Symlink, "usr/link", "file");
+        add_link(tar, Link, "usr/other", "usr/link");
+        add_link(tar, Link, "usr/d/third", "usr/file");
+    });
+    let image = layers(&[bytes], false);
+    let place = tempfile::tempdir().unwrap();
+    let found = as_directory(&image, place.path()).unwrap();
+    assert_eq!(found["usr/other"], "l file");
+    let inode = |path: &str| {
+        let data = fs::symlink_metadata(place.path().join(path)).unwrap();
+        (data.ino(), data.nlink())
+    };
+    assert_eq!(inode("usr/link"), inode("usr/other"));
+    assert_eq!(inode("usr/file"), inode("usr/d/third"));
+    assert_eq!(inode("usr/link").1, 2);
+    let mut target = ToArchive::new(Vec::new());
+    run(&image, &mut target).unwrap();
+    let mut kinds = Vec::new();
+    layers_of(&target.into_inner().unwrap())
+        .each(&mut |member, _| {
+            kinds.push((member.path, member.kind));
+            Ok(())
+        })
+        .unwrap();
+    assert!(kinds.contains(&(b"usr/other".to_vec(), Kind::Link(b"usr/link".to_vec()))));
+}
