@@ -399,8 +399,25 @@ fn changed() -> io::Error {
 /// Puts a member's path in front of what is wrong with it.
 fn within(path: &[u8], error: &io::Error) -> io::Error {
     let reason = crate::error::innermost(error);
-    let path = String::from_utf8_lossy(path);
-    io::Error::new(error.kind(), format!("{path}: {reason}"))
+    io::Error::new(error.kind(), format!("{}: {reason}", shown(path)))
+}
+
+/// The most of a path that a message has, in bytes: an image's can be a mebibyte long.
+const LONGEST_SHOWN: usize = 1000;
+
+/// A path for a message: its beginning and its end, if it is very long.
+fn shown(path: &[u8]) -> String {
+    match path.len() {
+        0..=LONGEST_SHOWN => String::from_utf8_lossy(path).into_owned(),
+        length => {
+            let (start, end) = (
+                &path[..LONGEST_SHOWN / 2],
+                &path[length - LONGEST_SHOWN / 2..],
+            );
+            let [start, end] = [start, end].map(String::from_utf8_lossy);
+            format!("{start}...{end}")
+        }
+    }
 }
 
 /// The contents of a file: neither more nor less than its header says, and no more than the image may have.

@@ -56,7 +56,8 @@ impl Directory {
             b"" => self.path.clone(),
             path => self.path.join(OsStr::from_bytes(path)),
         };
-        io::Error::new(error.kind(), format!("{}: {reason}", full.display()))
+        let full = super::shown(full.as_os_str().as_bytes());
+        io::Error::new(error.kind(), format!("{full}: {reason}"))
     }
 
     fn visit_all(&self, visit: &mut Visitor<'_>) -> io::Result<()> {

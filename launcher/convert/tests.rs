@@ -99,7 +99,7 @@ fn contents(source: &dyn Source) -> Contents {
                     let mut text = Vec::new();
                     reader.read_to_end(&mut text)?;
                     assert_eq!(text.len() as u64, member.length);
-                    format!("f {:o} {}", member.attributes.permissions, shown(&text))
+                    format!("f {:o} {}", member.attributes.permissions, told(&text))
                 }
                 Kind::Symlink(target) => format!("l {}", String::from_utf8_lossy(&target)),
                 Kind::Link(target) => {
@@ -119,7 +119,7 @@ fn contents(source: &dyn Source) -> Contents {
 }
 
 /// Text as it is, or how long it is if it is no pleasure to read.
-fn shown(text: &[u8]) -> String {
+fn told(text: &[u8]) -> String {
     match text.len() {
         0..100 => String::from_utf8_lossy(text).into_owned(),
         length => format!("{length} bytes, {}", crate::oci::Digest::of(text)),
@@ -260,7 +260,7 @@ fn holes_of_sparse_files_are_zeroes_in_every_form_of_them() {
         let whole = fs::read(place.path().join("sparse")).unwrap();
         assert_eq!(
             found["sparse"],
-            format!("f 644 {}", shown(&whole)),
+            format!("f 644 {}", told(&whole)),
             "{format}"
         );
     }

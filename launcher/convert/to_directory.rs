@@ -502,10 +502,7 @@ impl Place {
 
 fn named(path: &[u8], error: &io::Error) -> io::Error {
     let reason = crate::error::io_reason(error);
-    io::Error::new(
-        error.kind(),
-        format!("{}: {reason}", String::from_utf8_lossy(path)),
-    )
+    io::Error::new(error.kind(), format!("{}: {reason}", super::shown(path)))
 }
 
 fn time(seconds: u64) -> SystemTime {
