@@ -31,7 +31,7 @@ use std::io::{self, Cursor, Read};
 use crate::image::metadata::{MARK, Mark};
 use directory::Directory;
 use member::{Kind, Member, Source};
-use tree::{Applied, Body, Number, ROOT, Tree};
+use tree::{Applied, Body, LeftOut, Number, ROOT, Tree};
 
 /// The most files of an image; each takes some memory while it is made.
 const MOST_FILES: usize = 20_000_000;
@@ -65,11 +65,11 @@ pub trait Target {
         contents: &mut dyn Read,
     ) -> io::Result<()>;
 
-    /// What was in the directory `name` at the top lies at the top from now on.
+    /// What is in the directory `name` at the top will lie at the top.
     ///
     /// # Errors
     /// It cannot be moved.
-    fn lifted(&mut self, _name: &[u8]) -> io::Result<()> {
+    fn lift(&mut self, _tree: &Tree, _name: &[u8]) -> io::Result<()> {
         Ok(())
     }
 
@@ -101,10 +101,42 @@ impl std::fmt::Debug for Bounds<'_> {
 pub struct Summary {
     /// Members that are in the image.
     pub members: u64,
-    /// Device nodes, FIFOs and names with `..` that were left out.
-    pub left_out: u64,
     /// Bytes of contents.
     pub bytes: u64,
+    /// What of the source is not in the image.
+    pub left_out: LeftOut,
+}
+
+impl Summary {
+    /// It as one line of numbers.
+    pub fn to_line(&self) -> String {
+        format!(
+            "{} {} {}",
+            self.members,
+            self.bytes,
+            self.left_out.to_line()
+        )
+    }
+
+    /// What [`Summary::to_line`] gave.
+    pub fn from_line(line: &str) -> Summary {
+        let mut numbers = line.split(' ').map(|number| number.parse().unwrap_or(0));
+        Summary {
+            members: numbers.next().unwrap_or_default(),
+            bytes: numbers.next().unwrap_or_default(),
+            left_out: LeftOut::from_numbers(numbers),
+        }
+    }
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} members", self.members)?;
+        match self.left_out.is_empty() {
+            true => Ok(()),
+            false => write!(out, "; left out: {}", self.left_out),
+        }
+    }
 }
 
 /// What an image is made from.
@@ -137,7 +169,8 @@ impl std::fmt::Debug for Layers {
     }
 }
 
-/// Makes an image of `layers`, with `mark` in it unless they have one from an earlier conversion.
+/// Makes an image of `layers`, with `mark` in it unless they have one from an earlier conversion. The same layers
+/// give the same bytes: the image's time is that of its newest file, unless the mark says another.
 ///
 /// # Errors
 /// A source cannot be read or understood, or the target not be written.
@@ -148,7 +181,7 @@ pub fn convert(
     bounds: Bounds<'_>,
 ) -> io::Result<Summary> {
     let mut work = Work {
-        tree: Tree::new(MOST_FILES),
+        tree: Tree::new(MOST_FILES).no_later_than(mark.source_date.unwrap_or(u64::MAX)),
         bounds,
         summary: Summary::default(),
         // What an OCI image says of itself is newer than what a layer of it says.
@@ -168,7 +201,10 @@ pub fn convert(
     }
     work.complete(mark, target)?;
     target.finish(&work.tree)?;
-    Ok(work.summary)
+    Ok(Summary {
+        left_out: work.tree.what_was_left_out(),
+        ..work.summary
+    })
 }
 
 struct Work<'a> {
@@ -191,7 +227,8 @@ impl Work<'_> {
             self.tree.next_layer(true);
         }
         source.each(&mut |member, contents| {
-            let Some((number, path)) = self.apply(&member)? else {
+            (self.bounds.tick)(self.summary.bytes)?;
+            let Some((number, path)) = self.apply(&member, None)? else {
                 return Ok(());
             };
             match member.kind {
@@ -200,25 +237,54 @@ impl Work<'_> {
                 _ => target.entry(&self.tree, number, &path),
             }
         })?;
-        match self.tree.lift_single_directory() {
-            Some(name) => target.lifted(&name),
-            None => Ok(()),
+        if let Some((number, name)) = self.tree.single_directory() {
+            target.lift(&self.tree, &name)?;
+            self.tree.become_root(number);
         }
+        Ok(())
     }
 
-    fn apply(&mut self, member: &Member) -> io::Result<Option<(Number, Vec<u8>)>> {
-        (self.bounds.tick)(self.summary.bytes)?;
-        match self.tree.apply(member)? {
+    fn apply(
+        &mut self,
+        member: &Member,
+        taken: Option<Number>,
+    ) -> io::Result<Option<(Number, Vec<u8>)>> {
+        match self.tree.apply_or(member, taken)? {
             Applied::At(number, path) => {
                 self.summary.members += 1;
                 Ok(Some((number, path)))
             }
-            Applied::LeftOut => {
-                self.summary.left_out += 1;
-                Ok(None)
-            }
-            Applied::TookAway => Ok(None),
+            Applied::LeftOut | Applied::TookAway => Ok(None),
         }
+    }
+
+    /// Reads all members of a layer, and applies them when it is known what the layer takes away. Gives its files.
+    fn read_layer(&mut self, layer: &dyn Source, is_oci: bool) -> io::Result<Vec<LayerFile>> {
+        self.tree.next_layer(is_oci);
+        let mut members = Vec::new();
+        layer.each(&mut |member, _| {
+            (self.bounds.tick)(self.summary.bytes)?;
+            if members.len() >= MOST_FILES {
+                return Err(names::wrong("the image has too many files"));
+            }
+            members.push(member);
+            Ok(())
+        })?;
+        let mut taken = self.tree.take_away(&members)?.into_iter().peekable();
+        let mut files = Vec::new();
+        for (at, member) in members.iter().enumerate() {
+            let taken = taken.next_if(|(index, _)| *index == at);
+            let applied = self
+                .apply(member, taken.map(|(_, number)| number))
+                .map_err(|error| within(&member.path, &error))?;
+            if member.kind == Kind::File {
+                files.push(LayerFile {
+                    name: hash(&member.path),
+                    number: applied.map(|(number, _)| number),
+                });
+            }
+        }
+        Ok(files)
     }
 
     /// Several layers are read twice: first to learn what is left of each in the end, then to copy that alone.
@@ -226,18 +292,11 @@ impl Work<'_> {
         let mut files = Vec::new();
         for (layer, is_oci) in layers.all() {
             layer.keep()?;
-            self.tree.next_layer(is_oci);
-            let mut here = Vec::new();
-            layer.each(&mut |member, _| {
-                let applied = self.apply(&member)?;
-                if member.kind == Kind::File {
-                    here.push(applied.map(|(number, _)| number));
-                }
-                Ok(())
-            })?;
-            files.push(here);
+            files.push(self.read_layer(layer, is_oci)?);
         }
-        let _ = self.tree.lift_single_directory();
+        if let Some((number, _)) = self.tree.single_directory() {
+            self.tree.become_root(number);
+        }
         let mut paths = vec![None; self.tree.len()];
         target.entry(&self.tree, ROOT, b"")?;
         self.tree
@@ -254,7 +313,9 @@ impl Work<'_> {
                 if member.kind != Kind::File {
                     return Ok(());
                 }
-                let number = files.next().flatten();
+                // A directory can have changed since it was read for the first time.
+                let known = files.next().filter(|file| file.name == hash(&member.path));
+                let number = known.ok_or_else(changed)?.number;
                 match number.and_then(|number| Some((number, paths.get_mut(number)?.take()?))) {
                     Some((number, path)) => {
                         self.file(target, number, &path, member.length, contents)
@@ -262,6 +323,9 @@ impl Work<'_> {
                     None => Ok(()),
                 }
             })?;
+            if files.next().is_some() {
+                return Err(changed());
+            }
         }
         Ok(())
     }
@@ -296,11 +360,12 @@ impl Work<'_> {
         for (number, path) in self.tree.complete()? {
             target.file(&self.tree, number, &path, 0, &mut io::empty())?;
         }
-        let mark = self
-            .earlier
-            .take()
-            .unwrap_or_else(|| mark.clone())
-            .made_now();
+        let own = self.earlier.take().unwrap_or_else(|| mark.clone());
+        let known = (own.time > 0).then_some(own.time);
+        let time = mark.source_date.or(known);
+        let time = time.unwrap_or_else(|| self.tree.newest());
+        self.tree.set_made(time);
+        let mark = Mark { time, ..own };
         let text = serde_json::to_vec_pretty(&mark)?;
         let file = complete::own(MARK, Kind::File, 0o644);
         if let Applied::At(number, path) = self.tree.apply(&file)? {
@@ -317,6 +382,47 @@ impl Work<'_> {
         added
             .iter()
             .try_for_each(|(number, path)| target.entry(&self.tree, *number, path))
+    }
+}
+
+/// A file of a layer that is read twice: a hash of its name there, and what it became, if anything.
+struct LayerFile {
+    name: u64,
+    number: Option<Number>,
+}
+
+fn hash(path: &[u8]) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn changed() -> io::Error {
+    io::Error::other("its files changed while it was read")
+}
+
+/// Puts a member's path in front of what is wrong with it.
+fn within(path: &[u8], error: &io::Error) -> io::Error {
+    let reason = crate::error::innermost(error);
+    io::Error::new(error.kind(), format!("{}: {reason}", shown(path)))
+}
+
+/// The most of a path that a message has, in bytes: an image's can be a mebibyte long.
+const LONGEST_SHOWN: usize = 1000;
+
+/// A path for a message: its beginning and its end, if it is very long.
+fn shown(path: &[u8]) -> String {
+    match path.len() {
+        0..=LONGEST_SHOWN => String::from_utf8_lossy(path).into_owned(),
+        length => {
+            let (start, end) = (
+                &path[..LONGEST_SHOWN / 2],
+                &path[length - LONGEST_SHOWN / 2..],
+            );
+            let [start, end] = [start, end].map(String::from_utf8_lossy);
+            format!("{start}...{end}")
+        }
     }
 }
 

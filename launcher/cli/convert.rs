@@ -52,7 +52,8 @@ pub(super) fn unpack_command() -> Command {
             "Unpack an image of any kind into a directory.\n\n\
              Tar files may be plain or compressed by gzip, bzip2, xz or zstd, and hold a file system, such as \
              `docker export` or `tar` make, or an image, such as `docker save` or `skopeo` make. A directory \
-             that Chariot made earlier is replaced; anything else that is there stays, and is an error.",
+             that Chariot made earlier is replaced; anything else that is there stays, and is an error. Permissions \
+             follow umask, root's too.",
         )
         .arg(source_argument())
         .arg(destination_argument("DIR", "the directory to make"))
@@ -64,7 +65,9 @@ pub(super) fn pack_command() -> Command {
         .about("Pack an image of any kind into one file")
         .long_about(
             "Pack an image of any kind into one file: SquashFS, or a tar archive if the name ends in .tar, \
-             .tar.gz, .tgz or .tar.zst. What the image says of itself goes with it.",
+             .tar.gz, .tgz or .tar.zst. What the image says of itself goes with it.\n\n\
+             The same source gives the same bytes: the image's time is that of its newest file or, of an image that \
+             Chariot made, what that had. SOURCE_DATE_EPOCH sets it, and makes no file newer.",
         )
         .arg(source_argument())
         .arg(destination_argument("DEST", "the file to make"))
@@ -209,6 +212,7 @@ pub(super) fn into_file_of(
         if let Some(changes) = changes {
             origin = origin.with_changes(changes)?;
         }
+        origin.mark.source_date = source_date()?;
         make::file(origin, &output, form, &tool.config, reporter)
     });
     tool.finish(
@@ -216,6 +220,22 @@ pub(super) fn into_file_of(
         made,
         &format!("packed {word} into {}", path.display()),
     )
+}
+
+/// The time that whoever builds reproducibly wants in what is built: reproducible-builds.org.
+fn source_date() -> Result<Option<u64>> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    let Some(text) = std::env::var_os(NAME).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let seconds = text.to_str().and_then(|text| text.parse().ok());
+    seconds.map(Some).ok_or_else(|| {
+        Error::new(format!(
+            "can't honour {NAME}={}: it is no number of seconds since 1970",
+            text.display()
+        ))
+        .hint("`unset SOURCE_DATE_EPOCH`, or set it as `date +%s` writes it")
+    })
 }
 
 impl Tool {

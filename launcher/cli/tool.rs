@@ -73,22 +73,12 @@ impl Tool {
             |reporter| {
                 let made = work(reporter).map_err(|error| error.within(what));
                 let summary = made.and_then(|summary| output.sync().map(|()| summary))?;
-                Ok(format!(
-                    "{} {} {}",
-                    summary.members, summary.left_out, summary.bytes
-                ))
+                Ok(summary.to_line())
             },
             |progress| display.see(progress),
         );
         display.end();
-        let done = done?;
-        let mut numbers = done.split(' ').map(|number| number.parse().unwrap_or(0));
-        let mut next = || numbers.next().unwrap_or(0);
-        Ok(Summary {
-            members: next(),
-            left_out: next(),
-            bytes: next(),
-        })
+        done.map(|line| Summary::from_line(&line))
     }
 
     /// Gives the output its name, or removes it.
@@ -105,7 +95,7 @@ impl Tool {
         match finished {
             Ok(summary) => {
                 if !self.quiet {
-                    tracing::info!("{said}: {}", counts(summary));
+                    tracing::info!("{said}: {summary}");
                 }
                 Ok(ExitCode::SUCCESS)
             }
@@ -116,12 +106,4 @@ impl Tool {
             }
         }
     }
-}
-
-fn counts(summary: Summary) -> String {
-    let left_out = match summary.left_out {
-        0 => String::new(),
-        count => format!(", {count} left out (devices, FIFOs, names with ..)"),
-    };
-    format!("{} members{left_out}", summary.members)
 }

@@ -347,7 +347,8 @@ pub(super) fn member<R: Read>(
         EntryType::Directory => Kind::Directory,
         EntryType::Symlink => Kind::Symlink(target()),
         EntryType::Link => Kind::Link(target()),
-        EntryType::Block | EntryType::Char | EntryType::Fifo => Kind::Special,
+        EntryType::Block | EntryType::Char => Kind::Special,
+        EntryType::Fifo => Kind::Fifo,
         // Before POSIX, a directory was a file whose name ends in a slash.
         EntryType::Regular if path.ends_with(b"/") => Kind::Directory,
         kind if kind.as_byte() == DIRECTORY_OF_AN_INCREMENT => Kind::Directory,

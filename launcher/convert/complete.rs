@@ -50,24 +50,22 @@ impl Tree {
         self.top(name).is_some()
     }
 
-    /// `tar czf image.tgz image/` makes an archive with one directory; what is in it is meant. Gives the name
-    /// of a directory that has become the root.
-    pub fn lift_single_directory(&mut self) -> Option<Box<[u8]>> {
+    /// `tar czf image.tgz image/` makes an archive with one directory; what is in it is meant. Gives that
+    /// directory and its name.
+    pub fn single_directory(&self) -> Option<(Number, Box<[u8]>)> {
         let mut entries = self.directory(ROOT)?.entries.iter();
         let (Some((name, only)), None) = (entries.next(), entries.next()) else {
             return None;
         };
-        let (name, only) = (name.clone(), *only);
-        if TOP.contains(&&*name) || self.directory(only).is_none() {
-            return None;
-        }
-        self.become_root(only);
-        Some(name)
+        let is_top = TOP.contains(&&**name) || self.directory(*only).is_none();
+        (!is_top).then(|| (*only, name.clone()))
     }
 
     /// What an archive has in /dev means nothing: the host's is mounted there.
     fn empty_dev(&mut self) {
         if let Some(dev) = self.top("dev").filter(|dev| self.directory(*dev).is_some()) {
+            let names = self.directory(dev).map_or(0, |own| own.entries.len());
+            self.in_dev += names as u64;
             self.empty(dev);
         }
     }

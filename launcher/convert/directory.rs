@@ -1,19 +1,22 @@
-//! Directory trees.
+//! Directory trees. They are read by descriptors: paths in them can be longer than the kernel takes, and what is opened
+//! is what was looked at.
 
-use std::collections::{HashMap, hash_map};
-use std::ffi::{OsStr, OsString};
+mod below;
+mod changes;
+
+use std::collections::HashMap;
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
-
-use crate::files::open;
-use crate::plan::mounts::APT_CONFIG;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, openat, readlinkat, statat};
 
 use super::member::{Attributes, Kind, Member, Source, Visitor, Xattr};
+pub(super) use below::{Below, Near};
+use changes::Change;
 
 /// A directory with everything below it.
 #[derive(Debug)]
@@ -22,11 +25,12 @@ pub struct Directory {
     is_overlay: bool,
 }
 
-/// What overlayfs notes in attributes of its own, in a user namespace: kernel.org, filesystems/overlayfs.
-const OVERLAY: &[u8] = b"user.overlay.";
-const OPAQUE: &[u8] = b"user.overlay.opaque";
-const WHITEOUT: &[u8] = b"user.overlay.whiteout";
-const ELSEWHERE: [&[u8]; 2] = [b"user.overlay.redirect", b"user.overlay.metacopy"];
+/// What is listed at first opens no device and waits for no FIFO's other end.
+const CAREFULLY: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
 
 impl Directory {
     /// The tree at `path`.
@@ -37,8 +41,7 @@ impl Directory {
         }
     }
 
-    /// The changes that an overlay keeps at `path`: a device 0:0 takes a name away, and an attribute of a directory
-    /// says that the one below it does not show through.
+    /// The changes that an overlay keeps at `path`.
     pub fn changes(path: &Path) -> Directory {
         Directory {
             path: path.into(),
@@ -46,291 +49,186 @@ impl Directory {
         }
     }
 
-    /// Translates a member of an overlay's changes, of which some are for the overlay alone.
-    fn visit_change(
-        &self,
-        mut member: Member,
-        takes_away: bool,
-        contents: &mut dyn Read,
-        visit: &mut Visitor<'_>,
-    ) -> io::Result<()> {
-        if member.path == APT_CONFIG.trim_start_matches('/').as_bytes() {
-            // A mount point of Chariot's own.
-            return Ok(());
-        }
-        let xattrs = &mut member.attributes.xattrs;
-        refuse_elsewhere(xattrs)?;
-        let has = |wanted: &[u8], set: &[u8]| {
-            let mut own = xattrs.iter();
-            own.any(|(name, value)| name == wanted && (set.is_empty() || value == set))
+    /// Puts the path, as the user knows it, in front of what is wrong there.
+    fn named(&self, path: &[u8], error: &io::Error) -> io::Error {
+        let reason = crate::error::io_reason(error);
+        let full = match path {
+            b"" => self.path.clone(),
+            path => self.path.join(OsStr::from_bytes(path)),
         };
-        let is_opaque = member.kind == Kind::Directory && has(OPAQUE, b"y");
-        if takes_away || member.kind == Kind::File && member.length == 0 && has(WHITEOUT, b"") {
-            member.kind = Kind::Whiteout;
-        }
-        xattrs.retain(|(name, _)| !name.starts_with(OVERLAY));
-        let opaque = is_opaque.then(|| Member {
-            kind: Kind::Opaque,
-            ..member.clone()
-        });
-        visit(member, contents)?;
-        opaque.map_or(Ok(()), |opaque| visit(opaque, &mut io::empty()))
+        let full = super::shown(full.as_os_str().as_bytes());
+        io::Error::new(error.kind(), format!("{full}: {reason}"))
     }
 
-    fn visit_one(
-        &self,
-        level: &Level,
-        name: &OsStr,
-        seen: &mut Seen,
-        visit: &mut Visitor<'_>,
-    ) -> io::Result<Option<Level>> {
-        let path = level.path_of(name);
-        let what = |error: io::Error| named(&self.path.join(OsStr::from_bytes(&path)), &error);
-        let entry = Entry::look(level, name).map_err(what)?;
-        let member = entry.member(path.clone(), seen);
-        let takes_away = self.is_overlay && entry.is_whiteout();
-        let mut nothing = io::empty();
-        let mut file = entry.file.as_ref();
-        let contents = match &mut file {
-            Some(file) if member.kind == Kind::File => file as &mut dyn Read,
-            _ => &mut nothing,
+    fn visit_all(&self, visit: &mut Visitor<'_>) -> io::Result<()> {
+        let root = File::open(&self.path).map_err(|error| self.named(b"", &error))?;
+        let mut walk = Walk {
+            below: Below::new(root.into()),
+            is_overlay: self.is_overlay,
+            seen: Seen::new(),
         };
-        match self.is_overlay {
-            true => self.visit_change(member, takes_away, contents, visit),
-            false => visit(member, contents),
+        let root = walk.below.root().try_clone_to_owned()?;
+        let what = |error: io::Error| self.named(b"", &error);
+        let data = rustix::fs::fstat(&root).map_err(|errno| what(errno.into()))?;
+        let top = walk.directory(Vec::new(), &data, &root).map_err(what)?;
+        let mut left = vec![(Vec::new(), top.has_whiteouts)];
+        top.visit(visit, &mut io::empty()).map_err(what)?;
+        while let Some((directory, has_whiteouts)) = left.pop() {
+            let what = |error: io::Error| self.named(&directory, &error);
+            let here = walk
+                .below
+                .open(&directory, CAREFULLY | OFlags::DIRECTORY)
+                .map_err(what)?;
+            for name in names(&here).map_err(what)? {
+                let path = joined(&directory, name.as_bytes());
+                let what = |error: io::Error| self.named(&path, &error);
+                let (change, file) = walk
+                    .entry(&here, &name, &path, has_whiteouts)
+                    .map_err(what)?;
+                if change.is_directory() {
+                    left.push((path.clone(), change.has_whiteouts));
+                }
+                let mut contents = Contents {
+                    left: change.length(),
+                    file,
+                };
+                change.visit(visit, &mut contents).map_err(what)?;
+            }
         }
-        .map_err(what)?;
-        match entry.kind {
-            FileType::Directory => Level::of(entry, path.clone()).map(Some).map_err(what),
-            _ => Ok(None),
-        }
+        Ok(())
     }
 }
 
-/// An overlay can have a file's contents, or a directory's, under another name of the layer below: those that Chariot
-/// mounts never do, and here would be something else in their place.
-fn refuse_elsewhere(xattrs: &[Xattr]) -> io::Result<()> {
-    match xattrs
-        .iter()
-        .any(|(name, _)| ELSEWHERE.contains(&name.as_slice()))
-    {
-        true => Err(io::Error::other(
-            "another program's overlay keeps its contents in the layer below, under another name",
-        )),
-        false => Ok(()),
+impl Source for Directory {
+    fn each(&self, visit: &mut Visitor<'_>) -> io::Result<()> {
+        self.visit_all(visit)
+    }
+}
+
+/// The same tree gives the same image, in whatever order it is listed.
+fn names(directory: &OwnedFd) -> io::Result<Vec<CString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let name = entry?.file_name().to_owned();
+        if !matches!(name.as_bytes(), b"." | b"..") {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn joined(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    match directory {
+        b"" => name.to_vec(),
+        directory => [directory, name].join(&b'/'),
     }
 }
 
 /// Names of files that have several, by device and inode.
 type Seen = HashMap<(u64, u64), Vec<u8>>;
 
-/// A directory that is being read. So few of them are open at a time that it may be as deep as it likes; the rest are
-/// opened again by their last component, and have to be the same.
-struct Level {
-    path: Vec<u8>,
-    directory: Option<OwnedFd>,
-    identity: (u64, u64),
-    /// What is left of it, the first name last.
-    left: Vec<OsString>,
+struct Walk {
+    below: Below,
+    is_overlay: bool,
+    seen: Seen,
 }
 
-/// How many directories above the one that is read stay open.
-const OPEN: usize = 16;
-
-impl Level {
-    fn of(entry: Entry, path: Vec<u8>) -> io::Result<Level> {
-        let directory = entry
-            .file
-            .map(OwnedFd::from)
-            .ok_or(io::ErrorKind::NotADirectory)?;
-        let mut left = Vec::new();
-        for name in Dir::read_from(&directory)? {
-            let name = OsStr::from_bytes(name?.file_name().to_bytes()).to_owned();
-            if name != "." && name != ".." {
-                left.push(name);
-            }
-        }
-        // The same tree gives the same image.
-        left.sort_by(|a, b| b.cmp(a));
-        Ok(Level {
-            path,
-            directory: Some(directory),
-            identity: (entry.data.st_dev, entry.data.st_ino),
-            left,
-        })
-    }
-
-    fn path_of(&self, name: &OsStr) -> Vec<u8> {
-        match self.path.is_empty() {
-            true => name.as_bytes().to_vec(),
-            false => [&self.path, name.as_bytes()].join(&b'/'),
-        }
-    }
-
-    fn directory(&self) -> io::Result<&OwnedFd> {
-        self.directory
-            .as_ref()
-            .ok_or_else(|| io::Error::other("it is closed"))
-    }
-
-    /// Opens it again, from one that is in it.
-    fn open_from(&mut self, below: &Level) -> io::Result<()> {
-        let above = openat(below.directory()?, "..", DIRECTORY, Mode::empty())?;
-        let data = fstat(&above)?;
-        if (data.st_dev, data.st_ino) != self.identity {
-            return Err(io::Error::other("it was moved meanwhile"));
-        }
-        self.directory = Some(above);
-        Ok(())
-    }
-}
-
-const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
-
-/// What has a name in a directory. A file or a directory is open.
-struct Entry {
-    data: Stat,
-    kind: FileType,
-    file: Option<File>,
-    target: Vec<u8>,
-    xattrs: Vec<Xattr>,
-}
-
-impl Entry {
-    fn look(level: &Level, name: &OsStr) -> io::Result<Entry> {
-        let directory = level.directory()?;
-        let data = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let mut entry = Entry {
-            kind: FileType::from_raw_mode(data.st_mode),
+impl Walk {
+    fn directory(&mut self, path: Vec<u8>, data: &Stat, file: &OwnedFd) -> io::Result<Change> {
+        self.change(
+            member(path, Kind::Directory, data, xattrs(file)),
             data,
-            file: None,
-            target: Vec::new(),
-            xattrs: Vec::new(),
-        };
-        match entry.kind {
-            FileType::Directory => {
-                let opened = openat(directory, name, DIRECTORY, Mode::empty())?;
-                entry.opened(opened)?;
-            }
-            FileType::RegularFile => {
-                let (file, _) = open::regular_at(directory, Path::new(name))?;
-                entry.opened(file.into())?;
-            }
-            FileType::Symlink => {
-                entry.target = readlinkat(directory, name, Vec::new())?.into_bytes();
-            }
-            _ => {}
-        }
-        Ok(entry)
+            true,
+        )
     }
 
-    fn opened(&mut self, file: OwnedFd) -> io::Result<()> {
-        let data = fstat(&file)?;
-        if (data.st_dev, data.st_ino) != (self.data.st_dev, self.data.st_ino) {
-            return Err(io::Error::other("something else has its name by now"));
-        }
-        self.data = data;
-        self.xattrs = xattrs(&file);
-        self.file = Some(File::from(file));
-        Ok(())
-    }
-
-    /// Whether it is what an overlay takes a name away by. All of them are names of one device.
-    fn is_whiteout(&self) -> bool {
-        self.kind == FileType::CharacterDevice && self.data.st_rdev == 0
-    }
-
-    fn member(&self, path: Vec<u8>, seen: &mut Seen) -> Member {
-        let data = &self.data;
-        let kind = match self.kind {
-            FileType::Directory => Kind::Directory,
-            FileType::Symlink => Kind::Symlink(self.target.clone()),
-            FileType::RegularFile => Kind::File,
+    /// One entry of a directory, with its contents if it is a file.
+    fn entry(
+        &mut self,
+        here: &OwnedFd,
+        name: &CString,
+        path: &[u8],
+        has_whiteouts: bool,
+    ) -> io::Result<(Change, Option<File>)> {
+        let data = statat(here, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let kind = match FileType::from_raw_mode(data.st_mode) {
+            FileType::Directory | FileType::RegularFile => {
+                return self.opened(here, name, path, has_whiteouts);
+            }
+            FileType::Symlink => Kind::Symlink(readlinkat(here, name, Vec::new())?.into_bytes()),
+            FileType::Fifo => Kind::Fifo,
+            FileType::Socket => Kind::Socket,
             _ => Kind::Special,
         };
-        let has_names = data.st_nlink > 1 && matches!(kind, Kind::File | Kind::Symlink(_));
-        let earlier = match has_names {
-            true => match seen.entry((data.st_dev, data.st_ino)) {
-                hash_map::Entry::Occupied(earlier) => Some(earlier.get().clone()),
-                hash_map::Entry::Vacant(first) => {
-                    first.insert(path.clone());
-                    None
-                }
-            },
-            false => None,
-        };
-        Member {
-            path,
-            length: u64::try_from(data.st_size).unwrap_or(0),
-            attributes: Attributes {
-                permissions: u16::try_from(data.st_mode & 0o7777).unwrap_or_default(),
-                user: data.st_uid,
-                group: data.st_gid,
-                modified: data.st_mtime.try_into().unwrap_or_default(),
-                xattrs: self.xattrs.clone(),
-            },
-            kind: earlier.map_or(kind, Kind::Link),
+        let change = self.change(
+            member(path.to_vec(), kind, &data, Vec::new()),
+            &data,
+            has_whiteouts,
+        )?;
+        Ok((change, None))
+    }
+
+    /// A file or a directory, told by what was opened and not by what was listed.
+    fn opened(
+        &mut self,
+        here: &OwnedFd,
+        name: &CString,
+        path: &[u8],
+        has_whiteouts: bool,
+    ) -> io::Result<(Change, Option<File>)> {
+        let file = openat(here, name, CAREFULLY, Mode::empty())?;
+        let data = rustix::fs::fstat(&file)?;
+        match FileType::from_raw_mode(data.st_mode) {
+            FileType::Directory => Ok((self.directory(path.to_vec(), &data, &file)?, None)),
+            FileType::RegularFile => {
+                let member = member(path.to_vec(), Kind::File, &data, xattrs(&file));
+                let change = self.change(member, &data, has_whiteouts)?;
+                Ok((change, Some(file.into())))
+            }
+            _ => Err(io::Error::other("it changed while it was read")),
         }
     }
-}
 
-impl Source for Directory {
-    fn each(&self, visit: &mut Visitor<'_>) -> io::Result<()> {
-        let mut seen = Seen::new();
-        let what = |error: io::Error| named(&self.path, &error);
-        let flags = DIRECTORY.difference(OFlags::NOFOLLOW);
-        let opened = rustix::fs::open(&self.path, flags, Mode::empty()).map_err(io::Error::from);
-        let top = opened.and_then(|directory| {
-            let data = fstat(&directory)?;
-            Ok(Entry {
-                data,
-                kind: FileType::Directory,
-                xattrs: xattrs(&directory),
-                file: Some(directory.into()),
-                target: Vec::new(),
-            })
-        });
-        let top = top.map_err(what)?;
-        let member = top.member(Vec::new(), &mut seen);
-        match self.is_overlay {
-            true => self.visit_change(member, false, &mut io::empty(), visit),
-            false => visit(member, &mut io::empty()),
-        }
-        .map_err(what)?;
-        let mut levels = vec![Level::of(top, Vec::new()).map_err(what)?];
-        while let Some(level) = levels.last_mut() {
-            let Some(name) = level.left.pop() else {
-                let below = levels.pop();
-                if let (Some(above), Some(below)) = (levels.last_mut(), below)
-                    && above.directory.is_none()
-                {
-                    above.open_from(&below).map_err(what)?;
-                }
-                continue;
-            };
-            if let Some(below) = self.visit_one(level, &name, &mut seen, visit)? {
-                levels.push(below);
-                if let Some(far) = levels.len().checked_sub(OPEN) {
-                    levels[far].directory = None;
-                }
+    /// What a member is for the image, and which earlier name it is another of.
+    fn change(&mut self, member: Member, data: &Stat, has_whiteouts: bool) -> io::Result<Change> {
+        let mut change = match self.is_overlay {
+            true => Change::of_overlay(member, data.st_rdev, has_whiteouts)?,
+            false => Change::plain(member),
+        };
+        // An overlay's whiteouts are all names of one device, and each is a whiteout.
+        let has_names = data.st_nlink > 1 && change.can_have_names();
+        if has_names {
+            let identity = (data.st_dev, data.st_ino);
+            match self.seen.get(&identity) {
+                Some(earlier) => change.member.kind = Kind::Link(earlier.clone()),
+                None => drop(self.seen.insert(identity, change.member.path.clone())),
             }
         }
-        Ok(())
+        Ok(change)
     }
 }
 
-fn named(path: &Path, error: &io::Error) -> io::Error {
-    let reason = crate::error::io_reason(error);
-    io::Error::new(error.kind(), format!("{}: {reason}", path.display()))
+fn member(path: Vec<u8>, kind: Kind, data: &Stat, xattrs: Vec<Xattr>) -> Member {
+    Member {
+        path,
+        kind,
+        length: u64::try_from(data.st_size).unwrap_or_default(),
+        attributes: Attributes {
+            permissions: u16::try_from(data.st_mode & 0o7777).unwrap_or_default(),
+            user: data.st_uid,
+            group: data.st_gid,
+            // What is older than 1970 is as old as 1970: SquashFS has no number for it.
+            modified: u64::try_from(data.st_mtime).unwrap_or_default(),
+            xattrs,
+        },
+    }
 }
 
 /// Extended attributes, where the file system has any.
-fn xattrs(file: impl AsFd) -> Vec<Xattr> {
+fn xattrs(file: &OwnedFd) -> Vec<Xattr> {
     let mut names = vec![0; 64 << 10];
-    let Ok(count) = rustix::fs::flistxattr(&file, &mut names) else {
+    let Ok(count) = rustix::fs::flistxattr(file, &mut names) else {
         return Vec::new();
     };
     let names = names[..count]
@@ -339,12 +237,29 @@ fn xattrs(file: impl AsFd) -> Vec<Xattr> {
     let mut value = vec![0; 64 << 10];
     names
         .filter_map(|name| {
-            let count = rustix::fs::fgetxattr(&file, OsStr::from_bytes(name), &mut value).ok()?;
+            let name_of = OsStr::from_bytes(name);
+            let count = rustix::fs::fgetxattr(file.as_fd(), name_of, &mut value).ok()?;
             Some((name.to_vec(), value[..count].to_vec()))
         })
         .collect()
 }
 
-#[cfg(test)]
-#[path = "directory/tests.rs"]
-mod tests;
+/// The contents of a file, which somebody may be shortening.
+struct Contents {
+    left: u64,
+    file: Option<File>,
+}
+
+impl Read for Contents {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(file) = self.file.as_mut().filter(|_| self.left > 0) else {
+            return Ok(0);
+        };
+        let count = file.read(buffer)?;
+        if count == 0 && !buffer.is_empty() {
+            return Err(io::Error::other("it became shorter while it was read"));
+        }
+        self.left = self.left.saturating_sub(count as u64);
+        Ok(count)
+    }
+}

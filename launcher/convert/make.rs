@@ -90,8 +90,9 @@ pub fn directory(
         reporter,
     };
     let confined = Confined::enter(output)?;
-    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
-    work.run(origin, &mut ToDirectory::new(confined, Path::new("/")))
+    let mask = nix::sys::stat::umask(nix::sys::stat::Mode::empty()).bits();
+    let mask = u16::try_from(mask).unwrap_or_default();
+    work.run(origin, &mut ToDirectory::new(confined, mask))
 }
 
 /// What is being made, within which bounds, and who is told.

@@ -29,8 +29,12 @@ pub enum Kind {
     Symlink(Vec<u8>),
     /// Another name of the file that came before under this path.
     Link(Vec<u8>),
-    /// A device, a named pipe or a socket, which an image does not get.
+    /// A device, which an image does not get.
     Special,
+    /// A named pipe, which it does not get either.
+    Fifo,
+    /// Nor a socket.
+    Socket,
     /// What the layers below have under this name is not there.
     Whiteout,
     /// What the layers below have in this directory is not there.

@@ -11,8 +11,8 @@ use crate::image::squashfs::{self, Damage, Inode, Position, SquashFs};
 #[derive(Debug)]
 pub struct Image(pub Arc<SquashFs>);
 
-/// Directories that are deeper than any path can be are a circle of a damaged image.
-const DEEPEST: usize = 2048;
+/// Directories that are deeper than an image may have them are a circle of a damaged one.
+const DEEPEST: usize = super::names::DEEPEST;
 
 fn damaged(damage: Damage) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, damage.to_string())
@@ -70,6 +70,8 @@ impl Image {
             squashfs::Kind::Directory => Kind::Directory,
             squashfs::Kind::File => Kind::File,
             squashfs::Kind::Symlink => Kind::Symlink(self.0.target(inode).map_err(damaged)?),
+            squashfs::Kind::Fifo => Kind::Fifo,
+            squashfs::Kind::Socket => Kind::Socket,
             _ => Kind::Special,
         };
         Ok(Member {

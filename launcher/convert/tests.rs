@@ -3,6 +3,8 @@
 mod ends;
 mod hostile;
 mod kinds;
+mod layers;
+mod random;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -99,7 +101,7 @@ fn contents(source: &dyn Source) -> Contents {
                     let mut text = Vec::new();
                     reader.read_to_end(&mut text)?;
                     assert_eq!(text.len() as u64, member.length);
-                    format!("f {:o} {}", member.attributes.permissions, shown(&text))
+                    format!("f {:o} {}", member.attributes.permissions, told(&text))
                 }
                 Kind::Symlink(target) => format!("l {}", String::from_utf8_lossy(&target)),
                 Kind::Link(target) => {
@@ -119,7 +121,7 @@ fn contents(source: &dyn Source) -> Contents {
 }
 
 /// Text as it is, or how long it is if it is no pleasure to read.
-fn shown(text: &[u8]) -> String {
+fn told(text: &[u8]) -> String {
     match text.len() {
         0..100 => String::from_utf8_lossy(text).into_owned(),
         length => format!("{length} bytes, {}", crate::oci::Digest::of(text)),
@@ -138,10 +140,8 @@ fn as_squashfs(layers: &Layers) -> io::Result<Contents> {
 }
 
 fn as_directory(layers: &Layers, root: &Path) -> io::Result<Contents> {
-    run(
-        layers,
-        &mut ToDirectory::new(crate::files::confined::Confined::pretend(root), root),
-    )?;
+    let confined = crate::files::confined::Confined::pretend(root);
+    run(layers, &mut ToDirectory::new(confined, 0))?;
     Ok(contents(&Directory::new(root)))
 }
 
@@ -263,7 +263,7 @@ fn holes_of_sparse_files_are_zeroes_in_every_form_of_them() {
         let whole = fs::read(place.path().join("sparse")).unwrap();
         assert_eq!(
             found["sparse"],
-            format!("f 644 {}", shown(&whole)),
+            format!("f 644 {}", told(&whole)),
             "{format}"
         );
     }

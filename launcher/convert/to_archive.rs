@@ -13,7 +13,7 @@ use super::tree::{Body, Number, Tree};
 /// A tar archive that is being written.
 pub struct ToArchive<W: Write> {
     builder: Builder<W>,
-    /// The first path of each file.
+    /// The first path of each file, and of each symbolic link that has several.
     written: HashMap<Number, Vec<u8>>,
 }
 
@@ -119,7 +119,12 @@ impl<W: Write> Target for ToArchive<W> {
                 EntryType::Directory,
                 (0, &mut io::empty()),
             ),
+            // Its other names follow at the end, as those of files do.
+            Body::Symlink(_) if self.written.contains_key(&number) => Ok(()),
             Body::Symlink(target) => {
+                if tree.inode(number).links > 1 {
+                    self.written.insert(number, path.to_vec());
+                }
                 self.append_link(tree, number, path, EntryType::Symlink, target)
             }
             Body::File => Ok(()),

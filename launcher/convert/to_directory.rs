@@ -1,18 +1,25 @@
 //! Writing a tree of files. Regular files are written as they come, by several threads; everything else, links
 //! above all, follows when all files are there. So no symbolic link is in the way while files are written, and
 //! the directory is the root of this process besides.
+//!
+//! While files come, nothing is removed: what finds its place taken is laid aside, and when all is known, each
+//! file that is not where it should be goes there, or away.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, linkat, mkdirat, openat, renameat, symlinkat};
+use rustix::fs::{Timespec, Timestamps, unlinkat, utimensat};
+use rustix::io::Errno;
+
 use super::Target;
+use super::directory::Below;
 use super::member::Attributes;
 use super::tree::{Body, Number, ROOT, Tree};
 use super::workers::Workers;
@@ -24,84 +31,162 @@ const SMALL: u64 = 1 << 20;
 /// Whole chunks of zeroes become holes.
 const CHUNK: usize = 64 << 10;
 
+/// Where files are laid aside while the tree is written. A name of the archive's own that begins so is laid aside too.
+const ASIDE: &[u8] = b".chariot-aside";
+
 /// A tree of files that is being written.
 #[derive(Debug)]
 pub struct ToDirectory {
-    root: PathBuf,
-    confined: Arc<Confined>,
-    workers: Workers<Small>,
-    /// Where each file was written.
+    confined: Confined,
+    place: Option<Arc<Place>>,
+    workers: Option<Workers<Small>>,
+    /// Permissions that nothing gets, as umask(2) has them.
+    mask: u16,
+    /// Where each file was written, unless it was laid aside.
     written: HashMap<Number, Vec<u8>>,
-    /// What was written last at each path.
-    paths: HashMap<Vec<u8>, Number>,
 }
 
-/// A small file on its way to the disk.
+/// A file on its way to the disk.
 #[derive(Debug)]
 struct Small {
-    path: PathBuf,
+    number: Number,
+    path: Vec<u8>,
     contents: Vec<u8>,
     attributes: Attributes,
 }
 
+/// The directory that is being filled.
+#[derive(Debug)]
+struct Place {
+    below: Below,
+    mask: u16,
+    aside: Mutex<Aside>,
+}
+
+/// The directory for files that are laid aside, and which these are.
+#[derive(Debug)]
+struct Aside {
+    name: Vec<u8>,
+    files: BTreeSet<Number>,
+    is_made: bool,
+}
+
+impl Aside {
+    fn path(&self, number: Number) -> Vec<u8> {
+        [&self.name, number.to_string().as_bytes()].join(&b'/')
+    }
+}
+
 impl ToDirectory {
-    /// Writes into the new directory, which this process sees as `root`. It must have no umask.
-    pub fn new(confined: Confined, root: &Path) -> ToDirectory {
-        let confined = Arc::new(confined);
-        let place = Place {
-            root: root.into(),
-            confined: Arc::clone(&confined),
-        };
+    /// Writes into the new directory that is all this process has, without the permissions in `mask`. It must have no
+    /// umask.
+    pub fn new(confined: Confined, mask: u16) -> ToDirectory {
         ToDirectory {
-            root: root.into(),
             confined,
-            workers: Workers::start(move |small: Small| {
-                place.write(
-                    &small.path,
-                    &small.attributes,
-                    &mut small.contents.as_slice(),
-                )
-            }),
+            place: None,
+            workers: None,
+            mask: mask & 0o777,
             written: HashMap::new(),
-            paths: HashMap::new(),
         }
     }
 
-    fn full(&self, path: &[u8]) -> PathBuf {
-        self.root.join(OsStr::from_bytes(path))
+    /// Opens the directory when the first file comes, so that a failure is told as any other.
+    fn place(&mut self) -> io::Result<Arc<Place>> {
+        if let Some(place) = &self.place {
+            return Ok(Arc::clone(place));
+        }
+        let place = Arc::new(Place {
+            below: Below::new(self.confined.root().try_clone_to_owned()?),
+            mask: self.mask,
+            aside: Mutex::new(Aside {
+                name: ASIDE.to_vec(),
+                files: BTreeSet::new(),
+                is_made: false,
+            }),
+        });
+        let shared = Arc::clone(&place);
+        self.workers = Some(Workers::start(move |small: Small| {
+            let mut contents = small.contents.as_slice();
+            shared.write(small.number, &small.path, &small.attributes, &mut contents)
+        }));
+        self.place = Some(Arc::clone(&place));
+        Ok(place)
     }
 
-    /// Archives may have a path twice, or a file and later a directory of one name: the last counts.
-    fn make_way(&mut self, path: &[u8]) -> io::Result<()> {
-        let above = path
-            .iter()
-            .enumerate()
-            .filter(|(_, byte)| **byte == b'/')
-            .map(|(at, _)| &path[..at]);
-        let in_way = above
-            .chain([path])
-            .find(|path| self.paths.contains_key(*path));
-        let Some(in_way) = in_way.map(<[u8]>::to_vec) else {
-            return Ok(());
-        };
-        self.workers.wait()?;
-        self.paths.remove(&in_way);
-        self.confined.remove(Path::new(OsStr::from_bytes(&in_way)))
+    fn wait(&self) -> io::Result<()> {
+        self.workers.as_ref().map_or(Ok(()), Workers::wait)
     }
 
-    /// What is no longer in the tree goes away.
-    fn catch_up(&mut self, tree: &Tree) -> io::Result<()> {
-        let gone = self
+    /// Removes what is not in the tree, and lays aside what is elsewhere. Directories that held nothing else go away.
+    fn settle(&mut self, tree: &Tree, place: &Place) -> io::Result<()> {
+        self.wait()?;
+        for number in &place.aside().files {
+            self.written.remove(number);
+        }
+        let mut settled = std::collections::HashSet::new();
+        tree.walk_all(&mut |number, path| {
+            if self.written.get(&number).is_some_and(|own| own == path) {
+                settled.insert(number);
+            }
+            Ok(())
+        })?;
+        let mut emptied: BTreeSet<Vec<u8>> = BTreeSet::new();
+        let others = self
             .written
-            .extract_if(|number, _| tree.inode(*number).links == 0);
-        for (number, path) in gone {
-            // A path that was written again holds something that is in the tree.
-            if self.paths.get(&path) == Some(&number) {
-                self.paths.remove(&path);
-                self.confined.remove(Path::new(OsStr::from_bytes(&path)))?;
+            .extract_if(|number, _| !settled.contains(number));
+        for (number, path) in others {
+            match tree.inode(number).links {
+                0 => place.unlink(&path, AtFlags::empty())?,
+                _ => place.lay_aside(number, &path)?,
+            }
+            let above = path.iter().enumerate().rev();
+            for (end, _) in above.filter(|(_, byte)| **byte == b'/') {
+                if tree.is_directory(&path[..end]) || !emptied.insert(path[..end].to_vec()) {
+                    break;
+                }
             }
         }
-        Ok(())
+        let gone = place.forget_aside(tree);
+        for number in gone {
+            place.unlink(&place.aside().path(number), AtFlags::empty())?;
+        }
+        // What is below sorts behind.
+        emptied
+            .iter()
+            .rev()
+            .try_for_each(|path| place.unlink(path, AtFlags::REMOVEDIR))
+    }
+
+    /// Makes directories and links, and gives each file all of its names.
+    fn name_all(&mut self, tree: &Tree, place: &Place) -> io::Result<Vec<(Number, Vec<u8>)>> {
+        let mut directories = vec![(ROOT, Vec::new())];
+        tree.walk_all(&mut |number, path| {
+            let inode = tree.inode(number);
+            let what = |error: io::Error| named(path, &error);
+            match &inode.body {
+                Body::Directory(_) => {
+                    place.make_directory(path).map_err(what)?;
+                    directories.push((number, path.to_vec()));
+                    return Ok(());
+                }
+                Body::Symlink(target) => {
+                    let first = self.written.get(&number);
+                    // A file system without links of symbolic links gets another that is the same.
+                    if first.is_none_or(|first| place.link(first, path).is_err()) {
+                        place.make_link(target, path).map_err(what)?;
+                        place.stamp_link(path, inode.attributes.modified);
+                    }
+                }
+                Body::File => match self.written.get(&number) {
+                    Some(first) if first != path => place.link(first, path).map_err(what)?,
+                    Some(_) => {}
+                    None => place.take_from_aside(number, path).map_err(what)?,
+                },
+            }
+            self.written.entry(number).or_insert_with(|| path.to_vec());
+            Ok(())
+        })?;
+        Ok(directories)
     }
 }
 
@@ -118,91 +203,50 @@ impl Target for ToDirectory {
         length: u64,
         contents: &mut dyn Read,
     ) -> io::Result<()> {
-        self.make_way(path)?;
+        let place = self.place()?;
         let attributes = &tree.inode(number).attributes;
-        let full = self.full(path);
-        if length <= SMALL {
-            let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
-            contents.read_to_end(&mut bytes)?;
-            self.workers.give(Small {
-                path: full,
-                contents: bytes,
-                attributes: attributes.clone(),
-            })?;
-        } else {
-            let place = Place {
-                root: self.root.clone(),
-                confined: Arc::clone(&self.confined),
-            };
-            place.write(&full, attributes, contents)?;
+        match &self.workers {
+            Some(workers) if length <= SMALL => {
+                let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+                contents.read_to_end(&mut bytes)?;
+                workers.give(Small {
+                    number,
+                    path: path.to_vec(),
+                    contents: bytes,
+                    attributes: attributes.clone(),
+                })?;
+            }
+            _ => place.write(number, path, attributes, contents)?,
         }
-        self.paths.insert(path.to_vec(), number);
         self.written.insert(number, path.to_vec());
         Ok(())
     }
 
-    fn lifted(&mut self, name: &[u8]) -> io::Result<()> {
-        self.workers.wait()?;
-        // Out of the way first: it may hold an entry of its own name.
-        let lifted = self.root.join(".chariot-lifted");
-        if fs::rename(self.full(name), &lifted).is_err() {
-            // It has no files.
-            return Ok(());
+    fn lift(&mut self, tree: &Tree, name: &[u8]) -> io::Result<()> {
+        let place = self.place()?;
+        self.settle(tree, &place)?;
+        let root = tree.directory(ROOT);
+        let lifted = root.and_then(|root| root.entries.get(name));
+        place.lift(tree, *lifted.unwrap_or(&ROOT), name)?;
+        for path in self.written.values_mut() {
+            path.drain(..(name.len() + 1).min(path.len()));
         }
-        for entry in fs::read_dir(&lifted)? {
-            let entry = entry?;
-            fs::rename(entry.path(), self.root.join(entry.file_name()))?;
-        }
-        fs::remove_dir(lifted)?;
-        let rest = |path: &[u8]| {
-            path.strip_prefix(name)?
-                .strip_prefix(b"/")
-                .map(<[u8]>::to_vec)
-        };
-        self.written
-            .values_mut()
-            .for_each(|path| *path = rest(path).unwrap_or_default());
-        self.paths = self
-            .paths
-            .iter()
-            .filter_map(|(path, number)| Some((rest(path)?, *number)))
-            .collect();
         Ok(())
     }
 
     fn finish(&mut self, tree: &Tree) -> io::Result<()> {
-        self.workers.wait()?;
-        self.catch_up(tree)?;
-        let mut directories = vec![(ROOT, self.root.clone())];
-        tree.walk_all(&mut |number, path| {
-            let full = self.full(path);
-            let inode = tree.inode(number);
-            match &inode.body {
-                Body::Directory(_) => {
-                    make_directory(&full)?;
-                    directories.push((number, full));
-                    Ok(())
-                }
-                Body::Symlink(target) => {
-                    let target = OsStr::from_bytes(target);
-                    std::os::unix::fs::symlink(target, &full)
-                        .map_err(|error| named(path, &error))?;
-                    stamp_link(&full, inode.attributes.modified);
-                    Ok(())
-                }
-                Body::File => match self.written.get(&number) {
-                    Some(first) if first != path => {
-                        fs::hard_link(self.full(first), &full).map_err(|error| named(path, &error))
-                    }
-                    _ => Ok(()),
-                },
-            }
-        })?;
+        let place = self.place()?;
+        self.settle(tree, &place)?;
+        place.name_aside(tree, ROOT)?;
+        let directories = self.name_all(tree, &place)?;
+        place.remove_aside()?;
         // From the bottom, since what is written into a directory changes its time.
-        for (number, full) in directories.iter().rev() {
+        for (number, path) in directories.iter().rev() {
             let attributes = &tree.inode(*number).attributes;
-            fs::set_permissions(full, Permissions::from_mode(attributes.permissions.into()))?;
-            let directory = File::open(full)?;
+            let mode = attributes.permissions & !self.mask | 0o700;
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let directory = File::from(place.below.open(path, flags)?);
+            directory.set_permissions(Permissions::from_mode(mode.into()))?;
             directory.set_modified(time(attributes.modified))?;
             set_xattrs(&directory, attributes);
         }
@@ -210,87 +254,262 @@ impl Target for ToDirectory {
     }
 }
 
-fn named(path: &[u8], error: &io::Error) -> io::Error {
-    let reason = crate::error::io_reason(error);
-    io::Error::new(
-        error.kind(),
-        format!("{}: {reason}", String::from_utf8_lossy(path)),
-    )
+/// A name that a directory of the tree does not have.
+fn free_name(tree: &Tree, directory: Number) -> Vec<u8> {
+    let is_taken = |name: &[u8]| {
+        let own = tree.directory(directory);
+        own.is_some_and(|own| own.entries.contains_key(name))
+    };
+    let mut name = ASIDE.to_vec();
+    while is_taken(&name) {
+        name.push(b'-');
+    }
+    name
 }
 
-fn make_directory(path: &Path) -> io::Result<()> {
-    match fs::DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        result => result,
+impl Place {
+    fn aside(&self) -> std::sync::MutexGuard<'_, Aside> {
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn write(
+        &self,
+        number: Number,
+        path: &[u8],
+        attributes: &Attributes,
+        contents: &mut dyn Read,
+    ) -> io::Result<()> {
+        let mut file = self.create(number, path, attributes)?;
+        copy(contents, &mut file)?;
+        if attributes.permissions & 0o1000 != 0 {
+            let mode = attributes.permissions & !self.mask;
+            file.set_permissions(Permissions::from_mode(mode.into()))?;
+        }
+        set_xattrs(&file, attributes);
+        file.set_modified(time(attributes.modified))
+    }
+
+    /// Creates a file at its path, or aside if something is there or on the way.
+    fn create(&self, number: Number, path: &[u8], attributes: &Attributes) -> io::Result<File> {
+        let mode = Mode::from_raw_mode((attributes.permissions & 0o777 & !self.mask).into());
+        let is_ours = path.starts_with(ASIDE);
+        let mut result = match is_ours {
+            true => Err(Errno::EXIST),
+            false => self.create_at(path, mode),
+        };
+        if result.as_ref().is_err_and(|errno| *errno == Errno::NOENT) {
+            result = match self.make_above(path) {
+                Ok(()) => self.create_at(path, mode),
+                Err(errno) => Err(errno),
+            };
+        }
+        match result {
+            Err(Errno::EXIST | Errno::NOTDIR | Errno::ISDIR) => {
+                let path = self.path_aside(number)?;
+                Ok(self.create_at(&path, mode)?.into())
+            }
+            result => Ok(result?.into()),
+        }
+    }
+
+    fn create_at(&self, path: &[u8], mode: Mode) -> rustix::io::Result<std::os::fd::OwnedFd> {
+        let near = self.near(path)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        openat(near.directory(), near.rest(), flags | OFlags::CLOEXEC, mode)
+    }
+
+    fn near<'p>(&self, path: &'p [u8]) -> rustix::io::Result<super::directory::Near<'_, 'p>> {
+        self.below
+            .near(path)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::NAMETOOLONG))
+    }
+
+    fn mkdir(&self, path: &[u8]) -> rustix::io::Result<()> {
+        let near = self.near(path)?;
+        mkdirat(near.directory(), near.rest(), Mode::RWXU)
+    }
+
+    /// The path for a file that is laid aside.
+    fn path_aside(&self, number: Number) -> io::Result<Vec<u8>> {
+        let mut aside = self.aside();
+        if !aside.is_made {
+            self.mkdir(&aside.name)?;
+            aside.is_made = true;
+        }
+        aside.files.insert(number);
+        Ok(aside.path(number))
+    }
+
+    /// Makes the directories above a path: mostly the last is missing, else all are walked.
+    fn make_above(&self, path: &[u8]) -> rustix::io::Result<()> {
+        let Some(end) = path.iter().rposition(|byte| *byte == b'/') else {
+            return Ok(());
+        };
+        match self.mkdir(&path[..end]) {
+            Err(Errno::EXIST) => return Ok(()),
+            Err(Errno::NOENT) => {}
+            result => return result,
+        }
+        let mut here = None;
+        for name in path[..end].split(|byte| *byte == b'/') {
+            let above = here
+                .as_ref()
+                .map_or(self.below.root(), std::os::fd::AsFd::as_fd);
+            let name = OsStr::from_bytes(name);
+            match mkdirat(above, name, Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno),
+            }
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            here = Some(openat(above, name, flags, Mode::empty())?);
+        }
+        Ok(())
+    }
+
+    fn make_directory(&self, path: &[u8]) -> io::Result<()> {
+        match self.mkdir(path) {
+            Err(Errno::EXIST) => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                self.below.open(path, flags).map(drop)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    fn make_link(&self, target: &[u8], path: &[u8]) -> io::Result<()> {
+        let near = self.near(path)?;
+        Ok(symlinkat(
+            OsStr::from_bytes(target),
+            near.directory(),
+            near.rest(),
+        )?)
+    }
+
+    /// A link's time tells nobody anything; a file system that cannot set it is no reason to fail.
+    fn stamp_link(&self, path: &[u8], modified: u64) {
+        let at = Timespec {
+            tv_sec: i64::try_from(modified).unwrap_or_default(),
+            tv_nsec: 0,
+        };
+        let times = Timestamps {
+            last_access: at,
+            last_modification: at,
+        };
+        if let Ok(near) = self.near(path) {
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            let _ = utimensat(near.directory(), near.rest(), &times, flags);
+        }
+    }
+
+    fn link(&self, first: &[u8], path: &[u8]) -> io::Result<()> {
+        let (from, to) = (self.near(first)?, self.near(path)?);
+        let flags = AtFlags::empty();
+        Ok(linkat(
+            from.directory(),
+            from.rest(),
+            to.directory(),
+            to.rest(),
+            flags,
+        )?)
+    }
+
+    fn rename(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
+        let (from, to) = (self.near(from)?, self.near(to)?);
+        Ok(renameat(
+            from.directory(),
+            from.rest(),
+            to.directory(),
+            to.rest(),
+        )?)
+    }
+
+    /// Removes a file or an empty directory; one that is not there is no failure.
+    fn unlink(&self, path: &[u8], flags: AtFlags) -> io::Result<()> {
+        if flags.contains(AtFlags::REMOVEDIR) {
+            self.below.forget();
+        }
+        let near = match self.near(path) {
+            Err(Errno::NOENT) => return Ok(()),
+            near => near?,
+        };
+        match unlinkat(near.directory(), near.rest(), flags) {
+            Err(Errno::NOENT) => Ok(()),
+            result => Ok(result.map_err(|errno| named(path, &errno.into()))?),
+        }
+    }
+
+    fn lay_aside(&self, number: Number, path: &[u8]) -> io::Result<()> {
+        self.rename(path, &self.path_aside(number)?)
+    }
+
+    fn take_from_aside(&self, number: Number, path: &[u8]) -> io::Result<()> {
+        let from = self.aside().path(number);
+        self.rename(&from, path)
+    }
+
+    /// Which of the files that were laid aside nobody wants any more.
+    fn forget_aside(&self, tree: &Tree) -> Vec<Number> {
+        let is_gone = |number: &Number| tree.inode(*number).links == 0;
+        let files = &mut self.aside().files;
+        let gone: Vec<Number> = files.iter().copied().filter(is_gone).collect();
+        files.retain(|number| !is_gone(number));
+        gone
+    }
+
+    /// Has them lie where nothing of this directory of the tree will be, once that is the root.
+    fn name_aside(&self, tree: &Tree, directory: Number) -> io::Result<()> {
+        let mut aside = self.aside();
+        let name = free_name(tree, directory);
+        if aside.is_made && aside.name != name {
+            self.rename(&aside.name, &name)?;
+        }
+        aside.name = name;
+        Ok(())
+    }
+
+    fn remove_aside(&self) -> io::Result<()> {
+        let aside = self.aside();
+        match aside.is_made {
+            true => self.unlink(&aside.name, AtFlags::REMOVEDIR),
+            false => Ok(()),
+        }
+    }
+
+    /// What is in the directory `name` lies at the top from now on; nothing else is there but what was laid aside.
+    fn lift(&self, tree: &Tree, directory: Number, name: &[u8]) -> io::Result<()> {
+        self.below.forget();
+        self.name_aside(tree, directory)?;
+        // Out of the way first: it may hold an entry of its own name.
+        let lifted = [&free_name(tree, directory), b"-lifted".as_slice()].concat();
+        match self.rename(name, &lifted) {
+            // It has no files.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            result => result?,
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let from = self.below.open(&lifted, flags)?;
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&from)? {
+            names.push(entry?.file_name().to_owned());
+        }
+        for name in names {
+            if !matches!(name.as_bytes(), b"." | b"..") {
+                renameat(&from, &name, self.below.root(), &name)?;
+            }
+        }
+        self.unlink(&lifted, AtFlags::REMOVEDIR)
+    }
+}
+
+fn named(path: &[u8], error: &io::Error) -> io::Error {
+    let reason = crate::error::io_reason(error);
+    io::Error::new(error.kind(), format!("{}: {reason}", super::shown(path)))
 }
 
 fn time(seconds: u64) -> SystemTime {
     UNIX_EPOCH
         .checked_add(Duration::from_secs(seconds))
         .unwrap_or(UNIX_EPOCH)
-}
-
-/// A link's time tells nobody anything; a file system that cannot set it is no reason to fail.
-fn stamp_link(path: &Path, modified: u64) {
-    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
-    let at = Timespec {
-        tv_sec: i64::try_from(modified).unwrap_or_default(),
-        tv_nsec: 0,
-    };
-    let times = Timestamps {
-        last_access: at,
-        last_modification: at,
-    };
-    let _ = utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW);
-}
-
-/// Where files are written.
-#[derive(Debug, Clone)]
-struct Place {
-    root: PathBuf,
-    confined: Arc<Confined>,
-}
-
-impl Place {
-    fn create(&self, path: &Path, attributes: &Attributes) -> io::Result<File> {
-        let mut options = OpenOptions::new();
-        options
-            .write(true)
-            .create_new(true)
-            .mode((attributes.permissions & 0o777).into());
-        match options.open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let above = path.parent().unwrap_or(path);
-                fs::DirBuilder::new()
-                    .mode(0o700)
-                    .recursive(true)
-                    .create(above)?;
-                options.open(path)
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.confined
-                    .remove(path.strip_prefix(&self.root).unwrap_or(path))?;
-                options.open(path)
-            }
-            result => result,
-        }
-    }
-
-    fn write(
-        &self,
-        path: &Path,
-        attributes: &Attributes,
-        contents: &mut dyn Read,
-    ) -> io::Result<()> {
-        let mut file = self.create(path, attributes)?;
-        copy(contents, &mut file)?;
-        if attributes.permissions & 0o1000 != 0 {
-            file.set_permissions(Permissions::from_mode(attributes.permissions.into()))?;
-        }
-        set_xattrs(&file, attributes);
-        file.set_modified(time(attributes.modified))
-    }
 }
 
 fn copy(contents: &mut dyn Read, file: &mut File) -> io::Result<()> {

@@ -2,13 +2,15 @@
 //! layer are applied as tar(1) would unpack them, but nothing here touches a file system: a hostile name can
 //! at worst be one in the image.
 
+mod left_out;
 mod whiteout;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 use super::member::{Attributes, Kind, Member};
-use super::names::{check_names, safe, split, wrong};
+use super::names::{DEEPEST, Lost, check_names, safe, split, wrong};
+pub use left_out::LeftOut;
 
 /// The longest path and target of a symbolic link, in bytes; PATH_MAX with its NUL.
 const LONGEST_PATH: usize = 4095;
@@ -31,8 +33,8 @@ pub struct Inode {
     pub body: Body,
     /// How many names it has; none, if it has been taken away.
     pub links: u32,
-    /// The layer that it came in.
-    layer: usize,
+    /// What the image does not get of it.
+    lost: Lost,
 }
 
 /// What an inode is.
@@ -55,6 +57,8 @@ pub struct Directory {
     pub parent: Number,
     /// Its name there.
     pub name: Box<[u8]>,
+    /// How many directories are above it.
+    depth: usize,
 }
 
 /// What became of a member.
@@ -62,7 +66,7 @@ pub struct Directory {
 pub enum Applied {
     /// It is this inode, at this path.
     At(Number, Vec<u8>),
-    /// It is left out of images: a device, or a name with `..`.
+    /// It is left out of images: a device, or a name with `..`, or another name of one of these.
     LeftOut,
     /// It said that something of the layers below is not there.
     TookAway,
@@ -72,14 +76,18 @@ pub enum Applied {
 #[derive(Debug)]
 pub struct Tree {
     inodes: Vec<Inode>,
-    layer: usize,
     /// Whether names of this layer can be whiteouts, as an OCI image has them.
     has_names_of_whiteouts: bool,
-    /// Directories of the layers below that this layer has too.
-    declared: HashSet<Number>,
-    /// Names that this layer has given to files of the layers below.
-    linked: HashSet<(Number, Box<[u8]>)>,
     most: usize,
+    /// The names of devices and the like, which have no inodes here.
+    left_out: HashMap<(Number, Box<[u8]>), Kind>,
+    /// How many names had `..` in them, and how much of /dev was taken away.
+    odd_names: u64,
+    pub(super) in_dev: u64,
+    /// When the image was made, in seconds since 1970.
+    made: u64,
+    /// No file is newer than this.
+    latest: u64,
 }
 
 impl Tree {
@@ -89,24 +97,46 @@ impl Tree {
             attributes: Attributes::new(0o755),
             body: Body::Directory(Directory::default()),
             links: 1,
-            layer: 0,
+            lost: Lost::default(),
         };
         Tree {
             inodes: vec![root],
-            layer: 0,
             has_names_of_whiteouts: false,
-            declared: HashSet::new(),
-            linked: HashSet::new(),
             most,
+            left_out: HashMap::new(),
+            odd_names: 0,
+            in_dev: 0,
+            made: 0,
+            latest: u64::MAX,
         }
     }
 
-    /// What follows is of the next layer: one of an OCI image, whose whiteouts are names, or another.
+    /// The same, in which no file is newer than `latest`, in seconds since 1970.
+    #[must_use]
+    pub fn no_later_than(mut self, latest: u64) -> Tree {
+        self.latest = latest;
+        self
+    }
+
+    /// What follows is of a layer of an OCI image, whose whiteouts are names, or of another.
     pub fn next_layer(&mut self, is_oci: bool) {
-        self.layer += 1;
         self.has_names_of_whiteouts = is_oci;
-        self.declared.clear();
-        self.linked.clear();
+    }
+
+    /// When the image was made, in seconds since 1970.
+    pub fn made(&self) -> u64 {
+        self.made
+    }
+
+    pub(super) fn set_made(&mut self, made: u64) {
+        self.made = made;
+    }
+
+    /// When the newest of its files was changed.
+    pub(super) fn newest(&self) -> u64 {
+        let there = self.inodes.iter().filter(|inode| inode.links > 0);
+        let times = there.map(|inode| inode.attributes.modified);
+        times.max().unwrap_or_default()
     }
 
     /// How many inodes there are, with those that were taken away: numbers are below this.
@@ -133,6 +163,12 @@ impl Tree {
         }
     }
 
+    /// Whether there is a directory at a path, through no link.
+    pub(super) fn is_directory(&self, path: &[u8]) -> bool {
+        let found = split(path).try_fold(ROOT, |here, name| self.lookup(here, name));
+        found.is_some_and(|found| self.directory(found).is_some())
+    }
+
     fn entries_mut(&mut self, number: Number) -> io::Result<&mut BTreeMap<Box<[u8]>, Number>> {
         match &mut self.inodes[number].body {
             Body::Directory(directory) => Ok(&mut directory.entries),
@@ -152,24 +188,30 @@ impl Tree {
             attributes,
             body,
             links: 0,
-            layer: self.layer,
+            lost: Lost::default(),
         });
         Ok(self.inodes.len() - 1)
     }
 
     fn enter(&mut self, directory: Number, name: &[u8], number: Number) -> io::Result<()> {
+        let depth = self.directory(directory).map_or(0, |own| own.depth) + 1;
         self.remove(directory, name)?;
         self.entries_mut(directory)?.insert(name.into(), number);
         self.inodes[number].links += 1;
         if let Body::Directory(own) = &mut self.inodes[number].body {
+            if depth > DEEPEST {
+                return Err(wrong("it is too many directories deep"));
+            }
             own.parent = directory;
             own.name = name.into();
+            own.depth = depth;
         }
         Ok(())
     }
 
     /// Takes a name away, with everything below it.
     fn remove(&mut self, directory: Number, name: &[u8]) -> io::Result<()> {
+        self.left_out.remove(&(directory, name.into()));
         let Some(first) = self.entries_mut(directory)?.remove(name) else {
             return Ok(());
         };
@@ -193,24 +235,6 @@ impl Tree {
 
     /// Walks to a directory, through symbolic links, and makes what is missing.
     fn walk(&mut self, components: &[&[u8]]) -> io::Result<Number> {
-        let found = self.follow(components, Self::make_directory)?;
-        found.ok_or_else(|| wrong("a file is in the place of its directory"))
-    }
-
-    /// Walks to a directory, if it is there.
-    fn find(&mut self, components: &[&[u8]]) -> io::Result<Option<Number>> {
-        let missing = |_: &mut Tree, _: Number, _: &[u8]| Err(io::ErrorKind::NotFound.into());
-        match self.follow(components, missing) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            result => result,
-        }
-    }
-
-    fn follow(
-        &mut self,
-        components: &[&[u8]],
-        missing: impl Fn(&mut Tree, Number, &[u8]) -> io::Result<Number>,
-    ) -> io::Result<Option<Number>> {
         let mut here = ROOT;
         let mut links = 0;
         let mut left: Vec<Vec<u8>> = components.iter().rev().map(|name| name.to_vec()).collect();
@@ -220,12 +244,12 @@ impl Tree {
                 continue;
             }
             let Some(next) = self.lookup(here, &name) else {
-                here = missing(self, here, &name)?;
+                here = self.make_directory(here, &name)?;
                 continue;
             };
             match &self.inodes[next].body {
                 Body::Directory(_) => here = next,
-                Body::File => return Ok(None),
+                Body::File => return Err(wrong("a file is in the place of its directory")),
                 Body::Symlink(target) => {
                     links += 1;
                     if links > MOST_LINKS {
@@ -238,38 +262,45 @@ impl Tree {
                 }
             }
         }
-        Ok(Some(here))
+        Ok(here)
     }
 
-    /// Applies one member of a layer.
+    /// Applies one member of a layer. What a layer takes away of those below it is said beforehand, by
+    /// [`Tree::take_away`].
     ///
     /// # Errors
     /// It cannot be in a file system: a name that is too long, a link to nothing, and the like.
     pub fn apply(&mut self, member: &Member) -> io::Result<Applied> {
+        self.apply_or(member, None)
+    }
+
+    /// The same; `taken` is the file that the layers below have where a link leads, which may be gone meanwhile.
+    pub(super) fn apply_or(
+        &mut self,
+        member: &Member,
+        taken: Option<Number>,
+    ) -> io::Result<Applied> {
         let components: Vec<&[u8]> = split(&member.path).collect();
-        if components.contains(&b"..".as_slice()) || member.kind == Kind::Special {
+        if components.contains(&b"..".as_slice()) {
+            self.odd_names += 1;
             return Ok(Applied::LeftOut);
         }
         check_names(&components, &member.path)?;
-        let Some((name, above)) = components.split_last() else {
-            return self.apply_root(member);
-        };
-        if self.takes_away(name, &member.kind) {
-            // Where there is no such directory, there is nothing to take away.
-            if let Some(parent) = self.find(above)? {
-                self.take_what(parent, name, &member.kind)?;
-            }
+        if self.is_about_layers(&components, &member.kind) {
             return Ok(Applied::TookAway);
         }
+        let Some((name, above)) = components.split_last() else {
+            return Ok(self.apply_root(member));
+        };
         let parent = self.walk(above)?;
         let number = match &member.kind {
-            Kind::Link(target) => {
-                let number = self.existing(target)?;
-                if self.inodes[number].layer < self.layer {
-                    self.linked.insert((parent, (*name).into()));
-                }
-                number
+            Kind::Special | Kind::Fifo | Kind::Socket => {
+                return self.leave_out(parent, name, &member.kind);
             }
+            Kind::Link(target) => match self.existing(target, taken)? {
+                Some(number) => number,
+                None => return self.leave_out(parent, name, &member.kind),
+            },
             kind => self.put(parent, name, kind, &member.attributes)?,
         };
         if self.lookup(parent, name) != Some(number) {
@@ -278,12 +309,20 @@ impl Tree {
         Ok(Applied::At(number, self.path(parent, name)))
     }
 
-    fn apply_root(&mut self, member: &Member) -> io::Result<Applied> {
+    fn apply_root(&mut self, member: &Member) -> Applied {
         if member.kind != Kind::Directory {
-            return Ok(Applied::LeftOut);
+            return Applied::LeftOut;
         }
-        self.inodes[ROOT].attributes = safe(&member.attributes, true);
-        Ok(Applied::At(ROOT, Vec::new()))
+        self.set_attributes(ROOT, &member.attributes, true);
+        Applied::At(ROOT, Vec::new())
+    }
+
+    fn set_attributes(&mut self, number: Number, attributes: &Attributes, is_directory: bool) {
+        let mut safe = safe(attributes, is_directory);
+        safe.modified = safe.modified.min(self.latest);
+        let inode = &mut self.inodes[number];
+        inode.attributes = safe;
+        inode.lost = Lost::of(attributes);
     }
 
     fn put(
@@ -293,15 +332,12 @@ impl Tree {
         kind: &Kind,
         attributes: &Attributes,
     ) -> io::Result<Number> {
-        let attributes = safe(attributes, *kind == Kind::Directory);
+        let is_directory = *kind == Kind::Directory;
         let body = match kind {
             Kind::Directory => {
                 let there = self.lookup(parent, name);
                 if let Some(number) = there.filter(|there| self.directory(*there).is_some()) {
-                    self.inodes[number].attributes = attributes;
-                    if self.inodes[number].layer < self.layer {
-                        self.declared.insert(number);
-                    }
+                    self.set_attributes(number, attributes, is_directory);
                     return Ok(number);
                 }
                 Body::Directory(Directory::default())
@@ -312,20 +348,69 @@ impl Tree {
             Kind::Symlink(target) => Body::Symlink(target.clone()),
             _ => Body::File,
         };
-        self.add(attributes, body)
+        let number = self.add(Attributes::default(), body)?;
+        self.set_attributes(number, attributes, is_directory);
+        Ok(number)
     }
 
-    /// The inode to which a link gives another name.
-    fn existing(&mut self, target: &[u8]) -> io::Result<Number> {
+    /// The inode to which a link gives another name; none if that was left out, as the link then is.
+    fn existing(&mut self, target: &[u8], taken: Option<Number>) -> io::Result<Option<Number>> {
         let missing = || wrong("it is a link to a file that is not there");
         let components: Vec<&[u8]> = split(target).collect();
+        if components.contains(&b"..".as_slice()) {
+            // Nothing of such a name is in the image.
+            return Ok(None);
+        }
         let (name, above) = components.split_last().ok_or_else(missing)?;
-        let parent = self.walk(above)?;
-        let number = self.lookup(parent, name).ok_or_else(missing)?;
+        let parent = self.find(above, &|_| false);
+        let number = parent.and_then(|parent| self.lookup(parent, name));
+        let Some(number) = number.or(taken) else {
+            let key = parent.map(|parent| (parent, Box::from(*name)));
+            return match key.is_some_and(|key| self.left_out.contains_key(&key)) {
+                true => Ok(None),
+                false => Err(missing()),
+            };
+        };
         match self.inodes[number].body {
             Body::Directory(_) => Err(wrong("it is a link to a directory")),
-            _ => Ok(number),
+            _ => Ok(Some(number)),
         }
+    }
+
+    /// Walks to a directory, as [`Tree::walk`] does, and makes nothing. Where `is_replaced` says so of a path of the
+    /// walk, as it was given, the link there leads nowhere.
+    fn find(&self, components: &[&[u8]], is_replaced: &dyn Fn(&[&[u8]]) -> bool) -> Option<Number> {
+        let mut here = ROOT;
+        let mut links = 0;
+        let mut left: Vec<(&[u8], usize)> = components
+            .iter()
+            .enumerate()
+            .rev()
+            .map(|(at, name)| (*name, at + 1))
+            .collect();
+        while let Some((name, upto)) = left.pop() {
+            if name == b".." {
+                here = self.directory(here).map_or(ROOT, |own| own.parent);
+                continue;
+            }
+            let next = self.lookup(here, name)?;
+            match &self.inodes[next].body {
+                Body::Directory(_) => here = next,
+                Body::File => return None,
+                Body::Symlink(target) => {
+                    links += 1;
+                    if links > MOST_LINKS || (upto > 0 && is_replaced(&components[..upto])) {
+                        return None;
+                    }
+                    if target.first() == Some(&b'/') {
+                        here = ROOT;
+                    }
+                    // What a link says is no path of the walk as it was given.
+                    left.extend(split(target).rev().map(|name| (name, 0)));
+                }
+            }
+        }
+        Some(here)
     }
 
     /// Takes away all that is in a directory.
@@ -347,6 +432,15 @@ impl Tree {
         let entries = std::mem::take(&mut directory.entries);
         self.inodes[number].links = 0;
         self.inodes[ROOT].attributes = self.inodes[number].attributes.clone();
+        self.inodes[ROOT].lost = self.inodes[number].lost;
+        let above = std::mem::take(&mut self.left_out);
+        self.left_out = above
+            .into_iter()
+            .map(|((parent, name), kind)| {
+                let parent = if parent == number { ROOT } else { parent };
+                ((parent, name), kind)
+            })
+            .collect();
         for child in entries.values() {
             if let Body::Directory(own) = &mut self.inodes[*child].body {
                 own.parent = ROOT;

@@ -1,17 +1,15 @@
 //! A directory that is being made as the root of the process that fills it, so that no name, symbolic link or hard link
 //! of an archive can lead anywhere else.
 //!
-//! That a process is confined is a value of the type [`Confined`], which nothing else gives. What removes names of
-//! the new directory from within asks for it, so that it cannot run in a process whose root is the host's.
+//! That a process is confined is a value of the type [`Confined`], which nothing else gives. What writes names of
+//! the new directory, and takes them away, asks for it, so that it cannot run in a process whose root is the host's.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
-use rustix::io::Errno;
+use rustix::fs::OFlags;
 
-use super::{Identity, Output, removal};
+use super::{Identity, Output};
 use crate::error::{Error, Explain, Result};
 use crate::sys::{self, Call, mounts, namespaces};
 
@@ -39,27 +37,6 @@ impl Confined {
                 output.temporary().display()
             ))
             .hint("try again")),
-        }
-    }
-
-    /// Removes what an earlier member left at a path, which has no slash in front; nothing there is no failure.
-    ///
-    /// # Errors
-    /// What could not be removed, or a link lies in the way.
-    pub fn remove(&self, path: &Path) -> io::Result<()> {
-        let Some(name) = path.file_name() else {
-            return Err(io::ErrorKind::InvalidInput.into());
-        };
-        let above = match path.parent() {
-            Some(above) if above != Path::new("") => above,
-            _ => Path::new("."),
-        };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-        match openat2(&self.root, above, flags, Mode::empty(), resolve) {
-            Ok(above) => removal::within(self, above.as_fd(), Path::new(name)),
-            Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(errno.into()),
         }
     }
 

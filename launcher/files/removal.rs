@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, fchmod, unlinkat};
 use rustix::io::Errno;
 
-use super::confined::Confined;
 use super::{Identity, MARK, is_directory, look, open_directory, open_parent, split};
 use crate::sys;
 
@@ -57,19 +56,6 @@ pub(super) fn marked(parent: impl AsFd, name: &Path) -> io::Result<(OwnedFd, Ide
     match is_marked {
         true => Identity::of(&directory).map(|noted| (directory, noted)),
         false => Err(io::Error::other("it is not an image that Chariot made")),
-    }
-}
-
-/// Removes what an archive's earlier member left at a name, in a process whose root is the new directory.
-///
-/// # Errors
-/// What could not be removed.
-pub fn within(_: &Confined, parent: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
-    match look(parent, name) {
-        Ok(data) if is_directory(&data) => tree(parent, name, Identity::from(&data)),
-        Ok(_) => Ok(unlinkat(parent, name, AtFlags::empty())?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
     }
 }
 

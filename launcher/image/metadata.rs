@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +48,9 @@ pub struct Mark {
     pub digest: Option<String>,
     /// When, in seconds since 1970.
     pub time: u64,
+    /// What SOURCE_DATE_EPOCH says, where it counts: the image's time, and no file of it is newer. Not in the mark.
+    #[serde(skip)]
+    pub source_date: Option<u64>,
     /// Variables.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
@@ -104,18 +106,6 @@ impl Mark {
                 .filter(|text| named(text))
                 .cloned(),
             ..Mark::default()
-        }
-    }
-
-    /// The same with the time, now.
-    #[must_use]
-    pub fn made_now(self) -> Mark {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        Mark {
-            time: now.as_secs(),
-            ..self
         }
     }
 }

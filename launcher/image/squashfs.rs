@@ -28,7 +28,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 pub use compression::Compressor;
-pub use data::{Block, Piece};
+pub use data::{Block, Piece, Stretch};
 pub use directory::{Entries, Entry, Position};
 pub use inode::{Inode, Kind};
 pub use xattr::Xattr;

@@ -12,13 +12,13 @@ use std::time::{Duration, UNIX_EPOCH};
 use fuser::{
     Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo, InitFlags,
     KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request, Session, SessionACL,
+    ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyXattr, Request, Session, SessionACL,
 };
 
 use super::Service;
 use super::ahead::{self, Ahead, Work};
 use super::watch::Complaints;
-use crate::image::squashfs::{Damage, Entry, Inode, Kind, Position, SquashFs, Xattr};
+use crate::image::squashfs::{Damage, Entry, Inode, Kind, Position, SquashFs, Stretch, Xattr};
 use crate::sys::detached;
 
 /// How long an answer holds: as long as the kernel keeps it.
@@ -132,7 +132,8 @@ impl Answers {
         FileAttr {
             ino: INodeNo(node),
             size: inode.size,
-            blocks: inode.size.div_ceil(512),
+            // Programs that copy look for holes where this is less than the size.
+            blocks: inode.size.saturating_sub(inode.holes).div_ceil(512),
             atime: time,
             mtime: time,
             ctime: time,
@@ -310,6 +311,34 @@ impl Filesystem for Answers {
         self.ahead.after_read(image, node.0, &inode, offset);
     }
 
+    fn lseek(
+        &self,
+        _: &Request,
+        node: INodeNo,
+        _: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let wanted = match whence {
+            libc::SEEK_DATA => Stretch::Data,
+            libc::SEEK_HOLE => Stretch::Hole,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let Ok(from) = u64::try_from(offset) else {
+            return reply.error(Errno::ENXIO);
+        };
+        let found = self.inode(node).and_then(|inode| {
+            let found = self.image().next(&inode, from, wanted);
+            found.map_err(|damage| self.complain(damage))
+        });
+        match found.map(|found| found.map(i64::try_from)) {
+            Ok(Some(Ok(at))) => reply.offset(at),
+            Ok(_) => reply.error(Errno::ENXIO),
+            Err(error) => reply.error(error),
+        }
+    }
+
     fn readdir(
         &self,
         _: &Request,
@@ -380,9 +409,11 @@ impl Filesystem for Answers {
         }
     }
 
+    /// Where no file has any, the list is empty, as on a disk. ENOSYS would be told to programs as "not supported";
+    /// for values it may be, since the kernel asks for some of them at each exec.
     fn listxattr(&self, _: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
         if !self.image().has_xattrs() {
-            return reply.error(Errno::ENOSYS);
+            return reply_sized(reply, size, &[]);
         }
         match self.xattrs(node) {
             Ok(all) => {

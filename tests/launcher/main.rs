@@ -28,6 +28,7 @@ mod packages;
 mod registry;
 mod run;
 mod squashfs;
+mod trees;
 mod unpack;
 
 use std::path::Path;

@@ -1,87 +1,114 @@
-//! What a layer takes away of those below it.
+//! What a layer takes away of those below it, and of those alone: it is taken away before anything of the layer itself
+//! is there, so that the order in which a layer says things does not matter.
 
+use std::collections::HashSet;
 use std::io;
 
-use super::{Number, Tree};
-use crate::convert::member::{Attributes, Kind};
+use super::{Body, Number, Tree};
+use crate::convert::member::{Kind, Member};
+use crate::convert::names::{check_names, split};
 
 /// What a layer names a thing that it takes away from the layers below, and a directory of which it takes
 /// away everything.
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
-/// What a member takes away: a name in a directory, or all in one.
+/// What a member takes away, as paths: a name, or all in a directory.
 enum Gone<'a> {
-    Name(Number, &'a [u8]),
-    AllIn(Number),
+    Name(Vec<&'a [u8]>),
+    AllIn(Vec<&'a [u8]>),
 }
 
 impl Tree {
-    /// Whether a member is there to take something away.
-    pub(super) fn takes_away(&self, name: &[u8], kind: &Kind) -> bool {
+    /// Whether a member is there to say something of the layers below, or for a file system that stored layers.
+    pub(super) fn is_about_layers(&self, components: &[&[u8]], kind: &Kind) -> bool {
         matches!(kind, Kind::Whiteout | Kind::Opaque)
-            || self.has_names_of_whiteouts && name.starts_with(WHITEOUT)
+            || self.has_names_of_whiteouts
+                && components.iter().any(|name| name.starts_with(WHITEOUT))
     }
 
-    /// Takes away what such a member says.
-    pub(super) fn take_what(&mut self, parent: Number, name: &[u8], kind: &Kind) -> io::Result<()> {
-        match self.gone(parent, name, kind) {
-            Some(Gone::Name(directory, name)) => self.take_away(directory, name),
-            Some(Gone::AllIn(directory)) => self.take_all_away(directory),
-            None => Ok(()),
+    /// Takes away what a layer of these members says is not there. Gives for each of its links what that leads to
+    /// in the layers below, if they have it.
+    ///
+    /// # Errors
+    /// A name that cannot be.
+    pub fn take_away(&mut self, members: &[Member]) -> io::Result<Vec<(usize, Number)>> {
+        let gone: Vec<Gone<'_>> = members
+            .iter()
+            .filter_map(|member| self.gone(member))
+            .collect();
+        if gone.is_empty() {
+            return Ok(Vec::new());
         }
+        let taken = members
+            .iter()
+            .enumerate()
+            .filter_map(|(at, member)| Some((at, self.target_below(&member.kind)?)))
+            .collect();
+        // A link that this layer replaces is nothing that a path of this layer leads through.
+        let mut replaced: HashSet<Vec<&[u8]>> = gone
+            .iter()
+            .filter_map(|gone| match gone {
+                Gone::Name(path) => Some(path.clone()),
+                Gone::AllIn(_) => None,
+            })
+            .collect();
+        let directories = members
+            .iter()
+            .filter(|member| member.kind == Kind::Directory);
+        replaced.extend(directories.map(|member| split(&member.path).collect::<Vec<_>>()));
+        let is_replaced = |path: &[&[u8]]| replaced.contains(path);
+        // All are looked up before the first is taken away, so that none is in the way of another.
+        let found: Vec<(Number, Option<&[u8]>)> = gone
+            .iter()
+            .filter_map(|gone| match gone {
+                Gone::Name(path) => {
+                    let (name, above) = path.split_last()?;
+                    Some((self.find(above, &is_replaced)?, Some(*name)))
+                }
+                Gone::AllIn(path) => Some((self.find(path, &is_replaced)?, None)),
+            })
+            .collect();
+        for (directory, name) in found {
+            match name {
+                Some(name) => self.remove(directory, name)?,
+                None => self.empty(directory),
+            }
+        }
+        Ok(taken)
     }
 
     /// What a member takes away of the layers below, if that is what it is for.
-    fn gone<'a>(&self, parent: Number, name: &'a [u8], kind: &Kind) -> Option<Gone<'a>> {
-        match kind {
-            Kind::Whiteout => Some(Gone::Name(parent, name)),
-            Kind::Opaque => self
-                .lookup(parent, name)
-                .filter(|number| self.directory(*number).is_some())
-                .map(Gone::AllIn),
-            _ if name == OPAQUE => Some(Gone::AllIn(parent)),
-            _ => Some(Gone::Name(parent, name.strip_prefix(WHITEOUT)?)),
+    fn gone<'a>(&self, member: &'a Member) -> Option<Gone<'a>> {
+        let mut path: Vec<&[u8]> = split(&member.path).collect();
+        if path.contains(&b"..".as_slice()) || check_names(&path, &member.path).is_err() {
+            return None;
         }
+        match member.kind {
+            Kind::Whiteout => return Some(Gone::Name(path)),
+            Kind::Opaque => return Some(Gone::AllIn(path)),
+            _ if !self.has_names_of_whiteouts => return None,
+            _ => {}
+        }
+        let name = path.pop()?;
+        if path.iter().any(|name| name.starts_with(WHITEOUT)) {
+            return None;
+        }
+        if name == OPAQUE {
+            return Some(Gone::AllIn(path));
+        }
+        path.push(name.strip_prefix(WHITEOUT)?);
+        Some(Gone::Name(path))
     }
 
-    /// What this layer itself has under that name stays, and below it, whichever comes first.
-    fn take_away(&mut self, parent: Number, name: &[u8]) -> io::Result<()> {
-        let Some(number) = self.lookup(parent, name) else {
-            return Ok(());
+    fn target_below(&self, kind: &Kind) -> Option<Number> {
+        let Kind::Link(target) = kind else {
+            return None;
         };
-        let is_new =
-            self.inodes[number].layer == self.layer || self.linked.contains(&(parent, name.into()));
-        if is_new {
-            return Ok(());
-        }
-        if self.directory(number).is_none() {
-            return self.remove(parent, name);
-        }
-        self.take_all_away(number)?;
-        let is_declared = self.declared.contains(&number);
-        let has_any = self
-            .directory(number)
-            .is_some_and(|own| !own.entries.is_empty());
-        if !is_declared && !has_any {
-            return self.remove(parent, name);
-        }
-        // From now on it is a directory of this layer, and the one below is gone.
-        self.inodes[number].layer = self.layer;
-        if !is_declared {
-            self.inodes[number].attributes = Attributes::new(0o755);
-        }
-        Ok(())
-    }
-
-    fn take_all_away(&mut self, directory: Number) -> io::Result<()> {
-        let names: Vec<Box<[u8]>> = self.entries_mut(directory)?.keys().cloned().collect();
-        names
-            .iter()
-            .try_for_each(|name| self.take_away(directory, name))
+        let components: Vec<&[u8]> = split(target).collect();
+        let (name, above) = components.split_last()?;
+        let number = self.lookup(self.find(above, &|_| false)?, name)?;
+        let is_directory = matches!(self.inodes[number].body, Body::Directory(_));
+        (!is_directory).then_some(number)
     }
 }
-
-#[cfg(test)]
-#[path = "whiteout/tests.rs"]
-mod tests;

@@ -43,6 +43,15 @@ impl Piece {
     }
 }
 
+/// What lseek(2) can look for in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stretch {
+    /// Bytes that are in the image.
+    Data,
+    /// Zeroes that are not; behind its last byte, every file has some.
+    Hole,
+}
+
 /// The sizes of some of a file's blocks.
 #[derive(Debug)]
 pub(super) struct Segment {
@@ -106,6 +115,39 @@ impl SquashFs {
             block,
             range: within..length,
         })
+    }
+
+    /// Where a stretch begins or goes on, from `offset` on; none if the file has no more of it.
+    ///
+    /// # Errors
+    /// As [`SquashFs::piece`].
+    pub fn next(&self, inode: &Inode, offset: u64, wanted: Stretch) -> Result<Option<u64>> {
+        let Body::File { fragment, .. } = inode.body else {
+            return Err(Damage::new(0, "it is no regular file"));
+        };
+        if offset >= inode.size {
+            return Ok(None);
+        }
+        let size = u64::from(self.superblock.block_size);
+        let all = self.blocks_of(inode, fragment.is_some());
+        let mut index = offset / size;
+        while index < all {
+            let segment = self.segment(inode, index / SEGMENT)?;
+            let rest = segment.sizes.get((index % SEGMENT) as usize..);
+            let rest = rest.filter(|rest| !rest.is_empty());
+            let rest = rest.ok_or(Damage::new(segment.start, "a file has too few blocks"))?;
+            let is_wanted = |block: &u32| (*block == 0) == (wanted == Stretch::Hole);
+            if let Some(further) = rest.iter().position(is_wanted) {
+                return Ok(Some(offset.max((index + further as u64) * size)));
+            }
+            index += rest.len() as u64;
+        }
+        Ok(match wanted {
+            Stretch::Hole => Some(inode.size),
+            // The end of a file that is in a fragment is in the image.
+            Stretch::Data => fragment.map(|_| offset.max(all * size)),
+        }
+        .filter(|at| wanted == Stretch::Hole || *at < inode.size))
     }
 
     /// Reads a file, up to `length` bytes from `offset` on.

@@ -60,6 +60,8 @@ pub struct Inode {
     pub links: u32,
     /// Its size in bytes; for a directory, that of its list.
     pub size: u64,
+    /// How many bytes of a file are in holes, as the image has it.
+    pub holes: u64,
     /// The device that it stands for, as Linux writes it.
     pub device: u32,
     /// The number of its owner and group in the image's table.
@@ -169,6 +171,7 @@ fn parse(image: &SquashFs, cursor: &mut Cursor<'_>) -> Result<Inode> {
         modified,
         links: 1,
         size: 0,
+        holes: 0,
         device: 0,
         owner,
         xattrs: None,
@@ -246,7 +249,7 @@ fn file(cursor: &mut Cursor<'_>, inode: &mut Inode) -> Result<()> {
 fn extended_file(cursor: &mut Cursor<'_>, inode: &mut Inode) -> Result<()> {
     let start = cursor.u64()?;
     inode.size = cursor.u64()?;
-    let _sparse = cursor.u64()?;
+    inode.holes = cursor.u64()?;
     inode.links = cursor.u32()?;
     let fragment = (cursor.u32()?, cursor.u32()?);
     inode.xattrs = some(cursor.u32()?);

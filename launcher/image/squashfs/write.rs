@@ -11,7 +11,6 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
 
@@ -175,7 +174,7 @@ impl Target for Writer {
             end,
             how: self.how,
         }
-        .write(inodes, root, &self.fragments, &placed)
+        .write(inodes, root, &self.fragments, &placed, tree.made())
     }
 }
 
@@ -193,6 +192,7 @@ impl Tables {
         root: u64,
         fragments: &[Sequence],
         placed: &[Placed],
+        made: u64,
     ) -> io::Result<()> {
         let mut context = inodes.context;
         let inode_table = self.put(&inodes.inodes.bytes)?;
@@ -234,12 +234,9 @@ impl Tables {
         } else {
             0
         };
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
         let mut superblock = b"hsqs".to_vec();
         let count = u32::try_from(inodes.places.len()).unwrap_or_default();
-        let made = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
+        let made = u32::try_from(made).unwrap_or(u32::MAX);
         for field in [count, made, BLOCK, fragments.len() as u32] {
             superblock.extend(field.to_le_bytes());
         }
