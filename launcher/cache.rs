@@ -9,23 +9,27 @@
 //! images/HEX.sqfs      images by the digest of what they were made from
 //! blobs/sha256/HEX     layers and manifests, as registries give them
 //! leases/HEX.N         who is making an image now
-//! files/HEX            digests of archives that were converted, by what stat(2) says of them
+//! files/HEX            digests of archives that were converted, by what stat(2) says of them, and where in the store
+//!                      an image of a digest lies
 //! jobs/JOB/HEX         what a name meant when a job first used it
 //! ```
+//!
+//! It carries a mark ([`crate::files::own`]): what somebody else has filled is neither written nor swept.
 
 pub mod evict;
 pub mod lease;
 pub mod names;
 pub mod stage;
 
-use std::fs::{self, DirBuilder, File, Metadata};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::config::Config;
-use crate::error::{Error, Explain, Result};
-use crate::files::Output;
+use crate::error::{Error, Result};
+use crate::files::own::{Own, Purpose};
+use crate::files::{self, Output};
 use crate::host::Host;
 use crate::oci::Digest;
 use crate::sys::process;
@@ -54,7 +58,9 @@ impl std::fmt::Debug for Access<'_> {
 /// A cache that can be written, and one before it that can be read.
 #[derive(Debug, Clone)]
 pub struct Cache<'a> {
-    root: PathBuf,
+    /// An error if the site's file names variables that are not set: not everything needs a cache.
+    root: Result<PathBuf>,
+    purpose: Purpose,
     site: Option<PathBuf>,
     /// Whether others may read what is put into it.
     is_shared: bool,
@@ -68,7 +74,8 @@ impl<'a> Cache<'a> {
     /// The user's.
     pub fn of(config: &'a Config, host: &'a Host) -> Cache<'a> {
         Cache {
-            root: host.expand(&config.cache),
+            root: host.expand("cache", &config.cache),
+            purpose: Purpose::Cache,
             site: config.site_cache.clone().filter(|site| is_roots(site)),
             is_shared: false,
             config,
@@ -91,7 +98,8 @@ impl<'a> Cache<'a> {
                 .hint("without --site it goes into your own store"));
         }
         Ok(Cache {
-            root: site,
+            root: Ok(site),
+            purpose: Purpose::Cache,
             site: None,
             is_shared: true,
             config,
@@ -100,53 +108,82 @@ impl<'a> Cache<'a> {
     }
 
     /// Where it is.
-    pub fn root(&self) -> &Path {
-        &self.root
+    ///
+    /// # Errors
+    /// The site's file names a variable that is not set.
+    pub fn root(&self) -> Result<&Path> {
+        self.root.as_deref().map_err(Error::clone)
     }
 
     /// Where the image of this digest is, or will be.
-    fn image(&self, digest: &Digest) -> PathBuf {
-        self.root.join(image_name(digest))
+    fn image(&self, digest: &Digest) -> Result<PathBuf> {
+        Ok(self.root()?.join(image_name(digest)))
     }
 
-    /// The image of this digest, if it is there.
+    /// The image of this digest, if it is there, or in the store.
     pub fn find(&self, digest: &Digest) -> Option<PathBuf> {
-        let name = image_name(digest);
-        let places = self.site.iter().chain([&self.root]);
-        let path = places
-            .map(|place| place.join(&name))
-            .find(|path| path.exists())?;
+        let path = self.find_here(digest).or_else(|| self.stored(digest))?;
         note_use(&path);
         Some(path)
+    }
+
+    fn find_here(&self, digest: &Digest) -> Option<PathBuf> {
+        let name = image_name(digest);
+        let places = self.site.as_deref().into_iter().chain(self.root().ok());
+        places
+            .map(|place| place.join(&name))
+            .find(|path| is_usable(path))
+    }
+
+    /// The digest that an image says it was made from, if Chariot knows that to be true: it lies in a cache, or it
+    /// was put into the store by Chariot and has not changed since.
+    pub fn verified(&self, image: &Path, claimed: &str) -> Option<Digest> {
+        let digest = Digest::parse(claimed)?;
+        let data = image.metadata().ok()?;
+        let is_same = |path: &Path| {
+            path.metadata()
+                .is_ok_and(|other| (other.dev(), other.ino()) == (data.dev(), data.ino()))
+        };
+        let here = self.find_here(&digest).filter(|path| is_same(path));
+        here.or_else(|| self.stored(&digest).filter(|path| is_same(path)))
+            .map(|_| digest)
+    }
+
+    /// Lets those who ask for this digest find an image of the store. It is kept once, under two names, where the
+    /// file system can do that.
+    ///
+    /// # Errors
+    /// The cache cannot be written.
+    pub fn adopt(&self, digest: &Digest, stored: &Path) -> Result<()> {
+        self.prepare()?;
+        let is_there = self.find_here(digest).is_some();
+        if !is_there && files::share::link(stored, &self.image(digest)?).is_ok() {
+            return Ok(());
+        }
+        self.set_stored(digest, stored)
     }
 
     /// Makes the directories of a cache that is written for the first time.
     ///
     /// # Errors
-    /// It cannot be written, or others could have written it.
-    pub fn prepare(&self) -> Result<()> {
-        let what = || format!("can't use the cache {}", self.root.display());
-        let hint = "the site's file says where it is (cache), and XDG_CACHE_HOME moves it; an image that you pull or \
-                    pack into a file needs none";
-        for directory in ["images", "blobs/sha256", "leases", "files", "jobs"] {
-            let path = self.root.join(directory);
-            let mode = if self.is_shared { 0o755 } else { 0o700 };
-            DirBuilder::new()
-                .recursive(true)
-                .mode(mode)
-                .create(&path)
-                .explain(|| format!("{}: mkdir(\"{}\")", what(), path.display()))
-                .map_err(|error| error.hint(hint))?;
+    /// It cannot be written, others could have written it, or somebody else has filled it.
+    pub fn prepare(&self) -> Result<Own> {
+        let mode = if self.is_shared { 0o755 } else { 0o700 };
+        let root = self.root()?;
+        let own = Own::prepare(root, self.purpose, mode)?;
+        let what = || format!("can't use the cache {}", root.display());
+        for name in ["images", "blobs", "leases", "files", "jobs"] {
+            let made = own.root().make(name);
+            let made = match (made, name) {
+                (Ok(blobs), "blobs") => blobs.make("sha256").map(drop),
+                (made, _) => made.map(drop),
+            };
+            made.map_err(|error| {
+                let call = format!("mkdir(\"{}\")", root.join(name).display());
+                files::space::explain(&error, &what(), &call, root)
+            })?;
         }
-        let data = self.root.metadata().explain(what)?;
-        if belongs_to(&data, process::user()) {
-            return Ok(());
-        }
-        Err(Error::new(format!(
-            "{}: others can write there, or it is not yours",
-            what()
-        ))
-        .hint("what lies there could be forged: chmod go-w, or choose another place"))
+        Ok(own)
     }
 
     /// The image of this digest; it is made by `make`, in a process of its own, if nobody else makes it.
@@ -160,36 +197,56 @@ impl<'a> Cache<'a> {
         access: &mut Access<'_>,
         make: impl Fn(&Reporter, &Output) -> Result<()>,
     ) -> Result<PathBuf> {
-        if let Some(path) = self.find(digest) {
-            return Ok(path);
-        }
-        if !access.may_fetch {
-            return Err(not_there(word));
-        }
-        self.prepare()?;
-        let leases = self.root.join("leases");
-        let is_there = || self.find(digest).is_some();
-        let turn = lease::take(
-            &leases,
-            digest.hex(),
-            word,
-            self.config.wait_fetch,
-            is_there,
-            access.see,
-        )?;
-        if let Turn::Mine(lease) = turn {
-            let made = self.make(digest, word, &lease, access, &make);
-            match made {
-                Ok(()) => lease.end(),
-                Err(_) if lease.was_taken_over() => return self.ensure(digest, word, access, make),
+        for is_last in [false, false, true] {
+            if let Some(path) = self.find(digest) {
+                return Ok(path);
+            }
+            if !access.may_fetch {
+                return Err(not_there(word));
+            }
+            self.prepare()?;
+            self.refuse_squatted(digest)?;
+            let leases = self.root()?.join("leases");
+            let is_there = || self.find(digest).is_some();
+            let turn = lease::take(
+                &leases,
+                digest.hex(),
+                word,
+                self.config.wait_fetch,
+                is_there,
+                access.see,
+            )?;
+            let Turn::Mine(lease) = turn else { break };
+            match self.make(digest, word, &lease, access, &make) {
+                Ok(()) => {
+                    lease.end();
+                    evict::after_fetch(self, digest, &self.image(digest)?);
+                    break;
+                }
+                // This process was suspended, or its machine was, and others did without it.
+                Err(_) if is_there() => lease.end(),
+                Err(_) if !is_last && lease.was_taken_over() => {}
                 Err(error) => {
                     lease.fail(&error);
                     return Err(error);
                 }
             }
-            evict::after_fetch(self);
         }
         self.find(digest).ok_or_else(|| not_there(word))
+    }
+
+    /// Something that is no image may have its name: a directory, a link, a FIFO. None of these is replaced.
+    fn refuse_squatted(&self, digest: &Digest) -> Result<()> {
+        let path = self.image(digest)?;
+        match path.symlink_metadata() {
+            Ok(_) if !is_usable(&path) => Err(Error::new(format!(
+                "can't use the cache {}: {} is no regular file, or not yours",
+                self.root()?.display(),
+                path.display()
+            ))
+            .hint("Chariot did not put it there: move it away")),
+            _ => Ok(()),
+        }
     }
 
     fn make(
@@ -200,7 +257,7 @@ impl<'a> Cache<'a> {
         access: &mut Access<'_>,
         make: &impl Fn(&Reporter, &Output) -> Result<()>,
     ) -> Result<()> {
-        let output = Output::file(&self.image(digest))?;
+        let output = Output::file(&self.image(digest)?)?;
         let what = format!("can't make an image of {word}");
         let made = work::run_with(
             &what,
@@ -217,8 +274,10 @@ impl<'a> Cache<'a> {
             },
             |progress| (access.see)(progress),
         );
-        made.and_then(|_| output.finish())
-            .inspect_err(|_| output.abandon())
+        // One that is there is open on other machines, which would lose it if another took its name.
+        let named = made.and_then(|_| output.finish_unless_there());
+        output.abandon();
+        named.map(|_| ())
     }
 }
 
@@ -239,6 +298,13 @@ fn belongs_to(directory: &Metadata, user: u32) -> bool {
     directory.uid() == user && directory.mode() & 0o022 == 0
 }
 
+/// Whether it is an image's file, as Chariot puts it here. What a link leads to, or another user has put here, is not.
+fn is_usable(path: &Path) -> bool {
+    let user = process::user();
+    path.symlink_metadata()
+        .is_ok_and(|data| data.is_file() && (data.uid() == user || data.uid() == 0))
+}
+
 fn image_name(digest: &Digest) -> String {
     format!("images/{}.sqfs", digest.hex())
 }
@@ -249,7 +315,7 @@ fn note_use(path: &Path) {
     let is_old = |used: SystemTime| now.duration_since(used).is_ok_and(|age| age > USED);
     let used = path.metadata().and_then(|data| data.accessed());
     if used.is_ok_and(is_old)
-        && let Ok(file) = File::open(path)
+        && let Ok(file) = files::open::regular(path)
     {
         let _ = file.set_times(fs::FileTimes::new().set_accessed(now));
     }

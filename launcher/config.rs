@@ -49,6 +49,8 @@ pub struct Config {
     pub site_cache: Option<PathBuf>,
     /// How much a user's cache may hold, in bytes.
     pub cache_size: u64,
+    /// Whether layers stay there once an image has been made of them.
+    pub keep_layers: bool,
     /// Whether a step copies an image file to its node before it runs.
     pub stage: Stage,
     /// Where to, with `$USER` and the like in it, and how much may lie there, in bytes.
@@ -125,6 +127,7 @@ impl Default for Config {
             cache: "$XDG_CACHE_HOME/chariot".into(),
             site_cache: None,
             cache_size: 50 << 30,
+            keep_layers: false,
             stage: Stage::default(),
             stage_dir: "/var/tmp/chariot-$USER".into(),
             stage_size: 50 << 30,
@@ -206,8 +209,15 @@ impl Config {
             "only_image_dirs" => self.only_image_dirs = at.boolean(value)?,
             "store" => self.store = at.string(value)?,
             "cache" => self.cache = at.string(value)?,
-            "site_cache" => self.site_cache = Some(at.absolute(value)?),
+            "site_cache" => {
+                let path = at.absolute(value)?;
+                if path.as_os_str().as_encoded_bytes().contains(&b'$') {
+                    return Err(at.wrong("the same directory for everybody: it knows no variables"));
+                }
+                self.site_cache = Some(path);
+            }
             "cache_size" => self.cache_size = at.size(value)?,
+            "keep_layers" => self.keep_layers = at.boolean(value)?,
             "stage" => {
                 self.stage = match at.one_of(value, &["none", "node"])?.as_str() {
                     "node" => Stage::Node,
@@ -260,6 +270,7 @@ impl Config {
                     "cache",
                     "site_cache",
                     "cache_size",
+                    "keep_layers",
                     "stage",
                     "stage_dir",
                     "stage_size",

@@ -2,7 +2,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -92,28 +93,96 @@ impl Host {
             && step.is_none_or(|step| step.parse().is_ok_and(is_special))
     }
 
-    /// Replaces `$HOME`, `$USER`, `$XDG_DATA_HOME` and `$XDG_CACHE_HOME` in a directory of the site's
-    /// file; the XDG variables fall back on what the XDG Base Directory Specification says.
-    pub fn expand(&self, text: &str) -> PathBuf {
-        let home = self
-            .variable("HOME")
-            .map_or_else(|| self.user.home.clone(), PathBuf::from);
-        let xdg = |name: &str, fallback: &str| {
-            let set = self
-                .variable(name)
-                .map(PathBuf::from)
-                .filter(|path| path.is_absolute());
-            set.unwrap_or_else(|| home.join(fallback))
-                .to_string_lossy()
-                .into_owned()
+    /// A directory of the site's file: `$NAME` and `${NAME}` are the caller's variables, and `~` in front is the home
+    /// directory. `USER` is who the user database says; `HOME` falls back on it, and the XDG variables on what the XDG
+    /// Base Directory Specification says. What a variable holds is taken as it is and never expanded again.
+    ///
+    /// # Errors
+    /// A variable is not set, or leads elsewhere by `..`, or what comes out is no absolute path. A directory named
+    /// `$SCRATCH` where somebody happens to stand is what nobody wants.
+    pub fn expand(&self, key: &str, text: &str) -> Result<PathBuf> {
+        let told = |reason: String| {
+            Error::new(format!(
+                "can't use {key} = \"{text}\" of the site's file: {reason}"
+            ))
         };
-        let text = text
-            .replace("$XDG_DATA_HOME", &xdg("XDG_DATA_HOME", ".local/share"))
-            .replace("$XDG_CACHE_HOME", &xdg("XDG_CACHE_HOME", ".cache"))
-            .replace("$HOME", &home.to_string_lossy())
-            .replace("$USER", &self.user.name);
-        PathBuf::from(text)
+        let mut bytes = Vec::new();
+        let mut rest = text;
+        if let Some(below) = rest.strip_prefix('~') {
+            if !below.is_empty() && !below.starts_with('/') {
+                return Err(told(
+                    "~ is your own home directory, and has a / behind it".into(),
+                ));
+            }
+            bytes.extend_from_slice(self.home().as_os_str().as_bytes());
+            rest = below;
+        }
+        while let Some((before, behind)) = rest.split_once('$') {
+            bytes.extend_from_slice(before.as_bytes());
+            let (name, behind) = variable_name(behind)
+                .ok_or_else(|| told("behind $ there is no name of a variable".into()))?;
+            let value = self.value(name).filter(|value| !value.is_empty());
+            let value = value.ok_or_else(|| {
+                told(format!("the variable {name} is not set")).hint(format!(
+                    "set {name}, or ask your administrator to name another place"
+                ))
+            })?;
+            if Path::new(&value)
+                .components()
+                .any(|part| part == Component::ParentDir)
+            {
+                return Err(told(format!("the variable {name} has .. in it")));
+            }
+            bytes.extend_from_slice(value.as_bytes());
+            rest = behind;
+        }
+        bytes.extend_from_slice(rest.as_bytes());
+        let path = PathBuf::from(OsString::from_vec(bytes));
+        match path.is_absolute() {
+            true => Ok(path),
+            false => Err(told(format!("{} is no absolute path", path.display()))
+                .hint("it begins with /, ~ or a variable that does")),
+        }
     }
+
+    fn home(&self) -> PathBuf {
+        self.variable("HOME")
+            .map_or_else(|| self.user.home.clone(), PathBuf::from)
+    }
+
+    /// What a variable stands for in the site's file.
+    fn value(&self, name: &str) -> Option<OsString> {
+        let xdg = |fallback: &str| {
+            let set = self.variable(name).map(PathBuf::from);
+            let set = set.filter(|path| path.is_absolute());
+            Some(set.unwrap_or_else(|| self.home().join(fallback)).into())
+        };
+        match name {
+            "USER" => Some(self.user.name.clone().into()),
+            "HOME" => Some(self.home().into()),
+            "XDG_DATA_HOME" => xdg(".local/share"),
+            "XDG_CACHE_HOME" => xdg(".cache"),
+            name => self.variable(name).map(OsStr::to_owned),
+        }
+    }
+}
+
+/// The name behind a `$`, in braces or not, and what follows it.
+fn variable_name(text: &str) -> Option<(&str, &str)> {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let (name, rest) = match text.strip_prefix('{') {
+        Some(text) => text.split_once('}')?,
+        None => {
+            let end = text.bytes().position(|byte| !is_part(byte));
+            text.split_at(end.unwrap_or(text.len()))
+        }
+    };
+    let is_name = name.bytes().all(is_part)
+        && name
+            .bytes()
+            .next()
+            .is_some_and(|first| !first.is_ascii_digit());
+    is_name.then_some((name, rest))
 }
 
 /// A variable in a list of variables.
@@ -252,16 +321,58 @@ mod tests {
     fn directories_of_the_site_file_know_the_user() {
         let mut host = Host::look(vec![("HOME".into(), "/h".into())], None);
         host.user.name = "u".into();
-        assert_eq!(
-            host.expand("$XDG_DATA_HOME/chariot"),
-            PathBuf::from("/h/.local/share/chariot")
-        );
-        assert_eq!(
-            host.expand("/lustre/$USER/img"),
-            PathBuf::from("/lustre/u/img")
-        );
-        host.environment
-            .push(("XDG_CACHE_HOME".into(), "/c".into()));
-        assert_eq!(host.expand("$XDG_CACHE_HOME/x"), PathBuf::from("/c/x"));
+        let expand = |host: &Host, text: &str| host.expand("cache", text).unwrap();
+        for (text, path) in [
+            ("$XDG_DATA_HOME/chariot", "/h/.local/share/chariot"),
+            ("/lustre/$USER/img", "/lustre/u/img"),
+            ("/lustre/${USER}x", "/lustre/ux"),
+            ("~/images", "/h/images"),
+            ("~", "/h"),
+            ("$HOME/a~b", "/h/a~b"),
+        ] {
+            assert_eq!(expand(&host, text), PathBuf::from(path), "{text}");
+        }
+        let more = [
+            ("XDG_CACHE_HOME", "/c"),
+            ("SLURM_JOB_ID", "42"),
+            ("SCRATCH", "/s/$HOME"),
+        ];
+        let more = more.map(|(name, value)| (name.into(), value.into()));
+        host.environment.extend(more);
+        assert_eq!(expand(&host, "$XDG_CACHE_HOME/x"), PathBuf::from("/c/x"));
+        assert_eq!(expand(&host, "/l/$SLURM_JOB_ID"), PathBuf::from("/l/42"));
+        // What a variable holds is a path, and no text to be expanded.
+        assert_eq!(expand(&host, "$SCRATCH/c"), PathBuf::from("/s/$HOME/c"));
+    }
+
+    #[test]
+    fn what_does_not_expand_to_an_absolute_path_is_refused_and_the_variable_named() {
+        let variables = [
+            ("EMPTY", ""),
+            ("UP", "/a/../b"),
+            ("REL", "b"),
+            ("HOME", "/h"),
+        ];
+        let variables = variables.map(|(name, value)| (name.into(), value.into()));
+        let host = Host::look(variables.to_vec(), None);
+        for (text, reason) in [
+            ("$SCRATCH/c", "the variable SCRATCH is not set"),
+            ("/a/${SCRATCH}", "the variable SCRATCH is not set"),
+            ("$EMPTY/c", "the variable EMPTY is not set"),
+            ("/l/$UP", "the variable UP has .. in it"),
+            ("$REL/c", "b/c is no absolute path"),
+            ("cache", "cache is no absolute path"),
+            ("/a/$", "behind $ there is no name of a variable"),
+            ("/a/$1", "behind $ there is no name of a variable"),
+            ("/a/${HOME", "behind $ there is no name of a variable"),
+            (
+                "~ada/c",
+                "~ is your own home directory, and has a / behind it",
+            ),
+        ] {
+            let error = host.expand("cache", text).unwrap_err().to_string();
+            let expected = format!("can't use cache = \"{text}\" of the site's file: {reason}");
+            assert_eq!(error, expected);
+        }
     }
 }

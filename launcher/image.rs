@@ -35,6 +35,8 @@ use crate::config::{Config, Stage};
 use crate::error::{Error, Explain, Result};
 #[cfg(feature = "launcher")]
 use crate::host::Host;
+#[cfg(feature = "launcher")]
+use crate::oci::Digest;
 use crate::sys;
 use metadata::Metadata;
 #[cfg(feature = "launcher")]
@@ -55,6 +57,10 @@ pub struct Image {
     contents: Contents,
     /// What it says of itself.
     pub metadata: Metadata,
+    /// The digest that it was made from, if Chariot itself made it of that. What an image says is what anybody may
+    /// have written into it.
+    #[cfg(feature = "launcher")]
+    pub digest: Option<Digest>,
 }
 
 /// What an image is made of.
@@ -88,10 +94,14 @@ impl Image {
     ) -> Result<Image> {
         // Not before it is needed: most images are there, and looking at the cache is I/O on each node.
         let cache = || Cache::of(config, host);
-        let image = match source::find(word, config, host)? {
+        let mut image = match source::find(word, config, host)? {
             Source::Image(image) => *image,
             other => Image::open(word, &other.in_cache(&cache(), access)?, config)?,
         };
+        image.digest = image
+            .metadata
+            .digest()
+            .and_then(|claimed| cache().verified(&image.path, claimed));
         match config.stage {
             Stage::Node
                 if access.may_fetch
@@ -99,7 +109,11 @@ impl Image {
                     && host.variable("SLURM_JOB_ID").is_some() =>
             {
                 let path = stage::stage(&image.path, word, &cache(), access)?;
-                Image::open(word, &path, config)
+                let copy = Image::open(word, &path, config)?;
+                Ok(Image {
+                    digest: image.digest,
+                    ..copy
+                })
             }
             _ => Ok(image),
         }
@@ -124,6 +138,7 @@ impl Image {
             path: path.to_owned(),
             contents,
             metadata: Metadata::default(),
+            digest: None,
         };
         refuse_empty(&image)?;
         image.metadata = Metadata::read(&image)?;
@@ -143,6 +158,7 @@ impl Image {
             path,
             contents: Contents::Tree(tree),
             metadata: Metadata::default(),
+            digest: None,
         };
         image.metadata = Metadata::read(&image)?;
         Ok(image)

@@ -9,19 +9,19 @@ mod credentials;
 mod download;
 pub mod reference;
 
-use std::fs;
 use std::path::Path;
 
 pub use client::{Cause, Client, Failure, Patience};
 pub use download::LAYER;
 pub use reference::Reference;
 
+use crate::cache::{Cache, evict, stage};
 use crate::config::Config;
 use crate::convert::layout;
-use crate::error::{Error, Explain, Result};
-use crate::files::{self, space};
+use crate::error::{Error, Result};
+use crate::files::{self, open, space};
 use crate::oci::{self, Descriptor, Digest, Document, Manifest};
-use crate::work::Reporter;
+use crate::work::{Progress, Reporter};
 
 /// An image that a registry has.
 #[derive(Debug, Clone)]
@@ -127,15 +127,18 @@ impl Documents<'_> {
             cause: Cause::Refused,
         })?;
         let digest = Digest::of(&bytes);
-        if let Some(cache) = self.cache {
+        if let Some(cache) = self.cache
+            && self.kept(&digest).is_none()
+        {
             // Without it, it is asked for again the next time.
-            let _ = keep(cache, &digest, &bytes);
+            let _ = files::write(&cache.join(layout::blob(&digest)), &bytes);
         }
         Ok((digest, document))
     }
 
     fn kept(&self, digest: &Digest) -> Option<Vec<u8>> {
-        let bytes = fs::read(self.cache?.join(layout::blob(digest))).ok()?;
+        let path = self.cache?.join(layout::blob(digest));
+        let bytes = open::read(&path, oci::LARGEST).ok()?;
         (Digest::of(&bytes) == *digest).then_some(bytes)
     }
 
@@ -171,33 +174,18 @@ impl Documents<'_> {
     }
 }
 
-fn keep(cache: &Path, digest: &Digest, bytes: &[u8]) -> Result<()> {
-    let path = cache.join(layout::blob(digest));
-    if path.exists() {
-        return Ok(());
-    }
-    fs::create_dir_all(path.parent().unwrap_or(cache))
-        .explain(|| "can't write to the cache".into())?;
-    files::write(&path, bytes)
-}
-
 /// Fetches what an image consists of, as far as it is not there yet. To be called in a process of its own.
 ///
 /// # Errors
 /// A blob cannot be had, is damaged, or does not fit.
-pub fn fetch(
-    resolved: &Resolved,
-    config: &Config,
-    cache: &Path,
-    reporter: &Reporter,
-) -> Result<()> {
+pub fn fetch(resolved: &Resolved, cache: &Cache<'_>, reporter: &Reporter) -> Result<()> {
     let what = || format!("can't fetch {}", resolved.reference);
+    let (root, config) = (cache.root()?, cache.config);
     let mut wanted: Vec<Descriptor> = Vec::new();
     let all = std::iter::once(&resolved.manifest.config).chain(&resolved.manifest.layers);
     for blob in all {
-        let path = cache.join(layout::blob(&blob.digest));
-        let is_there = path.metadata().is_ok_and(|data| data.len() == blob.size);
-        if !is_there && !wanted.iter().any(|other| other.digest == blob.digest) {
+        let is_wanted = wanted.iter().any(|other| other.digest == blob.digest);
+        if !is_wanted && !is_whole(root, blob, reporter) {
             wanted.push(blob.clone());
         }
     }
@@ -211,8 +199,53 @@ pub fn fetch(
                 .hint("the site's file sets the limit: image_size"),
         );
     }
-    fs::create_dir_all(cache.join("blobs/sha256")).explain(what)?;
-    space::refuse_full(cache, bytes).map_err(|error| error.within(&what()))?;
+    space::refuse_full(root, bytes).map_err(|error| with_room(error.within(&what()), cache))?;
     let clients = clients(&resolved.reference, config, patient(config))?;
-    download::all(wanted, clients, resolved, cache, reporter).map_err(|error| error.within(&what()))
+    let fetched = download::all(wanted, clients, resolved, root, reporter);
+    fetched.map_err(|error| {
+        let is_ours = error.advice().is_some_and(|hint| hint.ends_with(ELSEWHERE));
+        let error = error.within(&what());
+        match is_ours {
+            true => with_room(error, cache),
+            false => error,
+        }
+    })
+}
+
+/// How hints end that say what to do about a full file system.
+const ELSEWHERE: &str = "or choose another place";
+
+/// A full file system, with what `chariot gc` could do about it, if it could: the cache lies there.
+fn with_room(error: Error, cache: &Cache<'_>) -> Error {
+    let room = evict::could_remove(cache);
+    let Some(hint) = error.advice().filter(|_| room > 0).map(str::to_owned) else {
+        return error;
+    };
+    let room = indicatif::HumanBytes(room);
+    Error::new(error.to_string()).hint(format!(
+        "{hint}; `chariot gc --all` can remove {room} of your cache there"
+    ))
+}
+
+/// Whether a blob is there and is what it has to be. A disk, a program or a person may have changed it since it came:
+/// its length says nothing.
+fn is_whole(root: &Path, blob: &Descriptor, reporter: &Reporter) -> bool {
+    let path = root.join(layout::blob(&blob.digest));
+    let Ok(file) = open::regular(&path) else {
+        return false;
+    };
+    if !file.metadata().is_ok_and(|data| data.len() == blob.size) {
+        return false;
+    }
+    let mut see = |done| {
+        let what = format!("verifying {}", &blob.digest.hex()[..12]);
+        let progress = Progress {
+            what,
+            done,
+            total: blob.size,
+            elsewhere: false,
+        };
+        reporter.progress(&progress, false);
+    };
+    stage::hash(&file, &mut see).is_ok_and(|digest| digest == blob.digest)
 }

@@ -1,12 +1,11 @@
 //! What is remembered of names: which digest a job took an image's name for, and which digest an archive has.
 
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Cache;
-use crate::error::{Explain, Result};
+use crate::error::Result;
 use crate::files;
 use crate::host::Host;
 use crate::oci::Digest;
@@ -22,18 +21,33 @@ pub fn job(host: &Host) -> Option<String> {
     is_plain.then(|| format!("{cluster}.{number}"))
 }
 
+/// Whether a directory has a name that [`job`] gives.
+pub(super) fn is_job(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(cluster, number)| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        cluster.bytes().all(is_plain)
+            && number
+                .parse::<u64>()
+                .is_ok_and(|read| read.to_string() == number)
+    })
+}
+
+/// The longest of these files, in bytes.
+const LARGEST: u64 = 16 << 10;
+
+fn read(path: &Path) -> Option<String> {
+    files::open::read_text(path, LARGEST).ok()
+}
+
 impl Cache<'_> {
-    fn pin_path(&self, job: &str, name: &str) -> PathBuf {
-        self.root
-            .join("jobs")
-            .join(job)
-            .join(Digest::of(name.as_bytes()).hex())
+    fn pin_path(&self, job: &str, name: &str) -> Option<PathBuf> {
+        let jobs = self.root().ok()?.join("jobs");
+        Some(jobs.join(job).join(Digest::of(name.as_bytes()).hex()))
     }
 
     /// What a job takes a name for, if one of its nodes has asked before.
     pub fn pin(&self, job: &str, name: &str) -> Option<Digest> {
-        let text = fs::read_to_string(self.pin_path(job, name)).ok()?;
-        Digest::parse(text.trim())
+        Digest::parse(read(&self.pin_path(job, name)?)?.trim())
     }
 
     /// Remembers what a job takes a name for, unless another node was first; gives what counts.
@@ -41,18 +55,19 @@ impl Cache<'_> {
     /// # Errors
     /// The cache cannot be written.
     pub fn set_pin(&self, job: &str, name: &str, digest: Digest) -> Result<Digest> {
-        let what = || format!("can't use the cache {}", self.root.display());
-        self.prepare()?;
-        let path = self.pin_path(job, name);
-        fs::create_dir_all(path.parent().unwrap_or(&path)).explain(what)?;
+        let own = self.prepare()?;
+        let what = || format!("can't use the cache {}", own.root().path().display());
+        let jobs = own.root().make("jobs").and_then(|jobs| jobs.make(job));
+        let jobs = jobs
+            .map_err(|error| files::space::explain(&error, &what(), "mkdir", own.root().path()))?;
+        let path = jobs.path().join(Digest::of(name.as_bytes()).hex());
         files::write_first(&path, digest.to_string().as_bytes())?;
         Ok(self.pin(job, name).unwrap_or(digest))
     }
 
     /// The digest of an archive, if it was asked for before and the file has not changed since.
     pub fn archive_digest(&self, archive: &Path) -> Option<Digest> {
-        let text = fs::read_to_string(self.archive_path(archive)?).ok()?;
-        Digest::parse(text.trim())
+        Digest::parse(read(&self.archive_path(archive)?)?.trim())
     }
 
     /// Remembers the digest of an archive.
@@ -81,12 +96,57 @@ impl Cache<'_> {
             data.ctime_nsec(),
         ];
         identity.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
-        Some(self.root.join("files").join(Digest::of(&identity).hex()))
+        self.file(&Digest::of(&identity))
     }
+
+    fn file(&self, name: &Digest) -> Option<PathBuf> {
+        Some(self.root().ok()?.join("files").join(name.hex()))
+    }
+
+    /// Where in the store an image of this digest lies that Chariot put there, if it is the same still.
+    pub(super) fn stored(&self, digest: &Digest) -> Option<PathBuf> {
+        let text = read(&self.file(&stored_name(digest))?)?;
+        let (said, path) = text.split_once('\n')?;
+        let path = PathBuf::from(path);
+        (super::is_usable(&path) && said == look_of(&path)?).then_some(path)
+    }
+
+    /// Remembers where in the store an image of this digest lies.
+    pub(super) fn set_stored(&self, digest: &Digest, path: &Path) -> Result<()> {
+        let real = path.canonicalize().ok();
+        let Some((real, said)) = real.and_then(|real| {
+            let said = look_of(&real)?;
+            Some((real.to_str()?.to_owned(), said))
+        }) else {
+            // It is fetched again when it is asked for.
+            return Ok(());
+        };
+        match self.file(&stored_name(digest)) {
+            Some(file) => files::write(&file, format!("{said}\n{real}").as_bytes()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn stored_name(digest: &Digest) -> Digest {
+    Digest::of(format!("stored {digest}").as_bytes())
+}
+
+/// What stat(2) says of an image, but for the time of change: that is another after link(2).
+fn look_of(path: &Path) -> Option<String> {
+    let data = path.metadata().ok()?;
+    let (inode, length) = (data.ino(), data.len());
+    Some(format!(
+        "{inode} {length} {} {}",
+        data.mtime(),
+        data.mtime_nsec()
+    ))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::config::Config;
 

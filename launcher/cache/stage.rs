@@ -1,19 +1,19 @@
 //! Copies of image files on a node, for file systems that do not like many readers: one for each contents,
 //! made once, verified, and evicted by size.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Access, Cache, belongs_to, evict};
+use super::{Access, Cache, evict};
 use crate::convert::archive::HashWriter;
 use crate::error::{Error, Explain, Result};
-use crate::files::space::refuse_full;
+use crate::files::open;
+use crate::files::own::Purpose;
+use crate::files::space::{explain, refuse_full};
 use crate::oci::Digest;
-use crate::sys::process;
 use crate::work::Progress;
 
 /// The copy of an image file on this node, made if it is not there.
@@ -26,24 +26,15 @@ pub fn stage(
     cache: &Cache<'_>,
     access: &mut Access<'_>,
 ) -> Result<PathBuf> {
-    let root = cache.host.expand(&cache.config.stage_dir);
+    let root = cache.host.expand("stage_dir", &cache.config.stage_dir)?;
     let what = || format!("can't copy the image {word} to {}", root.display());
-    let create = DirBuilder::new().recursive(true).mode(0o700).create(&root);
-    create
-        .explain(what)
-        .map_err(|error| error.hint("the site's file says where to: stage_dir"))?;
-    let data = root.metadata().explain(what)?;
-    if !belongs_to(&data, process::user()) {
-        return Err(Error::new(format!(
-            "{}: others can write there, or it is not yours",
-            what()
-        )));
-    }
     let copies = Cache {
-        root: root.clone(),
+        root: Ok(root.clone()),
+        purpose: Purpose::Stage,
         site: None,
         ..cache.clone()
     };
+    copies.prepare().map_err(|error| error.within(&what()))?;
     // By what stat(2) says of the original: reading all of it on each node is what staging is to prevent.
     if let Some(path) = copies
         .archive_digest(path)
@@ -52,12 +43,12 @@ pub fn stage(
         return Ok(path);
     }
     let length = path.metadata().explain(what)?.len();
-    refuse_full(&copies.root, length).map_err(|error| error.within(&what()))?;
+    refuse_full(&root, length).map_err(|error| error.within(&what()))?;
     let digest = digest_of(path, word, access)?;
     // Steps on one node that want the same image copy it once.
     let staged = copies.ensure(&digest, word, access, |reporter, output| {
         let file = output.made();
-        let mut from = BufReader::with_capacity(1 << 20, File::open(path).explain(what)?);
+        let mut from = BufReader::with_capacity(1 << 20, open::regular(path).explain(what)?);
         let mut to = Copy {
             file,
             done: 0,
@@ -75,7 +66,7 @@ pub fn stage(
                 reporter.check()
             },
         };
-        io::copy(&mut from, &mut to).explain(what)?;
+        io::copy(&mut from, &mut to).map_err(|error| explain(&error, &what(), "write", &root))?;
         match hash(file, &mut |_| {}).explain(what)? {
             copied if copied == digest => Ok(()),
             _ => Err(
@@ -90,8 +81,9 @@ pub fn stage(
         size: cache.config.stage_size,
         age: None,
         keep: std::time::Duration::from_secs(600),
+        is_asked: false,
     };
-    evict::evict(&copies, wanted);
+    evict::evict(&copies, wanted)?;
     Ok(staged)
 }
 
@@ -101,7 +93,7 @@ pub fn stage(
 /// It cannot be read.
 pub fn digest_of(path: &Path, word: &str, access: &mut Access<'_>) -> Result<Digest> {
     let what = || format!("can't read {word}");
-    let file = File::open(path).explain(what)?;
+    let file = open::regular(path).explain(what)?;
     let total = file.metadata().explain(what)?.len();
     let mut see = |done| {
         let what = "reading".into();
@@ -118,7 +110,11 @@ pub fn digest_of(path: &Path, word: &str, access: &mut Access<'_>) -> Result<Dig
 /// How much is read at a time, in bytes.
 const CHUNK: u64 = 64 << 20;
 
-fn hash(file: &File, see: &mut dyn FnMut(u64)) -> io::Result<Digest> {
+/// The digest of an open file, from its beginning.
+///
+/// # Errors
+/// It cannot be read.
+pub fn hash(file: &File, see: &mut dyn FnMut(u64)) -> io::Result<Digest> {
     let mut file = BufReader::with_capacity(1 << 20, file.try_clone()?);
     file.rewind()?;
     let mut hash = Sha256::new();

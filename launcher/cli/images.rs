@@ -1,6 +1,7 @@
 //! `chariot images`, `inspect`, `rm` and `gc`: what there is, what it is, and making room.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +13,7 @@ use super::tool::Tool;
 use super::{flag, print};
 use crate::cache::{Cache, evict};
 use crate::error::{Error, Explain, Result};
+use crate::files::own::{Own, Purpose};
 use crate::files::removal;
 use crate::image::Image;
 use crate::image::metadata::MARK;
@@ -89,10 +91,12 @@ impl Listed {
             .ok()
             .and_then(|image| image.metadata.mark);
         let mark = mark.unwrap_or_default();
+        let cache = Cache::of(&tool.config, &tool.host);
+        let digest = mark.digest.and_then(|said| cache.verified(&path, &said));
         Some(Listed {
             name,
             size: data.is_file().then_some(data.len()),
-            digest: mark.digest,
+            digest: digest.map(|digest| digest.to_string()),
             source: Some(mark.source).filter(|source| !source.is_empty()),
             made: Some(mark.time)
                 .filter(|time| *time > 0)
@@ -103,17 +107,14 @@ impl Listed {
     }
 }
 
-fn listed(tool: &Tool) -> Vec<Listed> {
+fn listed(tool: &Tool) -> Result<Vec<Listed>> {
     let mut all = Vec::new();
-    for place in source::places(&tool.config, &tool.host) {
+    for place in source::places(&tool.config, &tool.host)? {
         let found = source::list(&place).into_iter();
         all.extend(found.filter_map(|path| Listed::new(source::name_of(&path), path, tool)));
     }
     let cache = Cache::of(&tool.config, &tool.host);
-    let caches = [
-        Some(cache.root().to_owned()),
-        tool.config.site_cache.clone(),
-    ];
+    let caches = [Some(cache.root()?), tool.config.site_cache.as_deref()];
     for path in caches
         .iter()
         .flatten()
@@ -122,12 +123,12 @@ fn listed(tool: &Tool) -> Vec<Listed> {
         let short: String = source::name_of(&path).chars().take(12).collect();
         all.extend(Listed::new(format!("sha256:{short}"), path, tool));
     }
-    all
+    Ok(all)
 }
 
 pub(super) fn images(matches: &ArgMatches) -> Result<ExitCode> {
     let tool = Tool::read(matches)?;
-    let all = listed(&tool);
+    let all = listed(&tool)?;
     if matches.get_flag("json") {
         return print(&json(&all)?);
     }
@@ -190,6 +191,10 @@ pub(super) fn remove(matches: &ArgMatches) -> Result<ExitCode> {
             ))
             .hint("remove it when that has ended"));
         }
+        if let Some(removed) = remove_cached(name, &path, &tool)? {
+            removed.explain(what)?;
+            continue;
+        }
         let removed = match path.symlink_metadata() {
             Ok(data) if data.is_dir() => removal::marked_tree(&path),
             _ => removal::file(&path),
@@ -199,11 +204,26 @@ pub(super) fn remove(matches: &ArgMatches) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Removes an image of the cache, which has to carry the mark of one; none if it is an image of the store.
+fn remove_cached(name: &str, path: &Path, tool: &Tool) -> Result<Option<io::Result<()>>> {
+    if !name.starts_with("sha256:") {
+        return Ok(None);
+    }
+    let cache = Cache::of(&tool.config, &tool.host);
+    let own = Own::open(cache.root()?, Purpose::Cache)?;
+    let Some(own) = own else {
+        return Ok(Some(Err(io::ErrorKind::NotFound.into())));
+    };
+    let file = Path::new(path.file_name().unwrap_or_default());
+    let images = own.root().enter(Path::new("images"));
+    Ok(Some(images.and_then(|images| images.remove(file))))
+}
+
 fn to_remove(name: &str, tool: &Tool) -> Result<PathBuf> {
     let what = || format!("can't remove {name}");
     if let Some(start) = name.strip_prefix("sha256:") {
         let cache = Cache::of(&tool.config, &tool.host);
-        let found: Vec<PathBuf> = source::list(&cache.root().join("images"))
+        let found: Vec<PathBuf> = source::list(&cache.root()?.join("images"))
             .into_iter()
             .filter(|path| !start.is_empty() && source::name_of(path).starts_with(start))
             .collect();
@@ -219,7 +239,7 @@ fn to_remove(name: &str, tool: &Tool) -> Result<PathBuf> {
             ))),
         };
     }
-    let store = tool.host.expand(&tool.config.store);
+    let store = tool.host.expand("store", &tool.config.store)?;
     let named = [store.join(name), store.join(format!("{name}.sqfs"))];
     let found = named
         .into_iter()
@@ -262,8 +282,10 @@ pub(super) fn collect(matches: &ArgMatches) -> Result<ExitCode> {
         } else {
             evict::RECENT
         },
+        is_asked: true,
     };
-    let removed = evict::evict(&cache, wanted);
+    let removed = evict::evict(&cache, wanted)?;
+    sweep_store(&tool);
     if !tool.quiet {
         let in_use = match removed.in_use {
             0 => String::new(),
@@ -276,4 +298,12 @@ pub(super) fn collect(matches: &ArgMatches) -> Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What makers that are gone have left of images in the store. One without a mark may be anybody's, and is left alone.
+fn sweep_store(tool: &Tool) {
+    let store = tool.host.expand("store", &tool.config.store);
+    if let Ok(Ok(Some(store))) = store.map(|store| Own::open(&store, Purpose::Store)) {
+        store.root().sweep();
+    }
 }

@@ -42,6 +42,9 @@ struct Inspected {
     size: Option<u64>,
     compression: Option<&'static str>,
     files: Option<u32>,
+    /// The digest that the image says it was made from, if nobody knows whether that is true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claimed_digest: Option<String>,
     #[serde(flatten)]
     mark: Mark,
 }
@@ -62,7 +65,7 @@ pub(super) fn inspect(matches: &ArgMatches) -> Result<ExitCode> {
 
 fn inspected(source: &Source, tool: &Tool) -> Result<Inspected> {
     if let Source::Image(image) = source {
-        return Ok(of_image(image));
+        return Ok(of_image(image, tool));
     }
     if let Source::Registry(reference) = source {
         let cache = Cache::of(&tool.config, &tool.host);
@@ -101,9 +104,15 @@ fn inspected(source: &Source, tool: &Tool) -> Result<Inspected> {
     })
 }
 
-fn of_image(image: &Image) -> Inspected {
+fn of_image(image: &Image, tool: &Tool) -> Inspected {
     let squashfs = image.squashfs();
     let mut mark = image.metadata.mark.clone().unwrap_or_default();
+    let cache = Cache::of(&tool.config, &tool.host);
+    let claimed = mark.digest.take();
+    mark.digest = claimed
+        .as_deref()
+        .and_then(|claimed| cache.verified(&image.path, claimed))
+        .map(|digest| digest.to_string());
     mark.environment = image.metadata.environment.iter().cloned().collect();
     Inspected {
         kind: match squashfs.map(|image| image.place().0) {
@@ -115,6 +124,7 @@ fn of_image(image: &Image) -> Inspected {
         size: squashfs.map(|image| image.place().1),
         compression: squashfs.map(|image| image.compressor().name()),
         files: squashfs.map(|image| image.inode_count()),
+        claimed_digest: claimed.filter(|_| mark.digest.is_none()),
         mark,
         ..Inspected::default()
     }
@@ -140,6 +150,7 @@ fn described(of: &Inspected) -> String {
     add("architecture", mark.architecture.clone());
     add("from", Some(mark.source.clone()));
     add("digest", mark.digest.clone());
+    add("says digest", of.claimed_digest.clone());
     add(
         "made",
         (mark.time > 0).then(|| format!("{} ago", ago(Some(mark.time)))),

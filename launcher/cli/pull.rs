@@ -1,23 +1,25 @@
 //! `chariot pull REF [DEST]`, and `chariot resolve`, by which Slurm's commands learn what a name means.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, value_parser};
 
 use super::convert::{asked_compression, compression, quiet, text};
 use super::progress::Display;
 use super::tool::Tool;
 use super::{flag, print};
-use crate::cache::{Access, Cache};
+use crate::cache::{Access, Cache, evict};
 use crate::convert::make::{self, Form};
 use crate::error::{Error, Explain, Result};
-use crate::files::Output;
+use crate::files::own::{Own, Purpose};
+use crate::files::{Output, open, share, space};
 use crate::image::Image;
 use crate::image::source::{self, Source, remote};
 use crate::image::squashfs::write::Compression;
+use crate::oci::Digest;
 use crate::registry::{self, Reference, Resolved};
 use crate::work;
 
@@ -51,6 +53,7 @@ pub(super) fn pull(matches: &ArgMatches) -> Result<ExitCode> {
         return into_site(&tool, &reference);
     }
     let how = asked_compression(matches);
+    let is_asked = matches.value_source("compression") == Some(ValueSource::CommandLine);
     match matches.get_one::<PathBuf>("destination") {
         Some(path) => {
             let is_file = path
@@ -69,7 +72,7 @@ pub(super) fn pull(matches: &ArgMatches) -> Result<ExitCode> {
                 false => super::convert::into_directory_of(&tool, &source, &word, path),
             }
         }
-        None => into_store(&tool, &reference, how),
+        None => into_store(&tool, &reference, is_asked.then_some(how)),
     }
 }
 
@@ -82,25 +85,27 @@ fn reference(word: &str) -> Result<Reference> {
     })
 }
 
-fn into_store(tool: &Tool, reference: &Reference, how: Compression) -> Result<ExitCode> {
+fn into_store(tool: &Tool, reference: &Reference, how: Option<Compression>) -> Result<ExitCode> {
     let store = tool.store()?;
     let name = reference.file_name();
     let there = tool.namesake(&name, reference)?;
     let resolved = tool.resolve(reference)?;
-    if there.is_some_and(|digest| digest == resolved.digest.to_string()) {
+    if there.is_some_and(|digest| digest == resolved.digest) {
         if !tool.quiet {
             tracing::info!("{} is in your store already, as {name}", resolved.reference);
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let source = tool.fetch_resolved(resolved)?;
-    let output = Output::file(&store.join(format!("{name}.sqfs")))?;
-    let made = tool.make(&output, &format!("can't pull {reference}"), |reporter| {
-        let origin = source.open(&Cache::of(&tool.config, &tool.host))?;
-        let form = Form::SquashFs(how);
-        make::file(origin, &output, form, &tool.config, reporter)
-    });
-    let code = tool.finish(&output, made, &format!("pulled {reference} as {name}"))?;
+    let path = store.join(format!("{name}.sqfs"));
+    let code = match tool.found(&resolved, how) {
+        Some(image) => tool.give_name(&image, &path, reference, &name)?,
+        None => tool.made(&resolved, how.unwrap_or_default(), &path, reference, &name)?,
+    };
+    // A job that asks for it by its name in the registry finds it. That it has to be made once more otherwise is no
+    // reason to fail.
+    let cache = Cache::of(&tool.config, &tool.host);
+    let _ = cache.adopt(&resolved.digest, &path);
+    evict::drop_layers(&cache, &resolved.digest, &path);
     if !tool.quiet {
         tracing::info!("run it: chariot run {name} -- COMMAND");
     }
@@ -132,22 +137,70 @@ fn into_site(tool: &Tool, reference: &Reference) -> Result<ExitCode> {
 impl Tool {
     /// The user's image store, made if it is not there.
     pub(super) fn store(&self) -> Result<PathBuf> {
-        let store = self.host.expand(&self.config.store);
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(&store)
-            .explain(|| format!("can't use the image store {}", store.display()))
-            .map_err(|error| {
-                error.hint("the site's file says where it is (store), and XDG_DATA_HOME moves it")
-            })?;
+        let store = self.host.expand("store", &self.config.store)?;
+        Own::prepare_or_leave(&store, Purpose::Store, 0o700)?;
         Ok(store)
     }
 
-    /// The digest of the image that has this name in the store, if one has. A name stands for one image: another
-    /// registry's needs another.
-    fn namesake(&self, name: &str, reference: &Reference) -> Result<Option<String>> {
-        let store = self.host.expand(&self.config.store);
+    /// The image that a job has made of the same. It is as good whatever its compression is, unless one was asked for.
+    fn found(&self, resolved: &Resolved, how: Option<Compression>) -> Option<PathBuf> {
+        let cache = Cache::of(&self.config, &self.host);
+        match how {
+            None => cache.find(&resolved.digest),
+            Some(_) => None,
+        }
+    }
+
+    /// Makes the image in the store, of what the registry has.
+    fn made(
+        &self,
+        resolved: &Resolved,
+        how: Compression,
+        path: &Path,
+        reference: &Reference,
+        name: &str,
+    ) -> Result<ExitCode> {
+        let output = Output::file(path)?;
+        let cache = Cache::of(&self.config, &self.host);
+        let made = self.make(&output, &format!("can't pull {reference}"), |reporter| {
+            let mut origin = remote::fetched(resolved, &cache, reporter)??;
+            origin.mark.source = resolved.reference.to_string();
+            let form = Form::SquashFs(how);
+            make::file(origin, &output, form, &self.config, reporter)
+        });
+        self.finish(&output, made, &format!("pulled {reference} as {name}"))
+    }
+
+    /// Gives an image of the cache a name in the store: it is kept once where the file system can do that.
+    fn give_name(
+        &self,
+        image: &Path,
+        path: &Path,
+        reference: &Reference,
+        name: &str,
+    ) -> Result<ExitCode> {
+        let what = format!("can't pull {reference}");
+        if share::share(image, path).is_err() {
+            let output = Output::file(path)?;
+            let copied = work::run_with(
+                &what,
+                |_| output.abandon(),
+                |reporter| copy(image, &output, reporter, &what).map(|()| String::new()),
+                |_| {},
+            );
+            let copied = copied.and_then(|_| output.finish());
+            copied.inspect_err(|_| output.abandon())?;
+        }
+        if !self.quiet {
+            tracing::info!("pulled {reference} as {name}, from the cache");
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The digest of the image that has this name in the store, if one has and Chariot knows that to be true. A name
+    /// stands for one image: another registry's needs another.
+    fn namesake(&self, name: &str, reference: &Reference) -> Result<Option<Digest>> {
+        let store = self.host.expand("store", &self.config.store)?;
         let path = store.join(format!("{name}.sqfs"));
         // What is damaged is there to be replaced.
         let Some(mark) = Image::open(name, &path, &self.config)
@@ -162,7 +215,11 @@ impl Tool {
             .strip_prefix(&repository)
             .is_some_and(|rest| rest.starts_with([':', '@']));
         match is_same {
-            true => Ok(mark.digest),
+            true => {
+                let cache = Cache::of(&self.config, &self.host);
+                let claimed = mark.digest.unwrap_or_default();
+                Ok(cache.verified(&path, &claimed))
+            }
             false => Err(Error::new(format!(
                 "can't pull {reference}: there is another image named {name} in your store"
             ))
@@ -196,13 +253,27 @@ impl Tool {
         let fetched = work::run(
             &what,
             |reporter| {
-                registry::fetch(&resolved, &self.config, cache.root(), reporter)?;
+                registry::fetch(&resolved, &cache, reporter)?;
                 Ok(String::new())
             },
             |progress| display.see(progress),
         );
         display.end();
         fetched.map(|_| Source::Fetched(Box::new(resolved)))
+    }
+}
+
+fn copy(image: &Path, output: &Output, reporter: &work::Reporter, what: &str) -> Result<()> {
+    let mut from = open::regular(image).explain(|| what.into())?;
+    let place = output.destination().parent().unwrap_or(Path::new("."));
+    let mut to = output.made();
+    loop {
+        let part = &mut (&mut from).take(64 << 20);
+        let copied = reporter.check().and_then(|()| std::io::copy(part, &mut to));
+        match copied.map_err(|error| space::explain(&error, what, "write", place))? {
+            0 => return Ok(()),
+            _ => continue,
+        }
     }
 }
 

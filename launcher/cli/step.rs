@@ -222,7 +222,7 @@ fn hand_over(plan: &Plan, entered: &Entered, held: &OwnedFd, socket: &OwnedFd) -
         entrypoint: plan.entrypoint.iter().map(OsString::from).collect(),
         fakeroot: plan.fakeroot,
         image: plan.image.path.clone(),
-        digest: plan.image.metadata.digest().map(str::to_owned),
+        digest: plan.image.digest.as_ref().map(ToString::to_string),
         kind: plan.image.kind().to_owned(),
     };
     let file = sys::memory_file_of(c"chariot", &record.encode()).explain(what)?;

@@ -416,6 +416,38 @@ impl Output {
     }
 }
 
+impl Output {
+    /// Gives a file its name unless something has that name by now. Whether it got it.
+    ///
+    /// # Errors
+    /// As [`Output::finish`].
+    pub fn finish_unless_there(&self) -> Result<bool> {
+        let what = || cannot_write(&self.destination);
+        let place = self.destination.parent().unwrap_or(Path::new("."));
+        sync::file(&self.made).map_err(|error| space::explain(&error, &what(), "fsync", place))?;
+        self.refuse_lost()?;
+        let named = self.finish_first();
+        let is_named = named.map_err(|error| space::explain(&error, &what(), "link", place))?;
+        if is_named {
+            sync::names(&self.parent);
+        }
+        Ok(is_named)
+    }
+}
+
+/// What of a file is there under the name of somebody who makes it, dead or alive: the longest of all. It is to be read
+/// only; its maker may write it still.
+pub fn longest_part(destination: &Path) -> Option<File> {
+    let (above, name) = split(destination)?;
+    let parent = open_parent(above).ok()?;
+    let parts = siblings(&parent, name).into_iter();
+    let parts = parts.filter(|(_, role, _)| *role == Role::Part);
+    let files = parts.filter_map(|(entry, _, _)| super::open::regular_at(&parent, &entry).ok());
+    let own = files.filter(|(_, data)| data.st_uid == crate::sys::process::user());
+    own.max_by_key(|(_, data)| data.st_size)
+        .map(|(file, _)| file)
+}
+
 /// A directory for what another program writes, removed with all that is in it when this is dropped, or by the next
 /// one of its name.
 #[derive(Debug)]

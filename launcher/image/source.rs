@@ -160,14 +160,18 @@ pub fn looks_like_an_image(path: &Path) -> io::Result<bool> {
 }
 
 /// Where images are found by name.
-pub fn places(config: &Config, host: &Host) -> Vec<PathBuf> {
-    std::iter::once(host.expand(&config.store))
+///
+/// # Errors
+/// The site's file names a variable for the store that is not set.
+pub fn places(config: &Config, host: &Host) -> Result<Vec<PathBuf>> {
+    let store = host.expand("store", &config.store)?;
+    Ok(std::iter::once(store)
         .chain(config.image_dirs.iter().cloned())
-        .collect()
+        .collect())
 }
 
 fn by_name(word: &str, config: &Config, host: &Host) -> Result<PathBuf> {
-    let places = places(config, host);
+    let places = places(config, host)?;
     let found = places
         .iter()
         .flat_map(|place| [place.join(word), place.join(format!("{word}.sqfs"))])
@@ -236,7 +240,7 @@ impl Source {
                 Err(Error::new(format!("{reference} has not been fetched")))
             }
             Source::Fetched(resolved) => {
-                let origin = layout::of_blobs(cache.root(), &resolved.digest, &resolved.manifest)?;
+                let origin = layout::of_blobs(cache.root()?, &resolved.digest, &resolved.manifest)?;
                 Ok(named(origin, &resolved.reference.to_string()))
             }
         }
@@ -289,7 +293,7 @@ impl Source {
 /// For what has to be written out before it can be read.
 fn scratch(cache: &Cache<'_>) -> PathBuf {
     match cache.prepare() {
-        Ok(()) => cache.root().to_owned(),
+        Ok(own) => own.root().path().to_owned(),
         Err(_) => std::env::temp_dir(),
     }
 }
