@@ -36,6 +36,9 @@ use crate::sys::process;
 use crate::work::{self, Progress, Reporter};
 use lease::Turn;
 
+/// How hints end about a file system that is full, or a quota.
+const FULL: &str = "or choose another place";
+
 /// How often the time of last use is written, at most.
 const USED: Duration = Duration::from_secs(3600);
 
@@ -227,12 +230,35 @@ impl<'a> Cache<'a> {
                 Err(_) if is_there() => lease.end(),
                 Err(_) if !is_last && lease.was_taken_over() => {}
                 Err(error) => {
+                    let error = self.with_room(error, self.root()?);
                     lease.fail(&error);
                     return Err(error);
                 }
             }
         }
         self.find(digest).ok_or_else(|| not_there(word))
+    }
+
+    /// A failure to write at `place` because that is full, with what `chariot gc` could do about it: something, if the
+    /// cache lies on the same file system and holds what nobody needs now.
+    #[must_use]
+    pub fn with_room(&self, error: Error, place: &Path) -> Error {
+        let device = |path: &Path| path.metadata().map(|data| data.dev()).ok();
+        let (Some(hint), Ok(root)) = (error.advice(), self.root()) else {
+            return error;
+        };
+        let is_there = hint.contains(&root.display().to_string()) || device(place) == device(root);
+        if !is_there || !hint.ends_with(FULL) {
+            return error;
+        }
+        match evict::could_remove(self) {
+            0 => error,
+            room => {
+                let room = indicatif::HumanBytes(room);
+                let hint = format!("{hint}; `chariot gc --all` can remove {room} of your cache");
+                error.hinted_anew(hint)
+            }
+        }
     }
 
     /// Something that is no image may have its name: a directory, a link, a FIFO. None of these is replaced.

@@ -15,7 +15,7 @@ pub use client::{Cause, Client, Failure, Patience};
 pub use download::LAYER;
 pub use reference::Reference;
 
-use crate::cache::{Cache, evict, stage};
+use crate::cache::{Cache, stage};
 use crate::config::Config;
 use crate::convert::layout;
 use crate::error::{Error, Result};
@@ -199,32 +199,9 @@ pub fn fetch(resolved: &Resolved, cache: &Cache<'_>, reporter: &Reporter) -> Res
                 .hint("the site's file sets the limit: image_size"),
         );
     }
-    space::refuse_full(root, bytes).map_err(|error| with_room(error.within(&what()), cache))?;
+    space::refuse_full(root, bytes).map_err(|error| error.within(&what()))?;
     let clients = clients(&resolved.reference, config, patient(config))?;
-    let fetched = download::all(wanted, clients, resolved, root, reporter);
-    fetched.map_err(|error| {
-        let is_ours = error.advice().is_some_and(|hint| hint.ends_with(ELSEWHERE));
-        let error = error.within(&what());
-        match is_ours {
-            true => with_room(error, cache),
-            false => error,
-        }
-    })
-}
-
-/// How hints end that say what to do about a full file system.
-const ELSEWHERE: &str = "or choose another place";
-
-/// A full file system, with what `chariot gc` could do about it, if it could: the cache lies there.
-fn with_room(error: Error, cache: &Cache<'_>) -> Error {
-    let room = evict::could_remove(cache);
-    let Some(hint) = error.advice().filter(|_| room > 0).map(str::to_owned) else {
-        return error;
-    };
-    let room = indicatif::HumanBytes(room);
-    Error::new(error.to_string()).hint(format!(
-        "{hint}; `chariot gc --all` can remove {room} of your cache there"
-    ))
+    download::all(wanted, clients, resolved, root, reporter).map_err(|error| error.within(&what()))
 }
 
 /// Whether a blob is there and is what it has to be. A disk, a program or a person may have changed it since it came:

@@ -168,7 +168,9 @@ impl Tool {
             let form = Form::SquashFs(how);
             make::file(origin, &output, form, &self.config, reporter)
         });
+        let place = path.parent().unwrap_or(Path::new("/"));
         self.finish(&output, made, &format!("pulled {reference} as {name}"))
+            .map_err(|error| cache.with_room(error, place))
     }
 
     /// Gives an image of the cache a name in the store: it is kept once where the file system can do that.
@@ -259,7 +261,10 @@ impl Tool {
             |progress| display.see(progress),
         );
         display.end();
-        fetched.map(|_| Source::Fetched(Box::new(resolved)))
+        match (fetched, cache.root()) {
+            (Err(error), Ok(root)) => Err(cache.with_room(error, root)),
+            (fetched, _) => fetched.map(|_| Source::Fetched(Box::new(resolved))),
+        }
     }
 }
 
