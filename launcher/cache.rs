@@ -6,34 +6,38 @@
 //! missing, [`lease`] decides who of all nodes makes it.
 //!
 //! ```text
-//! .chariot-directory   says that Chariot made all this; without it nothing here is swept
 //! images/HEX.sqfs      images by the digest of what they were made from
 //! blobs/sha256/HEX     layers and manifests, as registries give them
 //! leases/HEX.N         who is making an image now
-//! files/HEX            digests of archives that were converted, by what stat(2) says of them
+//! files/HEX            digests of archives that were converted, by what stat(2) says of them, and where in the store
+//!                      an image of a digest lies
 //! jobs/JOB/HEX         what a name meant when a job first used it
-//! stored/HEX           where in the user's store the image of a digest lies
 //! ```
+//!
+//! It carries a mark ([`crate::files::own`]): what somebody else has filled is neither written nor swept.
 
 pub mod evict;
 pub mod lease;
 pub mod names;
 pub mod stage;
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::files::own::{Below, Own, Purpose};
-use crate::files::{Output, open, space};
+use crate::files::own::{Own, Purpose};
+use crate::files::{self, Output};
 use crate::host::Host;
 use crate::oci::Digest;
 use crate::sys::process;
 use crate::work::{self, Progress, Reporter};
 use lease::Turn;
+
+/// How hints end about a file system that is full, or a quota.
+const FULL: &str = "or choose another place";
 
 /// How often the time of last use is written, at most.
 const USED: Duration = Duration::from_secs(3600);
@@ -57,35 +61,26 @@ impl std::fmt::Debug for Access<'_> {
 /// A cache that can be written, and one before it that can be read.
 #[derive(Debug, Clone)]
 pub struct Cache<'a> {
-    root: PathBuf,
-    /// Why it cannot be said where it is.
-    unknown: Option<Error>,
-    site: Option<PathBuf>,
+    /// An error if the site's file names variables that are not set: not everything needs a cache.
+    root: Result<PathBuf>,
     purpose: Purpose,
-    /// The permissions of its directories: whether others may read what is put into it.
-    mode: u32,
+    site: Option<PathBuf>,
+    /// Whether others may read what is put into it.
+    is_shared: bool,
     /// What the site decided.
     pub config: &'a Config,
     /// Who is asking.
     pub host: &'a Host,
 }
 
-/// What a cache consists of.
-const DIRECTORIES: [&str; 6] = ["images", "blobs", "leases", "files", "jobs", "stored"];
-
-/// Below `blobs`, one for each way of making digests.
-const BLOBS: [&str; 2] = ["sha256", "sha512"];
-
 impl<'a> Cache<'a> {
-    /// The user's. Whether it can be said where that is shows when it is used: most images need none.
+    /// The user's.
     pub fn of(config: &'a Config, host: &'a Host) -> Cache<'a> {
-        let root = host.expand("cache", &config.cache);
         Cache {
-            unknown: root.as_ref().err().cloned(),
-            root: root.unwrap_or_default(),
-            site: config.site_cache.clone().filter(|site| is_roots(site)),
+            root: host.expand("cache", &config.cache),
             purpose: Purpose::Cache,
-            mode: 0o700,
+            site: config.site_cache.clone().filter(|site| is_roots(site)),
+            is_shared: false,
             config,
             host,
         }
@@ -106,88 +101,94 @@ impl<'a> Cache<'a> {
                 .hint("without --site it goes into your own store"));
         }
         Ok(Cache {
-            root: site,
-            unknown: None,
-            site: None,
+            root: Ok(site),
             purpose: Purpose::Cache,
-            mode: 0o755,
+            site: None,
+            is_shared: true,
             config,
             host,
         })
     }
 
     /// Where it is.
-    pub fn root(&self) -> &Path {
-        &self.root
+    ///
+    /// # Errors
+    /// The site's file names a variable that is not set.
+    pub fn root(&self) -> Result<&Path> {
+        self.root.as_deref().map_err(Error::clone)
     }
 
     /// Where the image of this digest is, or will be.
-    fn image(&self, digest: &Digest) -> PathBuf {
-        self.root.join(image_name(digest))
+    fn image(&self, digest: &Digest) -> Result<PathBuf> {
+        Ok(self.root()?.join(image_name(digest)))
     }
 
-    /// The image of this digest, if it is there, or in the user's store.
+    /// The image of this digest, if it is there, or in the store.
     pub fn find(&self, digest: &Digest) -> Option<PathBuf> {
-        let name = image_name(digest);
-        let site = self.site.iter().map(|site| site.join(&name));
-        if let Some(path) = { site }.find(|path| path.exists()) {
-            return Some(path);
-        }
-        // What somebody else could have put there is not used.
-        self.own().ok()??;
-        let path = self.image(digest);
-        if path.exists() {
-            note_use(&path);
-            return Some(path);
-        }
-        self.stored(digest)
+        let path = self.find_here(digest).or_else(|| self.stored(digest))?;
+        note_use(&path);
+        Some(path)
     }
 
-    /// Whether a file is the image that Chariot made of what has this digest, here or in the user's store.
-    pub fn is_image_of(&self, digest: &Digest, path: &Path) -> bool {
+    fn find_here(&self, digest: &Digest) -> Option<PathBuf> {
         let name = image_name(digest);
-        let is_here = |root: &PathBuf| root.join(&name) == path;
-        let is_own = || matches!(self.own(), Ok(Some(_)));
-        self.site.iter().any(is_here)
-            || is_own()
-                && (is_here(&self.root)
-                    || self
-                        .stored(digest)
-                        .is_some_and(|stored| is_same(&stored, path)))
+        let places = self.site.as_deref().into_iter().chain(self.root().ok());
+        places
+            .map(|place| place.join(&name))
+            .find(|path| is_usable(path))
     }
 
-    /// The cache as it is on disk, if it is there and is this user's.
+    /// The digest that an image says it was made from, if Chariot knows that to be true: it lies in a cache, or it
+    /// was put into the store by Chariot and has not changed since.
+    pub fn verified(&self, image: &Path, claimed: &str) -> Option<Digest> {
+        let digest = Digest::parse(claimed)?;
+        let data = image.metadata().ok()?;
+        let is_same = |path: &Path| {
+            path.metadata()
+                .is_ok_and(|other| (other.dev(), other.ino()) == (data.dev(), data.ino()))
+        };
+        let here = self.find_here(&digest).filter(|path| is_same(path));
+        here.or_else(|| self.stored(&digest).filter(|path| is_same(path)))
+            .map(|_| digest)
+    }
+
+    /// Lets those who ask for this digest find an image of the store. It is kept once, under two names, where the
+    /// file system can do that.
     ///
     /// # Errors
-    /// Something else is there.
-    pub(crate) fn own(&self) -> Result<Option<Own>> {
-        self.known()?;
-        Own::open(&self.root, self.purpose)
-    }
-
-    fn known(&self) -> Result<()> {
-        self.unknown.clone().map_or(Ok(()), Err)
+    /// The cache cannot be written.
+    pub fn adopt(&self, digest: &Digest, stored: &Path) -> Result<()> {
+        self.prepare()?;
+        let is_there = self.find_here(digest).is_some();
+        if !is_there && files::share::link(stored, &self.image(digest)?).is_ok() {
+            return Ok(());
+        }
+        self.set_stored(digest, stored)
     }
 
     /// Makes the directories of a cache that is written for the first time.
     ///
     /// # Errors
-    /// It cannot be written, others could have written it, or it is a directory of somebody else's making.
-    pub fn prepare(&self) -> Result<()> {
-        self.known()?;
-        let hint = "the site's file says where it is (cache), and XDG_CACHE_HOME moves it; an image that you pull or \
-                    pack into a file needs none";
-        let own =
-            Own::prepare(&self.root, self.purpose, self.mode).map_err(|error| error.hint(hint))?;
-        let make = |above: &Below, names: &[&str]| {
-            names.iter().try_for_each(|name| above.make(name).map(drop))
-        };
-        make(own.root(), &DIRECTORIES)
-            .and_then(|()| make(&own.root().enter(Path::new("blobs"))?, &BLOBS))
-            .map_err(|error| {
-                let what = format!("can't use the cache {}", self.root.display());
-                space::explain(&error, &what, "mkdir", &self.root).hint(hint)
-            })
+    /// It cannot be written, others could have written it, or somebody else has filled it.
+    pub fn prepare(&self) -> Result<Own> {
+        let mode = if self.is_shared { 0o755 } else { 0o700 };
+        let root = self.root()?;
+        let own = Own::prepare(root, self.purpose, mode)?;
+        let what = || format!("can't use the cache {}", root.display());
+        for name in ["images", "blobs", "leases", "files", "jobs"] {
+            let made = own.root().make(name);
+            let made = match (made, name) {
+                (Ok(blobs), "blobs") => ["sha256", "sha512"]
+                    .iter()
+                    .try_for_each(|algorithm| blobs.make(algorithm).map(drop)),
+                (made, _) => made.map(drop),
+            };
+            made.map_err(|error| {
+                let call = format!("mkdir(\"{}\")", root.join(name).display());
+                files::space::explain(&error, &what(), &call, root)
+            })?;
+        }
+        Ok(own)
     }
 
     /// The image of this digest; it is made by `make`, in a process of its own, if nobody else makes it.
@@ -201,36 +202,79 @@ impl<'a> Cache<'a> {
         access: &mut Access<'_>,
         make: impl Fn(&Reporter, &Output) -> Result<()>,
     ) -> Result<PathBuf> {
-        if let Some(path) = self.find(digest) {
-            return Ok(path);
-        }
-        if !access.may_fetch {
-            return Err(not_there(word));
-        }
-        self.prepare()?;
-        let leases = self.root.join("leases");
-        let is_there = || self.find(digest).is_some();
-        let turn = lease::take(
-            &leases,
-            digest.hex(),
-            word,
-            self.config.wait_fetch,
-            is_there,
-            access.see,
-        )?;
-        if let Turn::Mine(lease) = turn {
-            let made = self.make(digest, word, &lease, access, &make);
-            match made {
-                Ok(()) => lease.end(),
-                Err(_) if lease.was_taken_over() => return self.ensure(digest, word, access, make),
+        for is_last in [false, false, true] {
+            if let Some(path) = self.find(digest) {
+                return Ok(path);
+            }
+            if !access.may_fetch {
+                return Err(not_there(word));
+            }
+            self.prepare()?;
+            self.refuse_squatted(digest)?;
+            let leases = self.root()?.join("leases");
+            let is_there = || self.find(digest).is_some();
+            let turn = lease::take(
+                &leases,
+                digest.hex(),
+                word,
+                self.config.wait_fetch,
+                is_there,
+                access.see,
+            )?;
+            let Turn::Mine(lease) = turn else { break };
+            match self.make(digest, word, &lease, access, &make) {
+                Ok(()) => {
+                    lease.end();
+                    evict::after_fetch(self, digest, &self.image(digest)?);
+                    break;
+                }
+                // This process was suspended, or its machine was, and others did without it.
+                Err(_) if is_there() => lease.end(),
+                Err(_) if !is_last && lease.was_taken_over() => {}
                 Err(error) => {
+                    let error = self.with_room(error, self.root()?);
                     lease.fail(&error);
                     return Err(error);
                 }
             }
-            evict::after_fetch(self);
         }
         self.find(digest).ok_or_else(|| not_there(word))
+    }
+
+    /// A failure to write at `place` because that is full, with what `chariot gc` could do about it: something, if the
+    /// cache lies on the same file system and holds what nobody needs now.
+    #[must_use]
+    pub fn with_room(&self, error: Error, place: &Path) -> Error {
+        let device = |path: &Path| path.metadata().map(|data| data.dev()).ok();
+        let (Some(hint), Ok(root)) = (error.advice(), self.root()) else {
+            return error;
+        };
+        let is_there = hint.contains(&root.display().to_string()) || device(place) == device(root);
+        if !is_there || !hint.ends_with(FULL) {
+            return error;
+        }
+        match evict::could_remove(self) {
+            0 => error,
+            room => {
+                let room = indicatif::HumanBytes(room);
+                let hint = format!("{hint}; `chariot gc --all` can remove {room} of your cache");
+                error.hinted_anew(hint)
+            }
+        }
+    }
+
+    /// Something that is no image may have its name: a directory, a link, a FIFO. None of these is replaced.
+    fn refuse_squatted(&self, digest: &Digest) -> Result<()> {
+        let path = self.image(digest)?;
+        match path.symlink_metadata() {
+            Ok(_) if !is_usable(&path) => Err(Error::new(format!(
+                "can't use the cache {}: {} is no regular file, or not yours",
+                self.root()?.display(),
+                path.display()
+            ))
+            .hint("Chariot did not put it there: move it away")),
+            _ => Ok(()),
+        }
     }
 
     fn make(
@@ -241,8 +285,7 @@ impl<'a> Cache<'a> {
         access: &mut Access<'_>,
         make: &impl Fn(&Reporter, &Output) -> Result<()>,
     ) -> Result<()> {
-        let output = Output::file(&self.image(digest))?
-            .with_remedy("`chariot gc` removes what the cache does not need");
+        let output = Output::file(&self.image(digest)?)?;
         let what = format!("can't make an image of {word}");
         let made = work::run_with(
             &what,
@@ -262,8 +305,10 @@ impl<'a> Cache<'a> {
             },
             |progress| (access.see)(progress),
         );
-        made.and_then(|_| output.finish())
-            .inspect_err(|_| output.abandon())
+        // One that is there is open on other machines, which would lose it if another took its name.
+        let named = made.and_then(|_| output.finish_unless_there());
+        output.abandon();
+        named.map(|_| ())
     }
 }
 
@@ -276,17 +321,23 @@ pub fn not_there(word: &str) -> Error {
 
 /// Whether root alone can write there, so that all can trust what they find.
 fn is_roots(directory: &Path) -> bool {
-    directory
-        .metadata()
-        .is_ok_and(|data| data.uid() == 0 && data.mode() & 0o022 == 0)
+    directory.metadata().is_ok_and(|data| belongs_to(&data, 0))
+}
+
+/// Whether `user` alone can write there.
+fn belongs_to(directory: &Metadata, user: u32) -> bool {
+    directory.uid() == user && directory.mode() & 0o022 == 0
+}
+
+/// Whether it is an image's file, as Chariot puts it here. What a link leads to, or another user has put here, is not.
+fn is_usable(path: &Path) -> bool {
+    let user = process::user();
+    path.symlink_metadata()
+        .is_ok_and(|data| data.is_file() && (data.uid() == user || data.uid() == 0))
 }
 
 fn image_name(digest: &Digest) -> String {
     format!("images/{}.sqfs", digest.hex())
-}
-
-fn is_same(one: &Path, other: &Path) -> bool {
-    one == other || other.canonicalize().is_ok_and(|other| other == one)
 }
 
 /// So that eviction knows what is used. Files of the site belong to somebody else and keep their time.
@@ -295,7 +346,7 @@ fn note_use(path: &Path) {
     let is_old = |used: SystemTime| now.duration_since(used).is_ok_and(|age| age > USED);
     let used = path.metadata().and_then(|data| data.accessed());
     if used.is_ok_and(is_old)
-        && let Ok(file) = open::regular(path)
+        && let Ok(file) = files::open::regular(path)
     {
         let _ = file.set_times(fs::FileTimes::new().set_accessed(now));
     }

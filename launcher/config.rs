@@ -5,7 +5,7 @@ pub(crate) mod place;
 pub mod registries;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +14,6 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Error, Explain, Result};
-use crate::files::open;
 use crate::options::table::{self, OptionRow, Shape};
 use crate::options::{Dialect, Given, Source};
 use place::{Place, line_of};
@@ -50,7 +49,7 @@ pub struct Config {
     pub site_cache: Option<PathBuf>,
     /// How much a user's cache may hold, in bytes.
     pub cache_size: u64,
-    /// Whether a user's cache keeps layers when an image has been made of them.
+    /// Whether layers stay there once an image has been made of them.
     pub keep_layers: bool,
     /// Whether a step copies an image file to its node before it runs.
     pub stage: Stage,
@@ -162,14 +161,15 @@ impl Config {
     /// while root is reading it.
     pub fn load(path: &Path) -> Result<Config> {
         let what = || format!("can't use the site's file {}", path.display());
-        let file = match open::typed(path) {
+        let file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Config::default()),
             file => file.explain(what)?,
         };
         if nix::unistd::geteuid().is_root() {
             refuse_foreign(&file, path)?;
         }
-        let text = open::text_of(&file, LARGEST).explain(what)?;
+        let mut text = String::new();
+        file.take(LARGEST).read_to_string(&mut text).explain(what)?;
         Config::parse(&text).map_err(|error| {
             error
                 .within(&what())
@@ -209,7 +209,13 @@ impl Config {
             "only_image_dirs" => self.only_image_dirs = at.boolean(value)?,
             "store" => self.store = at.string(value)?,
             "cache" => self.cache = at.string(value)?,
-            "site_cache" => self.site_cache = Some(at.absolute(value)?),
+            "site_cache" => {
+                let path = at.absolute(value)?;
+                if path.as_os_str().as_encoded_bytes().contains(&b'$') {
+                    return Err(at.wrong("the same directory for everybody: it knows no variables"));
+                }
+                self.site_cache = Some(path);
+            }
             "cache_size" => self.cache_size = at.size(value)?,
             "keep_layers" => self.keep_layers = at.boolean(value)?,
             "stage" => {

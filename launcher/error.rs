@@ -58,6 +58,13 @@ impl Error {
         self
     }
 
+    /// The same with another hint, of somebody who knows more.
+    #[must_use]
+    pub fn hinted_anew(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
     /// The same with another exit status than 125.
     #[must_use]
     pub fn exit(mut self, exit: Exit) -> Self {

@@ -8,6 +8,7 @@
 //! | [`own`] | directories that Chariot made for itself: they carry a mark, and only below one is anything swept |
 //! | [`confined`] | a directory as the root of the process that fills it |
 //! | [`open`] | opening a name that somebody else chose: it may be a FIFO, a device or a link by now |
+//! | [`share`] | one file under two names |
 //! | [`space`] | room on a file system, and what to do where there is none |
 
 #![allow(
@@ -21,6 +22,7 @@ pub mod open;
 pub mod output;
 pub mod own;
 pub mod removal;
+pub mod share;
 pub mod space;
 mod sync;
 

@@ -2,7 +2,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -92,81 +93,95 @@ impl Host {
             && step.is_none_or(|step| step.parse().is_ok_and(is_special))
     }
 
-    /// The directory that a key of the site's file names: `~`, `$NAME` and `${NAME}` stand for what they do in a shell, with
-    /// the caller's variables. `$USER` is who the kernel says it is, and the XDG variables fall back on what the XDG
-    /// Base Directory Specification says. A value is taken as it is: no variable is looked for in it.
+    /// A directory of the site's file: `$NAME` and `${NAME}` are the caller's variables, and `~` in front is the home
+    /// directory. `USER` is who the user database says; `HOME` falls back on it, and the XDG variables on what the XDG
+    /// Base Directory Specification says. What a variable holds is taken as it is and never expanded again.
     ///
     /// # Errors
-    /// A variable is not set, or what comes out is no absolute path.
+    /// A variable is not set, or leads elsewhere by `..`, or what comes out is no absolute path. A directory named
+    /// `$SCRATCH` where somebody happens to stand is what nobody wants.
     pub fn expand(&self, key: &str, text: &str) -> Result<PathBuf> {
-        let wrong = |reason: String| {
+        let told = |reason: String| {
             Error::new(format!(
                 "can't use {key} = \"{text}\" of the site's file: {reason}"
             ))
         };
-        let mut path = String::new();
+        let mut bytes = Vec::new();
         let mut rest = text;
-        if let Some(after) = text.strip_prefix('~') {
-            path = self.home();
-            rest = after;
+        if let Some(below) = rest.strip_prefix('~') {
+            if !below.is_empty() && !below.starts_with('/') {
+                return Err(told(
+                    "~ is your own home directory, and has a / behind it".into(),
+                ));
+            }
+            bytes.extend_from_slice(self.home().as_os_str().as_bytes());
+            rest = below;
         }
-        while let Some((before, after)) = rest.split_once('$') {
-            path.push_str(before);
-            let (name, after) = variable_name(after)
-                .ok_or_else(|| wrong("a $ has to stand before the name of a variable".into()))?;
-            let value = self.value(name).ok_or_else(|| {
-                wrong(format!("the variable {name} is not set"))
-                    .hint("whoever runs the site can choose a place that everybody has")
+        while let Some((before, behind)) = rest.split_once('$') {
+            bytes.extend_from_slice(before.as_bytes());
+            let (name, behind) = variable_name(behind)
+                .ok_or_else(|| told("behind $ there is no name of a variable".into()))?;
+            let value = self.value(name).filter(|value| !value.is_empty());
+            let value = value.ok_or_else(|| {
+                told(format!("the variable {name} is not set")).hint(format!(
+                    "set {name}, or ask your administrator to name another place"
+                ))
             })?;
-            path.push_str(&value);
-            rest = after;
+            if Path::new(&value)
+                .components()
+                .any(|part| part == Component::ParentDir)
+            {
+                return Err(told(format!("the variable {name} has .. in it")));
+            }
+            bytes.extend_from_slice(value.as_bytes());
+            rest = behind;
         }
-        path.push_str(rest);
-        let path = PathBuf::from(path);
-        let is_plain = path
-            .components()
-            .all(|part| part != std::path::Component::ParentDir);
-        match path.is_absolute() && is_plain {
+        bytes.extend_from_slice(rest.as_bytes());
+        let path = PathBuf::from(OsString::from_vec(bytes));
+        match path.is_absolute() {
             true => Ok(path),
-            false => Err(wrong(format!("{} is no absolute path", path.display()))),
+            false => Err(told(format!("{} is no absolute path", path.display()))
+                .hint("it begins with /, ~ or a variable that does")),
         }
     }
 
-    fn home(&self) -> String {
-        let home = self
-            .variable("HOME")
-            .map_or_else(|| self.user.home.clone(), PathBuf::from);
-        home.to_string_lossy().into_owned()
+    fn home(&self) -> PathBuf {
+        self.variable("HOME")
+            .map_or_else(|| self.user.home.clone(), PathBuf::from)
     }
 
-    /// What a variable stands for; none if nothing, or nothing that a path could be made of.
-    fn value(&self, name: &str) -> Option<String> {
-        let set = self
-            .variable(name)
-            .and_then(OsStr::to_str)
-            .filter(|value| !value.is_empty())
-            .map(str::to_owned);
-        let absolute = set.clone().filter(|value| value.starts_with('/'));
+    /// What a variable stands for in the site's file.
+    fn value(&self, name: &str) -> Option<OsString> {
+        let xdg = |fallback: &str| {
+            let set = self.variable(name).map(PathBuf::from);
+            let set = set.filter(|path| path.is_absolute());
+            Some(set.unwrap_or_else(|| self.home().join(fallback)).into())
+        };
         match name {
-            "USER" => Some(self.user.name.clone()),
-            "HOME" => Some(self.home()),
-            "XDG_DATA_HOME" => absolute.or_else(|| Some(self.home() + "/.local/share")),
-            "XDG_CACHE_HOME" => absolute.or_else(|| Some(self.home() + "/.cache")),
-            _ => set,
+            "USER" => Some(self.user.name.clone().into()),
+            "HOME" => Some(self.home().into()),
+            "XDG_DATA_HOME" => xdg(".local/share"),
+            "XDG_CACHE_HOME" => xdg(".cache"),
+            name => self.variable(name).map(OsStr::to_owned),
         }
     }
 }
 
-/// The name at the start of a text, in braces or not, and what comes after it.
+/// The name behind a `$`, in braces or not, and what follows it.
 fn variable_name(text: &str) -> Option<(&str, &str)> {
-    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let (name, rest) = match text.strip_prefix('{') {
-        Some(inner) => inner.split_once('}')?,
-        None => text.split_at(text.find(|c| !is_part(c)).unwrap_or(text.len())),
+        Some(text) => text.split_once('}')?,
+        None => {
+            let end = text.bytes().position(|byte| !is_part(byte));
+            text.split_at(end.unwrap_or(text.len()))
+        }
     };
-    let is_name = !name.is_empty()
-        && name.chars().all(is_part)
-        && !name.starts_with(|c: char| c.is_ascii_digit());
+    let is_name = name.bytes().all(is_part)
+        && name
+            .bytes()
+            .next()
+            .is_some_and(|first| !first.is_ascii_digit());
     is_name.then_some((name, rest))
 }
 
@@ -306,49 +321,58 @@ mod tests {
     fn directories_of_the_site_file_know_the_user() {
         let mut host = Host::look(vec![("HOME".into(), "/h".into())], None);
         host.user.name = "u".into();
-        host.environment.extend([
-            ("SLURM_JOB_ID".into(), "42".into()),
-            ("EMPTY".into(), "".into()),
-            ("ODD".into(), "/$HOME".into()),
-            ("UP".into(), "/a/../..".into()),
-        ]);
+        let expand = |host: &Host, text: &str| host.expand("cache", text).unwrap();
         for (text, path) in [
             ("$XDG_DATA_HOME/chariot", "/h/.local/share/chariot"),
             ("/lustre/$USER/img", "/lustre/u/img"),
-            ("/local/${USER}_$SLURM_JOB_ID/x", "/local/u_42/x"),
-            ("~/img", "/h/img"),
+            ("/lustre/${USER}x", "/lustre/ux"),
+            ("~/images", "/h/images"),
             ("~", "/h"),
-            ("/a~b", "/a~b"),
-            ("$ODD/x", "/$HOME/x"),
+            ("$HOME/a~b", "/h/a~b"),
         ] {
-            assert_eq!(
-                host.expand("store", text).unwrap(),
-                PathBuf::from(path),
-                "{text}"
-            );
+            assert_eq!(expand(&host, text), PathBuf::from(path), "{text}");
         }
+        let more = [
+            ("XDG_CACHE_HOME", "/c"),
+            ("SLURM_JOB_ID", "42"),
+            ("SCRATCH", "/s/$HOME"),
+        ];
+        let more = more.map(|(name, value)| (name.into(), value.into()));
+        host.environment.extend(more);
+        assert_eq!(expand(&host, "$XDG_CACHE_HOME/x"), PathBuf::from("/c/x"));
+        assert_eq!(expand(&host, "/l/$SLURM_JOB_ID"), PathBuf::from("/l/42"));
+        // What a variable holds is a path, and no text to be expanded.
+        assert_eq!(expand(&host, "$SCRATCH/c"), PathBuf::from("/s/$HOME/c"));
+    }
+
+    #[test]
+    fn what_does_not_expand_to_an_absolute_path_is_refused_and_the_variable_named() {
+        let variables = [
+            ("EMPTY", ""),
+            ("UP", "/a/../b"),
+            ("REL", "b"),
+            ("HOME", "/h"),
+        ];
+        let variables = variables.map(|(name, value)| (name.into(), value.into()));
+        let host = Host::look(variables.to_vec(), None);
         for (text, reason) in [
             ("$SCRATCH/c", "the variable SCRATCH is not set"),
-            ("/x/$EMPTY", "the variable EMPTY is not set"),
-            ("relative", "relative is no absolute path"),
-            ("$SLURM_JOB_ID/x", "42/x is no absolute path"),
-            ("$UP", "/a/../.. is no absolute path"),
-            ("/a/$", "a $ has to stand before the name of a variable"),
+            ("/a/${SCRATCH}", "the variable SCRATCH is not set"),
+            ("$EMPTY/c", "the variable EMPTY is not set"),
+            ("/l/$UP", "the variable UP has .. in it"),
+            ("$REL/c", "b/c is no absolute path"),
+            ("cache", "cache is no absolute path"),
+            ("/a/$", "behind $ there is no name of a variable"),
+            ("/a/$1", "behind $ there is no name of a variable"),
+            ("/a/${HOME", "behind $ there is no name of a variable"),
             (
-                "/a/${HOME",
-                "a $ has to stand before the name of a variable",
+                "~ada/c",
+                "~ is your own home directory, and has a / behind it",
             ),
-            ("/a/$1", "a $ has to stand before the name of a variable"),
         ] {
             let error = host.expand("cache", text).unwrap_err().to_string();
-            let all = format!("can't use cache = \"{text}\" of the site's file: {reason}");
-            assert_eq!(error, all);
+            let expected = format!("can't use cache = \"{text}\" of the site's file: {reason}");
+            assert_eq!(error, expected);
         }
-        host.environment
-            .push(("XDG_CACHE_HOME".into(), "/c".into()));
-        assert_eq!(
-            host.expand("cache", "$XDG_CACHE_HOME/x").unwrap(),
-            PathBuf::from("/c/x")
-        );
     }
 }

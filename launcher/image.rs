@@ -37,7 +37,6 @@ use crate::files::open;
 #[cfg(feature = "launcher")]
 use crate::host::Host;
 #[cfg(feature = "launcher")]
-use crate::oci;
 use crate::sys;
 use metadata::Metadata;
 #[cfg(feature = "launcher")]
@@ -124,12 +123,11 @@ impl Image {
             .mark
             .as_ref()
             .and_then(|mark| mark.digest.as_deref());
-        let claim = claim
-            .filter(|_| !self.is_tree())
-            .and_then(oci::Digest::parse);
-        let known = claim.filter(|claim| cache().is_image_of(claim, &self.path));
-        let known = known.map(|digest| digest.to_string());
-        self.metadata.verified = self.metadata.verified.take().or(known);
+        let claim = claim.filter(|_| !self.is_tree() && self.metadata.verified.is_none());
+        let known = claim.and_then(|claim| cache().verified(&self.path, claim));
+        if let Some(digest) = known {
+            self.metadata.verified = Some(digest.to_string());
+        }
     }
 
     /// Opens a directory, SquashFS or SIF file.

@@ -15,12 +15,13 @@ pub use client::{Cause, Client, Failure, Patience};
 pub use download::LAYER;
 pub use reference::Reference;
 
+use crate::cache::{Cache, stage};
 use crate::config::Config;
 use crate::convert::layout;
 use crate::error::{Error, Explain, Result};
 use crate::files::{self, open, space};
 use crate::oci::{self, Descriptor, Digest, Document, Manifest};
-use crate::work::Reporter;
+use crate::work::{Progress, Reporter};
 
 /// An image that a registry has.
 #[derive(Debug, Clone)]
@@ -135,9 +136,11 @@ impl Documents<'_> {
             cause: Cause::Refused,
         })?;
         let digest = digest.cloned().unwrap_or_else(|| Digest::of(&bytes));
-        if let Some(cache) = self.cache {
+        if let Some(cache) = self.cache
+            && self.kept(&digest).is_none()
+        {
             // Without it, it is asked for again the next time.
-            let _ = keep(cache, &digest, &bytes);
+            let _ = files::write(&cache.join(layout::blob(&digest)), &bytes);
         }
         Ok((digest, document))
     }
@@ -179,25 +182,18 @@ impl Documents<'_> {
     }
 }
 
-fn keep(cache: &Path, digest: &Digest, bytes: &[u8]) -> Result<()> {
-    let path = cache.join(layout::blob(digest));
-    if path.exists() {
-        return Ok(());
-    }
-    files::write(&path, bytes)
-}
-
 /// Fetches what an image consists of, as far as it is not there yet. To be called in a process of its own.
 ///
 /// # Errors
 /// A blob cannot be had, is damaged, or does not fit.
-pub fn fetch(resolved: &Resolved, site: &Config, cache: &Path, reporter: &Reporter) -> Result<()> {
+pub fn fetch(resolved: &Resolved, cache: &Cache<'_>, reporter: &Reporter) -> Result<()> {
     let what = || format!("can't fetch {}", resolved.reference);
+    let (root, config) = (cache.root()?, cache.config);
     let mut wanted: Vec<Descriptor> = Vec::new();
     let all = std::iter::once(&resolved.manifest.config).chain(&resolved.manifest.layers);
     for blob in all {
-        let path = cache.join(layout::blob(&blob.digest));
-        if !is_whole(&path, blob) && !wanted.iter().any(|other| other.digest == blob.digest) {
+        let is_wanted = wanted.iter().any(|other| other.digest == blob.digest);
+        if !is_wanted && !is_whole(root, blob, reporter) {
             wanted.push(blob.clone());
         }
     }
@@ -205,38 +201,48 @@ pub fn fetch(resolved: &Resolved, site: &Config, cache: &Path, reporter: &Report
         .iter()
         .map(|blob| blob.size)
         .fold(0, u64::saturating_add);
-    if bytes > site.image_size {
+    if bytes > config.image_size {
         return Err(
             Error::new(format!("{}: it says that it has {bytes} bytes", what()))
                 .hint("the site's file sets the limit: image_size"),
         );
     }
-    space::refuse_full(cache, bytes).map_err(|error| error.within(&what()))?;
+    space::refuse_full(root, bytes).map_err(|error| error.within(&what()))?;
     // The configuration comes first: whoever asked for the wrong image learns it before gigabytes have come.
-    let config = &resolved.manifest.config;
     let (first, rest) = wanted
         .into_iter()
-        .partition(|blob| blob.digest == config.digest);
+        .partition(|blob| blob.digest == resolved.manifest.config.digest);
     for part in [first, rest] {
-        let clients = clients(&resolved.reference, site, patient(site))?;
-        download::all(part, clients, resolved, cache, reporter)
-            .and_then(|()| refuse_configuration(&resolved.manifest, cache))
+        let clients = clients(&resolved.reference, config, patient(config))?;
+        download::all(part, clients, resolved, root, reporter)
+            .and_then(|()| refuse_configuration(&resolved.manifest, root))
             .map_err(|error| error.within(&what()))?;
     }
     Ok(())
 }
 
-/// Whether a blob is in the cache as it was fetched. Its length alone does not say that: file systems lose bytes, and
-/// users edit files.
-fn is_whole(path: &Path, blob: &Descriptor) -> bool {
-    let Ok(mut file) = open::regular(path) else {
+/// Whether a blob is there and is what it has to be. A disk, a program or a person may have changed it since it came:
+/// its length says nothing.
+fn is_whole(root: &Path, blob: &Descriptor, reporter: &Reporter) -> bool {
+    let path = root.join(layout::blob(&blob.digest));
+    let Ok(file) = open::regular(&path) else {
         return false;
     };
-    let mut hasher = blob.digest.hasher();
-    file.metadata()
-        .is_ok_and(|data| data.is_file() && data.len() == blob.size)
-        && std::io::copy(&mut file, &mut hasher).is_ok()
-        && hasher.finish() == blob.digest
+    if !file.metadata().is_ok_and(|data| data.len() == blob.size) {
+        return false;
+    }
+    let mut see = |done| {
+        let what = format!("verifying {}", &blob.digest.hex()[..12]);
+        let progress = Progress {
+            what,
+            done,
+            total: blob.size,
+            elsewhere: false,
+        };
+        reporter.progress(&progress, false);
+    };
+    let hashed = stage::hash(&file, blob.digest.hasher(), &mut see);
+    hashed.is_ok_and(|digest| digest == blob.digest)
 }
 
 /// Refuses an image for another machine, or with other layers than it says.

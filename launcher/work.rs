@@ -251,7 +251,13 @@ fn guard(
     match ended {
         End::Exited(0) if getppid() == launcher => return 0,
         End::Exited(_) => {}
-        End::Killed(signal) => tell(&pipe, &killed(what, Some(signal))),
+        End::Killed(signal) => {
+            tell(&pipe, &killed(what, Some(signal)));
+            // What a terminal or Slurm sends goes to all three, and the launcher may be about to end as well.
+            let launcher = process::handle_of(launcher);
+            let handles: Vec<_> = launcher.iter().map(AsFd::as_fd).collect();
+            let _ = signals::wait_for(&handles, Some(GUARDED));
+        }
         End::Unwanted => worker.kill_within(KILLED),
     }
     abandon(getppid() != launcher);

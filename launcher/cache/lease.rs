@@ -2,23 +2,45 @@
 //! writes into it every second; the others look whether it changes, each by its own clock, and the first to find
 //! it silent for too long takes over by creating the next one. Nothing is needed of the file system but that
 //! O_EXCL works, which holds for NFS and Lustre where locks may not.
+//!
+//! A silent holder may be suspended, and wake up at any time: minutes later, when who took over has ended and
+//! removed all leases, or when somebody else has begun anew under the same number. So a lease names who holds it,
+//! and a holder writes to it, and removes it, only while it says that it is this one's.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, Explain, Result};
-use crate::files::maker::host_name;
+use crate::files::maker::{self, Maker, Role, host_name};
+use crate::files::own::Below;
+use crate::files::{open, removal};
 use crate::work::{Progress, Reporter};
 
 /// After how long a silent holder is taken for dead. A shared file system can hang for some seconds.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// How often those who wait look, at first and later.
+/// How often those who wait look, at first and later: a thousand nodes that wait for one should not be felt.
 const LOOK: Duration = Duration::from_millis(50);
 const LOOK_LATER: Duration = Duration::from_secs(1);
+const LOOK_MUCH_LATER: Duration = Duration::from_secs(2);
+const MUCH_LATER: Duration = Duration::from_secs(60);
+
+/// How often whoever watches this process hears that it waits.
+const SHOWN: Duration = Duration::from_millis(500);
+
+/// The longest lease that is read, in bytes.
+const LARGEST: u64 = 64 << 10;
+
+/// A lease that another machine has not written for so long is left over: its holder has died or will find out.
+const ABANDONED: Duration = Duration::from_secs(3600);
+
+/// For so long those who wait can still learn why it failed.
+const FAILED_LATELY: Duration = Duration::from_secs(60);
 
 /// What a lease begins with whose holder has given up.
 const FAILED: &str = "failed\n";
@@ -38,6 +60,20 @@ pub struct Lease {
     directory: PathBuf,
     name: String,
     number: u64,
+    /// Who holds it, as it says in it.
+    token: String,
+}
+
+impl Lease {
+    fn new(directory: &Path, name: &str, number: u64) -> Lease {
+        let token = Maker::this().name(OsStr::new("lease"), Role::Part);
+        Lease {
+            directory: directory.to_owned(),
+            name: name.to_owned(),
+            number,
+            token: token.to_string_lossy().into_owned(),
+        }
+    }
 }
 
 /// Waits until the image is there, or until it is the caller's turn to make it.
@@ -52,47 +88,64 @@ pub fn take(
     is_there: impl Fn() -> bool,
     see: &mut dyn FnMut(&Progress),
 ) -> Result<Turn> {
+    let mut watched = Watched::new(SILENCE);
+    take_watching(directory, name, word, patience, is_there, see, &mut watched)
+}
+
+fn take_watching(
+    directory: &Path,
+    name: &str,
+    word: &str,
+    patience: Duration,
+    is_there: impl Fn() -> bool,
+    see: &mut dyn FnMut(&Progress),
+    watched: &mut Watched,
+) -> Result<Turn> {
     let what = || format!("can't use the cache's {}", directory.display());
     let start = Instant::now();
     let mut pause = LOOK;
-    let mut watched = Watched::default();
     loop {
-        if is_there() {
-            return Ok(Turn::Made);
-        }
-        let newest = newest(directory, name).explain(what)?;
-        let next = match newest {
-            None => Some(1),
-            Some(number) => watched.look(directory, name, number, word, see)?,
-        };
-        if let Some(number) = next {
-            let lease = Lease {
-                directory: directory.to_owned(),
-                name: name.to_owned(),
-                number,
-            };
-            if lease.create().explain(what)? {
-                // Whoever held the last one may have finished just before.
-                return match is_there() {
-                    true => {
-                        lease.end();
-                        Ok(Turn::Made)
-                    }
-                    false => Ok(Turn::Mine(lease)),
-                };
+        // One open(2) a look, as long as the lease that is known shows that its holder is there.
+        if !watched.goes_on(directory, name).explain(what)? {
+            if is_there() {
+                return Ok(Turn::Made);
             }
-            continue;
+            let newest = newest(directory, name).explain(what)?;
+            let next = match newest {
+                None => Some(1),
+                Some(number) => watched
+                    .look(directory, name, number, word)
+                    .explain(what)??,
+            };
+            if let Some(number) = next {
+                let lease = Lease::new(directory, name, number);
+                if lease.create().explain(what)? {
+                    // Whoever held the last one may have finished just before.
+                    return match is_there() {
+                        true => {
+                            lease.end();
+                            Ok(Turn::Made)
+                        }
+                        false => Ok(Turn::Mine(lease)),
+                    };
+                }
+                continue;
+            }
         }
         if start.elapsed() > patience {
-            let holder = watched.holder();
+            let holder = watched.holder().unwrap_or("another process");
             let seconds = patience.as_secs();
             return Err(Error::new(format!(
                 "waited {seconds} seconds for {holder} to make an image of {word}"
             ))
             .hint("the site's file sets the bound: waits.fetch"));
         }
-        std::thread::sleep(pause);
-        pause = (pause * 3 / 2).min(LOOK_LATER);
+        watched.wait(pause, see);
+        let most = match start.elapsed() > MUCH_LATER {
+            true => LOOK_MUCH_LATER,
+            false => LOOK_LATER,
+        };
+        pause = (pause * 3 / 2).min(most);
     }
 }
 
@@ -103,21 +156,58 @@ fn newest(directory: &Path, name: &str) -> io::Result<Option<u64>> {
         let file = entry?.file_name();
         let number = file
             .to_str()
-            .and_then(|file| file.strip_prefix(name)?.strip_prefix('.')?.parse().ok());
+            .and_then(number_of)
+            .and_then(|(of, number)| (of == name).then_some(number));
         newest = newest.max(number);
     }
     Ok(newest)
 }
 
+/// The name and the number that a lease's file has: `HEX.N`.
+fn number_of(file: &str) -> Option<(&str, u64)> {
+    let (name, digits) = file.rsplit_once('.')?;
+    let number: u64 = digits.parse().ok()?;
+    (number > 0 && number.to_string() == digits).then_some((name, number))
+}
+
 /// The lease that one waits for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Watched {
+    silence: Duration,
     number: u64,
     text: String,
     since: Option<Instant>,
 }
 
 impl Watched {
+    fn new(silence: Duration) -> Watched {
+        Watched {
+            silence,
+            number: 0,
+            text: String::new(),
+            since: None,
+        }
+    }
+
+    /// Whether the lease that is known is still its holder's, who is at work. If not, all has to be looked at.
+    fn goes_on(&mut self, directory: &Path, name: &str) -> io::Result<bool> {
+        let Some(since) = self.since else {
+            return Ok(false);
+        };
+        let Some(text) = read(&path(directory, name, self.number))? else {
+            return Ok(false);
+        };
+        if text.starts_with(FAILED) {
+            return Ok(false);
+        }
+        if text != self.text {
+            self.text = text;
+            self.since = Some(Instant::now());
+            return Ok(true);
+        }
+        Ok(since.elapsed() <= self.silence && !is_dead(&text))
+    }
+
     /// Looks at the newest lease, and gives the number of the one to create if nobody holds it any more.
     fn look(
         &mut self,
@@ -125,53 +215,134 @@ impl Watched {
         name: &str,
         number: u64,
         word: &str,
-        see: &mut dyn FnMut(&Progress),
-    ) -> Result<Option<u64>> {
-        let text = match fs::read_to_string(path(directory, name, number)) {
-            Ok(text) => text,
+    ) -> io::Result<Result<Option<u64>>> {
+        let Some(text) = read(&path(directory, name, number))? else {
             // It has just ended; the image is there, or the next look tells.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).explain(|| "can't read a lease of the cache".into()),
+            return Ok(Ok(None));
         };
         let is_new = self.since.is_none() || self.number != number;
         if let Some(said) = text.strip_prefix(FAILED) {
             // What failed before this one came may work now.
-            return match is_new {
+            return Ok(match is_new {
                 true => Ok(Some(number + 1)),
                 false => Err(failure(said, word)),
-            };
+            });
         }
         if is_new || self.text != text {
-            *self = Watched {
-                number,
-                text,
-                since: Some(Instant::now()),
-            };
+            self.number = number;
+            self.since = Some(Instant::now());
         }
-        // Each time, whether or not it has changed: this one is waiting, and not dead.
-        see(&self.progress());
-        let is_silent = self.since.is_some_and(|since| since.elapsed() > SILENCE);
-        Ok(is_silent.then_some(number + 1))
+        let is_silent = self
+            .since
+            .is_some_and(|since| since.elapsed() > self.silence);
+        let next = (is_silent || is_dead(&text)).then_some(number + 1);
+        self.text = text;
+        Ok(Ok(next))
     }
 
-    fn holder(&self) -> &str {
-        self.text
-            .split(' ')
-            .next()
-            .filter(|host| !host.is_empty())
-            .unwrap_or("another process")
+    /// Waits, and shows all the while that this one is waiting, and not dead.
+    fn wait(&self, pause: Duration, see: &mut dyn FnMut(&Progress)) {
+        let end = Instant::now() + pause;
+        loop {
+            if self.since.is_some() {
+                see(&self.progress());
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            std::thread::sleep(left.min(SHOWN));
+            if left <= SHOWN {
+                return;
+            }
+        }
+    }
+
+    fn holder(&self) -> Option<&str> {
+        self.text.split(' ').next().filter(|host| !host.is_empty())
     }
 
     fn progress(&self) -> Progress {
-        let mut parts = self.text.trim_end().splitn(5, ' ').skip(2);
+        let line = self.text.lines().next().unwrap_or_default();
+        let mut parts = line.splitn(6, ' ').skip(3);
         let mut number = || parts.next().and_then(|text| text.parse().ok()).unwrap_or(0);
         let (done, total) = (number(), number());
-        let what = parts.next().unwrap_or_default();
+        let holder = self.holder().unwrap_or("another process");
+        let what = match parts.next().filter(|what| !what.is_empty()) {
+            Some(what) => format!("{holder} is at work: {what}"),
+            None => format!("{holder} is at work"),
+        };
         Progress {
-            what: format!("{} is at work: {what}", self.holder()),
+            what,
             done,
             total,
             elsewhere: true,
+        }
+    }
+}
+
+/// A lease's text; none if it is gone.
+fn read(path: &Path) -> io::Result<Option<String>> {
+    match open::read(path, LARGEST) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // A file server that has just removed it for somebody else.
+        Err(error) if error.kind() == io::ErrorKind::StaleNetworkFileHandle => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Who holds a lease that says this, if it says so.
+fn maker_in(text: &str) -> Option<Maker> {
+    let token = text.lines().next()?.split(' ').nth(1)?;
+    maker::read(OsStr::new(token), None).map(|(_, maker)| maker)
+}
+
+/// Whether the holder is known to have ended: it ran on this machine.
+fn is_dead(text: &str) -> bool {
+    let now = SystemTime::now();
+    maker_in(text).is_some_and(|maker| maker.is_gone(now, now))
+}
+
+/// Whether somebody is at work whose lease lies here, other than one who makes `name`.
+pub fn is_busy(leases: &Below, name: &str) -> bool {
+    let entries = leases.entries().unwrap_or_default();
+    let mut files = entries.iter().filter_map(|entry| entry.name.to_str());
+    files.any(|file| {
+        lease_of(file).is_some_and(|of| of != name)
+            && read_in(leases, Path::new(file))
+                .is_some_and(|text| !text.starts_with(FAILED) && !is_dead(&text))
+    })
+}
+
+/// What a lease is of, by its file's name: a digest.
+fn lease_of(file: &str) -> Option<&str> {
+    let (name, _) = number_of(file)?;
+    super::evict::is_hex(Path::new(name), 64).then_some(name)
+}
+
+fn read_in(leases: &Below, name: &Path) -> Option<String> {
+    let (file, _) = leases.open(name).ok()?;
+    let bytes = open::all_of(&file, LARGEST).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Removes leases that nobody holds any more. `is_asked` if somebody asked for that: then those go too that only tell
+/// why something failed, and who still waits for one tries by itself.
+pub fn sweep(leases: &Below, is_asked: bool) {
+    leases.sweep();
+    for entry in leases.entries().unwrap_or_default() {
+        let is_lease = entry.name.to_str().and_then(lease_of).is_some();
+        let Some(text) = is_lease.then(|| read_in(leases, &entry.name)).flatten() else {
+            continue;
+        };
+        let age = SystemTime::now()
+            .duration_since(entry.modified())
+            .unwrap_or_default();
+        let is_left = match text.starts_with(FAILED) {
+            true => is_asked || age > FAILED_LATELY,
+            false => is_dead(&text) || age > ABANDONED,
+        };
+        if is_left {
+            // What stays is tried again the next time.
+            let _ = leases.remove(&entry.name);
         }
     }
 }
@@ -205,8 +376,12 @@ impl Lease {
             .create_new(true)
             .open(self.path())
         {
-            Ok(mut file) => {
-                file.write_all(self.text(0, &Progress::default()).as_bytes())?;
+            Ok(file) => {
+                let written = overwrite(&file, &self.text(0, &Progress::default()));
+                written.inspect_err(|_| {
+                    // A lease that says nothing would have the others wait for nobody.
+                    let _ = removal::file(&self.path());
+                })?;
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
@@ -216,7 +391,8 @@ impl Lease {
 
     fn text(&self, beat: u64, progress: &Progress) -> String {
         let (done, total, what) = (progress.done, progress.total, &progress.what);
-        format!("{} {beat} {done} {total} {what}\n", host_name())
+        let token = &self.token;
+        format!("{} {token} {beat} {done} {total} {what}\n", host_name())
     }
 
     /// Runs `work` and shows all the while that it is running.
@@ -229,132 +405,61 @@ impl Lease {
         })
     }
 
-    /// Only into the file that is there: one that has been taken away was taken over.
-    fn write(&self, text: &str) -> io::Result<()> {
+    /// The lease's file, if it still is this one's.
+    fn open_own(&self) -> Option<File> {
         let mut file = OpenOptions::new()
+            .read(true)
             .write(true)
-            .truncate(true)
-            .open(self.path())?;
-        file.write_all(text.as_bytes())
+            .open(self.path())
+            .ok()?;
+        let mut text = String::new();
+        (&mut file).take(LARGEST).read_to_string(&mut text).ok()?;
+        let said = text.lines().next()?.split(' ').nth(1)?;
+        (said == self.token).then_some(file)
+    }
+
+    /// Only into what is this one's: a lease that has gone, or says somebody else, was taken over.
+    fn write(&self, text: &str) -> io::Result<()> {
+        let file = self.open_own().ok_or(io::ErrorKind::NotFound)?;
+        overwrite(&file, text)
     }
 
     /// Tells those who wait that it failed, and why.
     pub fn fail(&self, error: &Error) {
         let advice = error.advice().unwrap_or_default();
         // Whoever does not hear of it takes over and fails by itself.
-        let _ = self.write(&format!("{FAILED}{error}\n{advice}"));
-    }
-
-    /// Whether somebody else had the right before, and died.
-    pub fn is_takeover(&self) -> bool {
-        self.number > 1
+        if self.write(&format!("{FAILED}{error}\n{advice}")).is_ok() {
+            self.remove_below();
+        }
     }
 
     /// Whether somebody else has taken this one for dead.
     pub fn was_taken_over(&self) -> bool {
-        path(&self.directory, &self.name, self.number + 1).exists()
+        self.open_own().is_none() || path(&self.directory, &self.name, self.number + 1).exists()
     }
 
-    /// Gives the right back: the image is there.
+    /// Gives the right back: the image is there, or somebody else may try.
     pub fn end(&self) {
-        for number in 1..=self.number {
-            let _ = fs::remove_file(path(&self.directory, &self.name, number));
+        if self.open_own().is_some() {
+            self.remove_below();
+            let _ = removal::file(&self.path());
+        }
+    }
+
+    /// Those before this one were left by who failed or died.
+    fn remove_below(&self) {
+        for number in 1..self.number {
+            let _ = removal::file(&path(&self.directory, &self.name, number));
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicBool;
-
-    use super::*;
-
-    fn wait(directory: &Path, is_there: bool) -> Result<Turn> {
-        take(
-            directory,
-            "x",
-            "IMAGE",
-            Duration::from_secs(2),
-            || is_there,
-            &mut |_| {},
-        )
-    }
-
-    #[test]
-    fn the_first_makes_it_and_the_others_wait_with_a_bound() {
-        let place = tempfile::tempdir().unwrap();
-        let Ok(Turn::Mine(lease)) = wait(place.path(), false) else {
-            panic!()
-        };
-        let error = wait(place.path(), false).unwrap_err();
-        assert!(
-            error.to_string().starts_with("waited 2 seconds for "),
-            "{error}"
-        );
-        lease.end();
-        assert!(matches!(wait(place.path(), true), Ok(Turn::Made)));
-        assert!(matches!(wait(place.path(), false), Ok(Turn::Mine(_))));
-    }
-
-    #[test]
-    fn who_waits_hears_why_it_failed_and_who_comes_later_tries_again() {
-        let place = tempfile::tempdir().unwrap();
-        let Ok(Turn::Mine(lease)) = wait(place.path(), false) else {
-            panic!()
-        };
-        std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| wait(place.path(), false));
-            std::thread::sleep(Duration::from_millis(300));
-            lease.fail(&Error::new("no such image").hint("look again"));
-            let error = waiting.join().unwrap().unwrap_err();
-            assert_eq!(
-                (error.to_string().as_str(), error.advice()),
-                ("no such image", Some("look again"))
-            );
-        });
-        let Ok(Turn::Mine(next)) = wait(place.path(), false) else {
-            panic!()
-        };
-        assert_eq!(next.number, 2);
-        next.end();
-        assert_eq!(newest(place.path(), "x").unwrap(), None);
-    }
-
-    #[test]
-    fn of_many_at_once_one_makes_it() {
-        let place = tempfile::tempdir().unwrap();
-        let made = AtomicBool::new(false);
-        let turns: Vec<Turn> = std::thread::scope(|scope| {
-            let one = || {
-                let is_there = || made.load(Ordering::SeqCst);
-                let turn = take(
-                    place.path(),
-                    "x",
-                    "I",
-                    Duration::from_secs(9),
-                    is_there,
-                    &mut |_| {},
-                )
-                .unwrap();
-                if let Turn::Mine(lease) = &turn {
-                    std::thread::sleep(Duration::from_millis(100));
-                    assert!(!made.swap(true, Ordering::SeqCst), "twice");
-                    lease.end();
-                }
-                turn
-            };
-            let threads: Vec<_> = (0..16).map(|_| scope.spawn(one)).collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap())
-                .collect()
-        });
-        assert_eq!(
-            turns
-                .iter()
-                .filter(|turn| matches!(turn, Turn::Mine(_)))
-                .count(),
-            1
-        );
-    }
+/// Without a moment in which it would be empty for those who read it.
+fn overwrite(file: &File, text: &str) -> io::Result<()> {
+    file.write_all_at(text.as_bytes(), 0)?;
+    file.set_len(text.len() as u64)
 }
+
+#[cfg(test)]
+#[path = "lease/tests.rs"]
+mod tests;

@@ -1,13 +1,12 @@
 //! What is remembered of names: which digest a job took an image's name for, and which digest an archive has.
 
-use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Cache;
-use crate::error::{Explain, Result};
-use crate::files::{self, open};
+use crate::error::Result;
+use crate::files;
 use crate::host::Host;
 use crate::oci::Digest;
 
@@ -22,19 +21,33 @@ pub fn job(host: &Host) -> Option<String> {
     is_plain.then(|| format!("{cluster}.{number}"))
 }
 
+/// Whether a directory has a name that [`job`] gives.
+pub(super) fn is_job(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(cluster, number)| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        cluster.bytes().all(is_plain)
+            && number
+                .parse::<u64>()
+                .is_ok_and(|read| read.to_string() == number)
+    })
+}
+
+/// The longest of these files, in bytes.
+const LARGEST: u64 = 16 << 10;
+
+fn read(path: &Path) -> Option<String> {
+    files::open::read_text(path, LARGEST).ok()
+}
+
 impl Cache<'_> {
-    fn pin_path(&self, job: &str, name: &str) -> PathBuf {
-        self.root
-            .join("jobs")
-            .join(job)
-            .join(Digest::of(name.as_bytes()).hex())
+    fn pin_path(&self, job: &str, name: &str) -> Option<PathBuf> {
+        let jobs = self.root().ok()?.join("jobs");
+        Some(jobs.join(job).join(Digest::of(name.as_bytes()).hex()))
     }
 
     /// What a job takes a name for, if one of its nodes has asked before.
     pub fn pin(&self, job: &str, name: &str) -> Option<Digest> {
-        self.own().ok()??;
-        let text = open::read_text(&self.pin_path(job, name), LARGEST).ok()?;
-        Digest::parse(text.trim())
+        Digest::parse(read(&self.pin_path(job, name)?)?.trim())
     }
 
     /// Remembers what a job takes a name for, unless another node was first; gives what counts.
@@ -42,50 +55,19 @@ impl Cache<'_> {
     /// # Errors
     /// The cache cannot be written.
     pub fn set_pin(&self, job: &str, name: &str, digest: Digest) -> Result<Digest> {
-        let what = || format!("can't use the cache {}", self.root.display());
-        self.prepare()?;
-        if let Some(own) = self.own()? {
-            let jobs = own.root().enter(Path::new("jobs"));
-            jobs.and_then(|jobs| jobs.make(job)).explain(what)?;
-        }
-        files::write_first(&self.pin_path(job, name), digest.to_string().as_bytes())?;
+        let own = self.prepare()?;
+        let what = || format!("can't use the cache {}", own.root().path().display());
+        let jobs = own.root().make("jobs").and_then(|jobs| jobs.make(job));
+        let jobs = jobs
+            .map_err(|error| files::space::explain(&error, &what(), "mkdir", own.root().path()))?;
+        let path = jobs.path().join(Digest::of(name.as_bytes()).hex());
+        files::write_first(&path, digest.to_string().as_bytes())?;
         Ok(self.pin(job, name).unwrap_or(digest))
     }
 
     /// The digest of an archive, if it was asked for before and the file has not changed since.
     pub fn archive_digest(&self, archive: &Path) -> Option<Digest> {
-        self.own().ok()??;
-        let text = open::read_text(&self.archive_path(archive)?, LARGEST).ok()?;
-        Digest::parse(text.trim())
-    }
-
-    /// Remembers that an image in the user's store is the one of a digest, so that it is not made again.
-    ///
-    /// # Errors
-    /// The cache cannot be written.
-    pub fn set_stored(&self, digest: &Digest, path: &Path) -> Result<()> {
-        // Without the time of its last change: a second name that is made or removed is one.
-        let Some((real, identity)) = identity(path, false) else {
-            return Ok(());
-        };
-        self.prepare()?;
-        let mut text = identity.to_string().into_bytes();
-        text.push(b'\n');
-        text.extend_from_slice(real.as_os_str().as_bytes());
-        files::write(&self.stored_path(digest), &text)
-    }
-
-    fn stored_path(&self, digest: &Digest) -> PathBuf {
-        self.root.join("stored").join(digest.hex())
-    }
-
-    /// The image of a digest in the user's store, if it is there as it was put there.
-    pub(super) fn stored(&self, digest: &Digest) -> Option<PathBuf> {
-        let text = open::read(&self.stored_path(digest), LARGEST).ok()?;
-        let at = text.iter().position(|byte| *byte == b'\n')?;
-        let path = PathBuf::from(OsStr::from_bytes(&text[at + 1..]));
-        let (real, now) = identity(&path, false)?;
-        (real == path && now.to_string().as_bytes() == &text[..at]).then_some(path)
+        Digest::parse(read(&self.archive_path(archive)?)?.trim())
     }
 
     /// Remembers the digest of an archive.
@@ -100,37 +82,65 @@ impl Cache<'_> {
         files::write(&path, digest.to_string().as_bytes())
     }
 
-    /// By what the file system says of it.
+    /// By what the file system says of it; a device's number is another on each node.
     fn archive_path(&self, archive: &Path) -> Option<PathBuf> {
-        let (_, identity) = identity(archive, true)?;
-        Some(self.root.join("files").join(identity.hex()))
+        let real = archive.canonicalize().ok()?;
+        let data = real.metadata().ok()?;
+        let mut identity = real.as_os_str().as_bytes().to_vec();
+        let numbers = [
+            data.ino().cast_signed(),
+            data.len().cast_signed(),
+            data.mtime(),
+            data.mtime_nsec(),
+            data.ctime(),
+            data.ctime_nsec(),
+        ];
+        identity.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+        self.file(&Digest::of(&identity))
+    }
+
+    fn file(&self, name: &Digest) -> Option<PathBuf> {
+        Some(self.root().ok()?.join("files").join(name.hex()))
+    }
+
+    /// Where in the store an image of this digest lies that Chariot put there, if it is the same still.
+    pub(super) fn stored(&self, digest: &Digest) -> Option<PathBuf> {
+        let text = read(&self.file(&stored_name(digest))?)?;
+        let (said, path) = text.split_once('\n')?;
+        let path = PathBuf::from(path);
+        (super::is_usable(&path) && said == look_of(&path)?).then_some(path)
+    }
+
+    /// Remembers where in the store an image of this digest lies.
+    pub(super) fn set_stored(&self, digest: &Digest, path: &Path) -> Result<()> {
+        let real = path.canonicalize().ok();
+        let Some((real, said)) = real.and_then(|real| {
+            let said = look_of(&real)?;
+            Some((real.to_str()?.to_owned(), said))
+        }) else {
+            // It is fetched again when it is asked for.
+            return Ok(());
+        };
+        match self.file(&stored_name(digest)) {
+            Some(file) => files::write(&file, format!("{said}\n{real}").as_bytes()),
+            None => Ok(()),
+        }
     }
 }
 
-/// The longest of these small files, in bytes.
-const LARGEST: u64 = 8 << 10;
+fn stored_name(digest: &Digest) -> Digest {
+    Digest::of(format!("stored {digest}").as_bytes())
+}
 
-/// A file's path without links, and a digest of it and of what the file system says of the file: another one if it was
-/// written or replaced, or changed in any way. A device's number is another on each node.
-fn identity(path: &Path, with_change: bool) -> Option<(PathBuf, Digest)> {
-    let real = path.canonicalize().ok()?;
-    let data = real.metadata().ok()?;
-    let mut identity = real.as_os_str().as_bytes().to_vec();
-    let numbers = [
-        data.ino().cast_signed(),
-        data.len().cast_signed(),
+/// What stat(2) says of an image, but for the time of change: that is another after link(2).
+fn look_of(path: &Path) -> Option<String> {
+    let data = path.metadata().ok()?;
+    let (inode, length) = (data.ino(), data.len());
+    Some(format!(
+        "{inode} {length} {} {}",
         data.mtime(),
-        data.mtime_nsec(),
-    ];
-    let change = [data.ctime(), data.ctime_nsec()];
-    let change = change.iter().filter(|_| with_change);
-    identity.extend(
-        numbers
-            .iter()
-            .chain(change)
-            .flat_map(|number| number.to_le_bytes()),
-    );
-    Some((real, Digest::of(&identity)))
+        data.mtime_nsec()
+    ))
 }
 
 #[cfg(test)]
@@ -139,29 +149,6 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-
-    #[test]
-    fn what_is_in_the_store_is_the_image_of_its_digest_until_it_changes() {
-        let place = tempfile::tempdir().unwrap();
-        let config = Config {
-            cache: place.path().join("cache").display().to_string(),
-            ..Config::default()
-        };
-        let host = Host::look(Vec::new(), None);
-        let cache = Cache::of(&config, &host);
-        let digest = Digest::of(b"1");
-        let image = place.path().join("with\nnewline.sqfs");
-        fs::write(&image, "image").unwrap();
-        cache.set_stored(&digest, &image).unwrap();
-        assert_eq!(cache.find(&digest).as_deref(), Some(image.as_path()));
-        assert_eq!(cache.find(&Digest::of(b"2")), None);
-        // Another image was pulled under that name.
-        fs::write(&image, "other").unwrap();
-        assert_eq!(cache.find(&digest), None);
-        cache.set_stored(&digest, &image).unwrap();
-        fs::remove_file(&image).unwrap();
-        assert_eq!(cache.find(&digest), None);
-    }
 
     #[test]
     fn a_job_keeps_the_first_meaning_of_a_name_and_an_archive_its_digest_while_it_is_the_same() {

@@ -5,15 +5,12 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
-
 use super::{Access, Cache, evict};
-use crate::convert::archive::HashWriter;
 use crate::error::{Error, Explain, Result};
 use crate::files::open;
 use crate::files::own::Purpose;
-use crate::files::space::refuse_full;
-use crate::oci::Digest;
+use crate::files::space::{explain, refuse_full};
+use crate::oci::{Digest, Hasher};
 use crate::work::Progress;
 
 /// The copy of an image file on this node, made if it is not there.
@@ -29,10 +26,9 @@ pub fn stage(
     let root = cache.host.expand("stage_dir", &cache.config.stage_dir)?;
     let what = || format!("can't copy the image {word} to {}", root.display());
     let copies = Cache {
-        root: root.clone(),
-        unknown: None,
-        site: None,
+        root: Ok(root.clone()),
         purpose: Purpose::Stage,
+        site: None,
         ..cache.clone()
     };
     copies.prepare().map_err(|error| error.within(&what()))?;
@@ -44,7 +40,7 @@ pub fn stage(
         return Ok(path);
     }
     let length = path.metadata().explain(what)?.len();
-    refuse_full(&copies.root, length).map_err(|error| error.within(&what()))?;
+    refuse_full(&root, length).map_err(|error| error.within(&what()))?;
     let digest = digest_of(path, word, access)?;
     // Steps on one node that want the same image copy it once.
     let staged = copies.ensure(&digest, word, access, |reporter, output| {
@@ -67,8 +63,8 @@ pub fn stage(
                 reporter.check()
             },
         };
-        io::copy(&mut from, &mut to).explain(what)?;
-        match hash(file, &mut |_| {}).explain(what)? {
+        io::copy(&mut from, &mut to).map_err(|error| explain(&error, &what(), "write", &root))?;
+        match hash(file, Hasher::sha256(), &mut |_| {}).explain(what)? {
             copied if copied == digest => Ok(()),
             _ => Err(
                 Error::new(format!("{}: the copy differs from the original", what())).hint(
@@ -82,9 +78,9 @@ pub fn stage(
         size: cache.config.stage_size,
         age: None,
         keep: std::time::Duration::from_secs(600),
+        is_asked: false,
     };
-    // A node that is full says so to whoever stages next.
-    let _ = evict::evict(&copies, wanted);
+    evict::evict(&copies, wanted)?;
     Ok(staged)
 }
 
@@ -105,21 +101,24 @@ pub fn digest_of(path: &Path, word: &str, access: &mut Access<'_>) -> Result<Dig
             elsewhere: false,
         });
     };
-    hash(&file, &mut see).explain(what)
+    hash(&file, Hasher::sha256(), &mut see).explain(what)
 }
 
 /// How much is read at a time, in bytes.
 const CHUNK: u64 = 64 << 20;
 
-fn hash(file: &File, see: &mut dyn FnMut(u64)) -> io::Result<Digest> {
+/// The digest of an open file, from its beginning.
+///
+/// # Errors
+/// It cannot be read.
+pub fn hash(file: &File, mut hash: Hasher, see: &mut dyn FnMut(u64)) -> io::Result<Digest> {
     let mut file = BufReader::with_capacity(1 << 20, file.try_clone()?);
     file.rewind()?;
-    let mut hash = Sha256::new();
     let mut done = 0;
     loop {
         see(done);
-        match io::copy(&mut file.by_ref().take(CHUNK), &mut HashWriter(&mut hash))? {
-            0 => return Ok(Digest::from_hash(&hash.finalize())),
+        match io::copy(&mut file.by_ref().take(CHUNK), &mut hash)? {
+            0 => return Ok(hash.finish()),
             count => done += count,
         }
     }

@@ -1,5 +1,6 @@
 //! `chariot images`, `inspect`, `rm` and `gc`: what there is, what it is, and making room.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
@@ -11,9 +12,11 @@ use serde::Serialize;
 use super::tool::Tool;
 use super::{flag, print};
 use crate::cache::{Cache, evict};
-use crate::error::{Error, Result};
-use crate::files::{open, removal, space};
+use crate::error::{Error, Explain, Result};
+use crate::files::own::{Own, Purpose};
+use crate::files::removal;
 use crate::image::Image;
+use crate::image::metadata::MARK;
 use crate::image::source;
 use crate::options::size;
 
@@ -88,10 +91,12 @@ impl Listed {
             .ok()
             .and_then(|image| image.metadata.mark);
         let mark = mark.unwrap_or_default();
+        let cache = Cache::of(&tool.config, &tool.host);
+        let digest = mark.digest.and_then(|said| cache.verified(&path, &said));
         Some(Listed {
             name,
             size: data.is_file().then_some(data.len()),
-            digest: mark.digest,
+            digest: digest.map(|digest| digest.to_string()),
             source: Some(mark.source).filter(|source| !source.is_empty()),
             made: Some(mark.time)
                 .filter(|time| *time > 0)
@@ -109,10 +114,7 @@ fn listed(tool: &Tool) -> Result<Vec<Listed>> {
         all.extend(found.filter_map(|path| Listed::new(source::name_of(&path), path, tool)));
     }
     let cache = Cache::of(&tool.config, &tool.host);
-    let caches = [
-        Some(cache.root().to_owned()),
-        tool.config.site_cache.clone(),
-    ];
+    let caches = [Some(cache.root()?), tool.config.site_cache.as_deref()];
     for path in caches
         .iter()
         .flatten()
@@ -180,69 +182,68 @@ pub(super) fn json(value: &impl Serialize) -> Result<String> {
 pub(super) fn remove(matches: &ArgMatches) -> Result<ExitCode> {
     let tool = Tool::read(matches)?;
     for name in matches.get_many::<String>("names").into_iter().flatten() {
-        let path = match name.strip_prefix("sha256:") {
-            Some(start) => in_cache(name, start, &tool)?,
-            None => in_store(name, &tool)?,
+        let path = to_remove(name, &tool)?;
+        let what = || format!("can't remove {name}");
+        if path.is_file() && evict::is_in_use(&path) {
+            return Err(Error::new(format!(
+                "{}: something on this machine is running in it",
+                what()
+            ))
+            .hint("remove it when that has ended"));
+        }
+        if let Some(removed) = remove_cached(name, &path, &tool)? {
+            removed.explain(what)?;
+            continue;
+        }
+        let removed = match path.symlink_metadata() {
+            Ok(data) if data.is_dir() => removal::marked_tree(&path),
+            _ => removal::file(&path),
         };
-        remove_image(name, &path)?;
+        removed.explain(what)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn remove_image(name: &str, path: &Path) -> Result<()> {
-    let what = || format!("can't remove {name}");
-    let is_used = open::regular(path).is_ok_and(|file| evict::is_in_use(&file));
-    if is_used {
-        return Err(Error::new(format!(
-            "{}: something on this machine is running in it",
-            what()
-        ))
-        .hint("remove it when that has ended"));
+/// Removes an image of the cache, which has to carry the mark of one; none if it is an image of the store.
+fn remove_cached(name: &str, path: &Path, tool: &Tool) -> Result<Option<io::Result<()>>> {
+    if !name.starts_with("sha256:") {
+        return Ok(None);
     }
-    let (call, removed) = match path.symlink_metadata() {
-        Ok(data) if data.is_dir() => ("rmdir", removal::marked_tree(path)),
-        _ => ("unlink", removal::file(path)),
-    };
-    let call = format!("{call}(\"{}\")", path.display());
-    let place = path.parent().unwrap_or(path);
-    removed.map_err(|error| space::explain(&error, &what(), &call, place))
-}
-
-/// The image in the cache whose digest begins so.
-fn in_cache(name: &str, start: &str, tool: &Tool) -> Result<PathBuf> {
-    let what = || format!("can't remove {name}");
     let cache = Cache::of(&tool.config, &tool.host);
-    let own = cache.own().map_err(|error| error.within(&what()))?;
-    let images = own.map(|own| own.root().path().join("images"));
-    let images = images
-        .map(|images| source::list(&images))
-        .unwrap_or_default();
-    let found: Vec<PathBuf> = images
-        .into_iter()
-        .filter(|path| !start.is_empty() && source::name_of(path).starts_with(start))
-        .collect();
-    match found.as_slice() {
-        [only] => Ok(only.clone()),
-        [] => Err(Error::new(format!(
-            "{}: there is no such image in your cache",
-            what()
-        ))),
-        _ => Err(Error::new(format!(
-            "{}: several images begin with that",
-            what()
-        ))),
-    }
+    let own = Own::open(cache.root()?, Purpose::Cache)?;
+    let Some(own) = own else {
+        return Ok(Some(Err(io::ErrorKind::NotFound.into())));
+    };
+    let file = Path::new(path.file_name().unwrap_or_default());
+    let images = own.root().enter(Path::new("images"));
+    Ok(Some(images.and_then(|images| images.remove(file))))
 }
 
-/// The image of that name in the store.
-fn in_store(name: &str, tool: &Tool) -> Result<PathBuf> {
+fn to_remove(name: &str, tool: &Tool) -> Result<PathBuf> {
     let what = || format!("can't remove {name}");
+    if let Some(start) = name.strip_prefix("sha256:") {
+        let cache = Cache::of(&tool.config, &tool.host);
+        let found: Vec<PathBuf> = source::list(&cache.root()?.join("images"))
+            .into_iter()
+            .filter(|path| !start.is_empty() && source::name_of(path).starts_with(start))
+            .collect();
+        return match found.as_slice() {
+            [only] => Ok(only.clone()),
+            [] => Err(Error::new(format!(
+                "{}: there is no such image in your cache",
+                what()
+            ))),
+            _ => Err(Error::new(format!(
+                "{}: several images begin with that",
+                what()
+            ))),
+        };
+    }
     let store = tool.host.expand("store", &tool.config.store)?;
     let named = [store.join(name), store.join(format!("{name}.sqfs"))];
-    let is_name = !name.contains('/') && !name.starts_with('.') && !name.is_empty();
     let found = named
         .into_iter()
-        .find(|path| is_name && path.symlink_metadata().is_ok());
+        .find(|path| !name.contains('/') && !matches!(name, "" | "." | "..") && path.exists());
     let path = found.ok_or_else(|| {
         Error::new(format!(
             "{}: there is no image of that name in {}",
@@ -251,8 +252,8 @@ fn in_store(name: &str, tool: &Tool) -> Result<PathBuf> {
         ))
         .hint("`chariot images` lists them; an image elsewhere is a file or a directory, for rm(1)")
     })?;
-    // A directory is removed with all that is in it: it has to be an image for that. A link goes alone.
-    match !path.is_dir() || path.is_symlink() || removal::is_marked(&path) {
+    // A directory is removed with all that is in it: it has to be an image for that.
+    match path.is_file() || path.join(MARK).is_file() {
         true => Ok(path),
         false => Err(
             Error::new(format!("{}: it is not an image that Chariot made", what()))
@@ -281,9 +282,10 @@ pub(super) fn collect(matches: &ArgMatches) -> Result<ExitCode> {
         } else {
             evict::RECENT
         },
+        is_asked: true,
     };
-    let removed = evict::evict(&cache, wanted).map_err(|error| error.within("can't make room"))?;
-    tool.sweep_store();
+    let removed = evict::evict(&cache, wanted)?;
+    sweep_store(&tool);
     if !tool.quiet {
         let in_use = match removed.in_use {
             0 => String::new(),
@@ -296,4 +298,12 @@ pub(super) fn collect(matches: &ArgMatches) -> Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What makers that are gone have left of images in the store. One without a mark may be anybody's, and is left alone.
+fn sweep_store(tool: &Tool) {
+    let store = tool.host.expand("store", &tool.config.store);
+    if let Ok(Ok(Some(store))) = store.map(|store| Own::open(&store, Purpose::Store)) {
+        store.root().sweep();
+    }
 }

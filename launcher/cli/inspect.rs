@@ -41,7 +41,7 @@ struct Inspected {
     size: Option<u64>,
     compression: Option<&'static str>,
     files: Option<u32>,
-    /// The digest that it says it was made from, where Chariot has not verified that.
+    /// The digest that the image says it was made from, if nobody knows whether that is true.
     #[serde(skip_serializing_if = "Option::is_none")]
     claimed_digest: Option<String>,
     #[serde(flatten)]
@@ -108,10 +108,10 @@ fn inspected(source: &Source, tool: &Tool) -> Result<Inspected> {
 fn of_image(image: &Image) -> Inspected {
     let squashfs = image.squashfs();
     let mut mark = image.metadata.mark.clone().unwrap_or_default();
+    let claimed = mark.digest.take();
+    mark.digest = image.metadata.digest().map(str::to_owned);
     mark.environment = image.metadata.environment.iter().cloned().collect();
-    let claimed_digest = std::mem::replace(&mut mark.digest, image.metadata.verified.clone());
     Inspected {
-        claimed_digest: claimed_digest.filter(|_| image.metadata.verified.is_none()),
         kind: match squashfs.map(|image| image.place().0) {
             None => "directory",
             Some(0) => "SquashFS",
@@ -121,6 +121,7 @@ fn of_image(image: &Image) -> Inspected {
         size: squashfs.map(|image| image.place().1),
         compression: squashfs.map(|image| image.compressor().name()),
         files: squashfs.map(|image| image.inode_count()),
+        claimed_digest: claimed.filter(|_| mark.digest.is_none()),
         mark,
         ..Inspected::default()
     }

@@ -114,6 +114,10 @@ impl Sum {
 /// One line on how far it is.
 pub(super) fn line(progress: &Progress) -> String {
     let done = HumanBytes(progress.done);
+    if progress.done == 0 {
+        // How much there is to come is not known yet, or says nothing.
+        return progress.what.clone();
+    }
     match progress.total {
         0 => format!("{}: {done}", progress.what),
         total => format!("{}: {done} of {}", progress.what, HumanBytes(total)),

@@ -1,30 +1,27 @@
 //! `chariot pull REF [DEST]`, and `chariot resolve`, by which Slurm's commands learn what a name means.
 
-use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, value_parser};
 
 use super::convert::{asked_compression, compression, quiet, text};
 use super::progress::Display;
 use super::tool::Tool;
 use super::{flag, print};
-use crate::cache::{Access, Cache};
-use crate::convert::Summary;
+use crate::cache::{Access, Cache, evict};
 use crate::convert::make::{self, Form};
 use crate::error::{Error, Explain, Result};
 use crate::files::own::{Own, Purpose};
-use crate::files::{self, Output, open};
+use crate::files::{Output, open, share, space};
 use crate::image::Image;
 use crate::image::source::{self, Source, remote};
 use crate::image::squashfs::write::Compression;
+use crate::oci::Digest;
 use crate::registry::{self, Reference, Resolved};
 use crate::work;
-
-/// How much is copied at a time, in bytes.
-const CHUNK: u64 = 64 << 20;
 
 pub(super) fn command() -> Command {
     Command::new("pull")
@@ -56,6 +53,7 @@ pub(super) fn pull(matches: &ArgMatches) -> Result<ExitCode> {
         return into_site(&tool, &reference);
     }
     let how = asked_compression(matches);
+    let is_asked = matches.value_source("compression") == Some(ValueSource::CommandLine);
     match matches.get_one::<PathBuf>("destination") {
         Some(path) => {
             let is_file = path
@@ -74,7 +72,7 @@ pub(super) fn pull(matches: &ArgMatches) -> Result<ExitCode> {
                 false => super::convert::into_directory_of(&tool, &source, &word, path),
             }
         }
-        None => into_store(&tool, &reference, how),
+        None => into_store(&tool, &reference, is_asked.then_some(how)),
     }
 }
 
@@ -87,56 +85,31 @@ fn reference(word: &str) -> Result<Reference> {
     })
 }
 
-fn into_store(tool: &Tool, reference: &Reference, how: Compression) -> Result<ExitCode> {
+fn into_store(tool: &Tool, reference: &Reference, how: Option<Compression>) -> Result<ExitCode> {
     let store = tool.store()?;
     let name = reference.file_name();
     let there = tool.namesake(&name, reference)?;
     let resolved = tool.resolve(reference)?;
-    if there.is_some_and(|digest| digest == resolved.digest.to_string()) {
+    if there.is_some_and(|digest| digest == resolved.digest) {
         if !tool.quiet {
             tracing::info!("{} is in your store already, as {name}", resolved.reference);
         }
         return Ok(ExitCode::SUCCESS);
     }
     let path = store.join(format!("{name}.sqfs"));
-    let cache = Cache::of(&tool.config, &tool.host);
-    let digest = resolved.digest.clone();
-    // A job may have made it, in the way that the cache does.
-    let known = cache
-        .find(&digest)
-        .filter(|_| how == Compression::default());
-    let code = match known {
-        Some(known) => tool.take(&known, &path, reference, &name)?,
-        None => tool.pull_new(resolved, reference, &name, &path, how)?,
+    let code = match tool.found(&resolved, how) {
+        Some(image) => tool.give_name(&image, &path, reference, &name)?,
+        None => tool.made(&resolved, how.unwrap_or_default(), &path, reference, &name)?,
     };
-    // Without a cache that can be written, a job makes it once more.
-    let _ = cache.set_stored(&digest, &path);
+    // A job that asks for it by its name in the registry finds it. That it has to be made once more otherwise is no
+    // reason to fail.
+    let cache = Cache::of(&tool.config, &tool.host);
+    let _ = cache.adopt(&resolved.digest, &path);
+    evict::drop_layers(&cache, &resolved.digest, &path);
     if !tool.quiet {
         tracing::info!("run it: chariot run {name} -- COMMAND");
     }
     Ok(code)
-}
-
-/// Copies a file; what a file system can share of it, it shares.
-fn copy(from: &Path, output: &Output, reporter: &work::Reporter) -> Result<()> {
-    let what = || format!("can't read {}", from.display());
-    let mut from = open::regular(from).explain(what)?;
-    let total = from.metadata().explain(what)?.len();
-    let mut done = 0;
-    while done < total {
-        let mut part = (&mut from).take(CHUNK);
-        let copied = std::io::copy(&mut part, &mut output.made());
-        done += copied.map_err(|error| output.cannot_write("copy_file_range", &error))?;
-        let what = "copying".into();
-        let progress = work::Progress {
-            what,
-            done,
-            total,
-            elsewhere: false,
-        };
-        reporter.progress(&progress, false);
-    }
-    Ok(())
 }
 
 fn into_site(tool: &Tool, reference: &Reference) -> Result<ExitCode> {
@@ -162,72 +135,73 @@ fn into_site(tool: &Tool, reference: &Reference) -> Result<ExitCode> {
 }
 
 impl Tool {
-    fn pull_new(
+    /// The user's image store, made if it is not there.
+    pub(super) fn store(&self) -> Result<PathBuf> {
+        let store = self.host.expand("store", &self.config.store)?;
+        Own::prepare_or_leave(&store, Purpose::Store, 0o700)?;
+        Ok(store)
+    }
+
+    /// The image that a job has made of the same. It is as good whatever its compression is, unless one was asked for.
+    fn found(&self, resolved: &Resolved, how: Option<Compression>) -> Option<PathBuf> {
+        let cache = Cache::of(&self.config, &self.host);
+        match how {
+            None => cache.find(&resolved.digest),
+            Some(_) => None,
+        }
+    }
+
+    /// Makes the image in the store, of what the registry has.
+    fn made(
         &self,
-        resolved: Resolved,
+        resolved: &Resolved,
+        how: Compression,
+        path: &Path,
         reference: &Reference,
         name: &str,
-        path: &Path,
-        how: Compression,
     ) -> Result<ExitCode> {
-        let source = self.fetch_resolved(resolved)?;
         let output = Output::file(path)?;
+        let cache = Cache::of(&self.config, &self.host);
         let made = self.make(&output, &format!("can't pull {reference}"), |reporter| {
-            let origin = source.open(&Cache::of(&self.config, &self.host))?;
+            let mut origin = remote::fetched(resolved, &cache, reporter)??;
+            origin.mark.source = resolved.reference.to_string();
             let form = Form::SquashFs(how);
             make::file(origin, &output, form, &self.config, reporter)
         });
+        let place = path.parent().unwrap_or(Path::new("/"));
         self.finish(&output, made, &format!("pulled {reference} as {name}"))
+            .map_err(|error| cache.with_room(error, place))
     }
 
-    /// Takes an image of the cache into the store, as a second name of the same file where there can be one.
-    fn take(
+    /// Gives an image of the cache a name in the store: it is kept once where the file system can do that.
+    fn give_name(
         &self,
-        known: &Path,
+        image: &Path,
         path: &Path,
         reference: &Reference,
         name: &str,
     ) -> Result<ExitCode> {
         let what = format!("can't pull {reference}");
-        if !files::output::link(known, path).map_err(|error| error.within(&what))? {
+        if share::share(image, path).is_err() {
             let output = Output::file(path)?;
-            let copied = self.make(&output, &what, |reporter| {
-                copy(known, &output, reporter).map(|()| Summary::default())
-            });
-            copied
-                .and_then(|_| output.finish())
-                .inspect_err(|_| output.abandon())?;
+            let copied = work::run_with(
+                &what,
+                |_| output.abandon(),
+                |reporter| copy(image, &output, reporter, &what).map(|()| String::new()),
+                |_| {},
+            );
+            let copied = copied.and_then(|_| output.finish());
+            copied.inspect_err(|_| output.abandon())?;
         }
         if !self.quiet {
-            tracing::info!("pulled {reference} as {name}: it was in the cache");
+            tracing::info!("pulled {reference} as {name}, from the cache");
         }
         Ok(ExitCode::SUCCESS)
     }
 
-    /// The user's image store, made if it is not there. One with something in it that Chariot did not make is used as it
-    /// is: images are put there and taken away by name alone.
-    pub(super) fn store(&self) -> Result<PathBuf> {
-        let hint = "the site's file says where it is (store), and XDG_DATA_HOME moves it";
-        let store = self.host.expand("store", &self.config.store)?;
-        let is_used = fs::read_dir(&store).is_ok_and(|mut entries| entries.next().is_some());
-        if !is_used {
-            let made = Own::prepare(&store, Purpose::Store, 0o700);
-            made.map_err(|error| error.hint(hint))?;
-        }
-        Ok(store)
-    }
-
-    /// Removes what interrupted work has left in a store that Chariot made.
-    pub(super) fn sweep_store(&self) {
-        let store = self.host.expand("store", &self.config.store);
-        if let Ok(Some(own)) = store.and_then(|store| Own::open(&store, Purpose::Store)) {
-            own.root().sweep();
-        }
-    }
-
-    /// The digest of the image that has this name in the store, if one has. A name stands for one image: another
-    /// registry's needs another.
-    fn namesake(&self, name: &str, reference: &Reference) -> Result<Option<String>> {
+    /// The digest of the image that has this name in the store, if one has and Chariot knows that to be true. A name
+    /// stands for one image: another registry's needs another.
+    fn namesake(&self, name: &str, reference: &Reference) -> Result<Option<Digest>> {
         let store = self.host.expand("store", &self.config.store)?;
         let path = store.join(format!("{name}.sqfs"));
         // What is damaged is there to be replaced.
@@ -243,7 +217,11 @@ impl Tool {
             .strip_prefix(&repository)
             .is_some_and(|rest| rest.starts_with([':', '@']));
         match is_same {
-            true => Ok(mark.digest),
+            true => {
+                let cache = Cache::of(&self.config, &self.host);
+                let claimed = mark.digest.unwrap_or_default();
+                Ok(cache.verified(&path, &claimed))
+            }
             false => Err(Error::new(format!(
                 "can't pull {reference}: there is another image named {name} in your store"
             ))
@@ -277,13 +255,30 @@ impl Tool {
         let fetched = work::run(
             &what,
             |reporter| {
-                registry::fetch(&resolved, &self.config, cache.root(), reporter)?;
+                registry::fetch(&resolved, &cache, reporter)?;
                 Ok(String::new())
             },
             |progress| display.see(progress),
         );
         display.end();
-        fetched.map(|_| Source::Fetched(Box::new(resolved)))
+        match (fetched, cache.root()) {
+            (Err(error), Ok(root)) => Err(cache.with_room(error, root)),
+            (fetched, _) => fetched.map(|_| Source::Fetched(Box::new(resolved))),
+        }
+    }
+}
+
+fn copy(image: &Path, output: &Output, reporter: &work::Reporter, what: &str) -> Result<()> {
+    let mut from = open::regular(image).explain(|| what.into())?;
+    let place = output.destination().parent().unwrap_or(Path::new("."));
+    let mut to = output.made();
+    loop {
+        let part = &mut (&mut from).take(64 << 20);
+        let copied = reporter.check().and_then(|()| std::io::copy(part, &mut to));
+        match copied.map_err(|error| space::explain(&error, what, "write", place))? {
+            0 => return Ok(()),
+            _ => continue,
+        }
     }
 }
 

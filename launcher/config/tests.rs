@@ -50,6 +50,10 @@ fn values_of_the_wrong_kind_are_refused_with_their_line() {
             "host_commands = [\"/bin/srun\"]",
             "line 1: host_commands is not a list of names",
         ),
+        (
+            "site_cache = \"/images/$USER\"",
+            "line 1: site_cache is not the same directory for everybody",
+        ),
         ("enabled = ", "line 1: "),
         ("enabled = true\nenabled = true", "line 2: "),
     ] {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, Mode, OFlags, RenameFlags, Stat, linkat, mkdirat, openat, renameat,
+    AtFlags, Dir, Mode, OFlags, RenameFlags, Stat, linkat, mkdirat, openat, renameat,
     renameat_with, unlinkat,
 };
 use rustix::io::Errno;
@@ -44,8 +44,6 @@ pub struct Output {
     identity: Identity,
     /// What tells that a directory is unfinished; a file needs nothing.
     unfinished: Option<Identity>,
-    /// What else can be done where there is no room for it.
-    remedy: Option<&'static str>,
 }
 
 impl Output {
@@ -85,7 +83,6 @@ impl Output {
             made,
             identity: began,
             unfinished: None,
-            remedy: None,
         };
         output.sweep();
         if is_directory {
@@ -102,13 +99,6 @@ impl Output {
         let mark = make(&self.made, Path::new(UNFINISHED), false)?;
         self.unfinished = Some(Identity::of(&mark)?);
         Ok(())
-    }
-
-    /// The same, of which whoever has no room for it is told what else helps.
-    #[must_use]
-    pub fn with_remedy(mut self, remedy: &'static str) -> Output {
-        self.remedy = Some(remedy);
-        self
     }
 
     /// Where it will be, as it was named.
@@ -168,18 +158,7 @@ impl Output {
     /// What is said if something cannot be written into it.
     pub fn cannot_write(&self, call: &str, error: &io::Error) -> Error {
         let place = self.destination.parent().unwrap_or(Path::new("."));
-        let what = cannot_write(&self.destination);
-        let is_full = matches!(
-            error.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        );
-        match (self.remedy, space::advice(error, place)) {
-            (Some(remedy), Some(advice)) if is_full => {
-                let told = Error::new(format!("{what}: {call}(): {}", io_reason(error)));
-                told.hint(format!("{advice}; {remedy}"))
-            }
-            _ => space::explain(error, &what, call, place),
-        }
+        space::explain(error, &cannot_write(&self.destination), call, place)
     }
 
     /// Somebody else may have taken it for left over, or have cleaned up.
@@ -464,26 +443,34 @@ impl Output {
     }
 }
 
-/// Gives a file a second name, in place of what has that. Whether it could be done: not from one file system to another,
-/// and not everywhere of another user's file.
-///
-/// # Errors
-/// The name cannot be given.
-pub fn link(from: &Path, destination: &Path) -> Result<bool> {
-    let what = || cannot_write(destination);
-    let (above, name) = split(destination)
-        .ok_or_else(|| Error::new(format!("{}: it has no name of its own", what())))?;
-    let parent = open_parent(above).explain(what)?;
-    let temporary = PathBuf::from(Maker::this().name(name.as_os_str(), Role::Part));
-    if linkat(CWD, from, &parent, &temporary, AtFlags::empty()).is_err() {
-        return Ok(false);
+impl Output {
+    /// Gives a file its name unless something has that name by now. Whether it got it.
+    ///
+    /// # Errors
+    /// As [`Output::finish`].
+    pub fn finish_unless_there(&self) -> Result<bool> {
+        self.sync()?;
+        self.refuse_lost()?;
+        let named = self.finish_first();
+        let is_named = named.map_err(|error| self.cannot_write("link", &error))?;
+        if is_named {
+            sync::names(&self.parent);
+        }
+        Ok(is_named)
     }
-    let named = renameat(&parent, &temporary, &parent, name);
-    // rename(2) does nothing, and says that it did, if both are names of one file already.
-    let _ = unlinkat(&parent, &temporary, AtFlags::empty());
-    named.map_err(|errno| space::explain(&errno.into(), &what(), "rename", above))?;
-    sync::names(&parent);
-    Ok(true)
+}
+
+/// What of a file is there under the name of somebody who makes it, dead or alive: the longest of all. It is to be read
+/// only; its maker may write it still.
+pub fn longest_part(destination: &Path) -> Option<File> {
+    let (above, name) = split(destination)?;
+    let parent = open_parent(above).ok()?;
+    let parts = siblings(&parent, name).into_iter();
+    let parts = parts.filter(|(_, role, _)| *role == Role::Part);
+    let files = parts.filter_map(|(entry, _, _)| super::open::regular_at(&parent, &entry).ok());
+    let own = files.filter(|(_, data)| data.st_uid == crate::sys::process::user());
+    own.max_by_key(|(_, data)| data.st_size)
+        .map(|(file, _)| file)
 }
 
 /// A directory for what another program writes, removed with all that is in it when this is dropped, or by the next

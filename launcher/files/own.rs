@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -45,6 +45,15 @@ impl Purpose {
         match self {
             Purpose::Cache => "cache",
             Purpose::Stage => "stage",
+            Purpose::Store => "store",
+        }
+    }
+
+    /// The key of the site's file that says where it is.
+    fn key(self) -> &'static str {
+        match self {
+            Purpose::Cache => "cache, site_cache",
+            Purpose::Stage => "stage_dir",
             Purpose::Store => "store",
         }
     }
@@ -112,11 +121,7 @@ impl Own {
     /// It holds what somebody else made, others can write there, or it cannot be made.
     pub fn prepare(path: &Path, purpose: Purpose, mode: u32) -> Result<Own> {
         let what = || cannot_use(path, purpose);
-        let mut make = std::fs::DirBuilder::new();
-        make.recursive(true).mode(mode);
-        make.create(path)
-            .map_err(|error| space::explain(&error, &what(), "mkdir", path))?;
-        let own = Own::open_unmarked(path, mode).explain(what)?;
+        let own = Own::make(path, purpose, mode)?;
         own.refuse_others(purpose)?;
         match own.mark().explain(what)? {
             Some(mark) => own.refuse_form(&mark, purpose)?,
@@ -125,12 +130,47 @@ impl Own {
         Ok(own)
     }
 
+    /// The same for a directory that may be somebody else's as well, or older than marks are: what is in it is used,
+    /// and nothing is ever swept there. None for such a one.
+    ///
+    /// # Errors
+    /// It carries another mark, or cannot be made.
+    pub fn prepare_or_leave(path: &Path, purpose: Purpose, mode: u32) -> Result<Option<Own>> {
+        let what = || cannot_use(path, purpose);
+        let own = Own::make(path, purpose, mode)?;
+        match own.mark().explain(what)? {
+            Some(mark) => own.refuse_form(&mark, purpose).map(|()| Some(own)),
+            // A project's own store, which all of its people write.
+            None if own.refuse_others(purpose).is_err() || !own.is_empty().explain(what)? => {
+                Ok(None)
+            }
+            None => own.begin(purpose).map(|()| Some(own)),
+        }
+    }
+
+    fn make(path: &Path, purpose: Purpose, mode: u32) -> Result<Own> {
+        let what = || cannot_use(path, purpose);
+        refuse_laid_links(path, purpose)?;
+        let mut make = std::fs::DirBuilder::new();
+        make.recursive(true).mode(mode);
+        make.create(path).map_err(|error| {
+            let call = format!("mkdir(\"{}\")", path.display());
+            space::explain(&error, &what(), &call, path).hint(format!(
+                "the site's file says where it is ({}), and XDG_CACHE_HOME and XDG_DATA_HOME move what lies in your \
+                 home directory",
+                purpose.key()
+            ))
+        })?;
+        Own::open_unmarked(path, mode).explain(what)
+    }
+
     /// Opens the directory if it is there and carries the mark.
     ///
     /// # Errors
     /// It is there without the mark, or others can write there.
     pub fn open(path: &Path, purpose: Purpose) -> Result<Option<Own>> {
         let what = || cannot_use(path, purpose);
+        refuse_laid_links(path, purpose)?;
         let own = match Own::open_unmarked(path, 0o700) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             result => result.explain(what)?,
@@ -169,7 +209,7 @@ impl Own {
                 "{}: others can write there, or it is not yours",
                 what()
             ))
-            .hint("what lies there could be forged: chmod go-w, or choose another place")),
+            .hint("what lies there could be forged: chmod go-w, or let the site's file name another place")),
         }
     }
 
@@ -219,19 +259,62 @@ impl Own {
     }
 
     fn not_ours(&self, purpose: Purpose) -> Error {
-        Error::new(format!(
+        let error = Error::new(format!(
             "{}: there is something in it, and Chariot did not make it",
             cannot_use(&self.root.path, purpose)
-        ))
-        .hint(format!(
-            "let the site configuration file name a directory that is empty or not there yet, such as {}",
+        ));
+        if purpose != Purpose::Store && self.is_like_0_1() {
+            return error.hint(
+                "if Chariot 0.1 did, move it away or remove it: what a cache holds can be fetched and made again",
+            );
+        }
+        error.hint(format!(
+            "let the site's file ({}) name a directory that is empty or not there yet, such as {}",
+            purpose.key(),
             self.root.path.join("chariot").display()
         ))
     }
+
+    /// Whether all that is in it has a name that version 0.1, which left no marks, gave.
+    fn is_like_0_1(&self) -> bool {
+        let known = |entry: &Entry| {
+            let name = entry.name.to_str();
+            entry.is_directory() && name.is_some_and(|name| NAMES_OF_0_1.contains(&name))
+        };
+        self.root
+            .entries()
+            .is_ok_and(|entries| entries.iter().all(known))
+    }
+}
+
+/// What version 0.1 had in a cache.
+const NAMES_OF_0_1: [&str; 5] = ["images", "blobs", "leases", "files", "jobs"];
+
+/// Refuses a path on which another user has laid a link: in a directory that all may write, such as /var/tmp, that
+/// could lead to something of this user's own.
+fn refuse_laid_links(path: &Path, purpose: Purpose) -> Result<()> {
+    for above in path.ancestors() {
+        let Ok(data) = above.symlink_metadata() else {
+            continue;
+        };
+        let is_trusted = data.uid() == 0 || data.uid() == process::user();
+        if data.is_symlink() && !is_trusted {
+            return Err(Error::new(format!(
+                "{}: {} is a link that somebody else has laid",
+                cannot_use(path, purpose),
+                above.display()
+            ))
+            .hint(format!(
+                "tell your administrator, who can name another place in the site's file ({})",
+                purpose.key()
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn cannot_use(path: &Path, purpose: Purpose) -> String {
-    format!("can't use {} as a {}", path.display(), purpose.word())
+    format!("can't use the {} {}", purpose.word(), path.display())
 }
 
 impl Below {
@@ -338,70 +421,5 @@ impl Below {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::symlink;
-
-    use super::*;
-
-    #[test]
-    fn a_directory_that_somebody_else_filled_is_never_taken_for_ones_own() {
-        let place = tempfile::tempdir().unwrap();
-        let theirs = place.path().join("theirs");
-        fs::create_dir_all(theirs.join("images")).unwrap();
-        for _ in 0..2 {
-            let error = Own::prepare(&theirs, Purpose::Cache, 0o700).unwrap_err();
-            assert!(
-                error.to_string().ends_with("Chariot did not make it"),
-                "{error}"
-            );
-            assert!(Own::open(&theirs, Purpose::Cache).is_err());
-            assert_eq!(fs::read_dir(&theirs).unwrap().count(), 1);
-        }
-    }
-
-    #[test]
-    fn what_chariot_made_is_known_again_and_what_it_is_for() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("a/b");
-        assert!(Own::open(&path, Purpose::Cache).unwrap().is_none());
-        let own = Own::prepare(&path, Purpose::Cache, 0o700).unwrap();
-        own.root().make("images").unwrap();
-        Own::prepare(&path, Purpose::Cache, 0o700).unwrap();
-        assert!(Own::open(&path, Purpose::Cache).unwrap().is_some());
-        assert!(Own::prepare(&path, Purpose::Store, 0o700).is_err());
-        fs::write(path.join(OWN_MARK), "chariot cache 99\n").unwrap();
-        assert!(Own::open(&path, Purpose::Cache).is_err());
-        fs::remove_file(path.join(OWN_MARK)).unwrap();
-        symlink("/etc/passwd", path.join(OWN_MARK)).unwrap();
-        assert!(Own::prepare(&path, Purpose::Cache, 0o700).is_err());
-    }
-
-    #[test]
-    fn of_many_that_begin_at_once_all_find_the_mark() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("cache");
-        std::thread::scope(|scope| {
-            for number in 0..8 {
-                let path = &path;
-                scope.spawn(move || {
-                    let own = Own::prepare(path, Purpose::Cache, 0o700).unwrap();
-                    own.root().make(&format!("d{number}")).unwrap();
-                });
-            }
-        });
-        assert!(Own::open(&path, Purpose::Cache).unwrap().is_some());
-        // The mark, and the directories: nobody left a part of it.
-        assert_eq!(fs::read_dir(&path).unwrap().count(), 9);
-    }
-
-    #[test]
-    fn what_lies_where_a_directory_is_expected_is_not_followed() {
-        let place = tempfile::tempdir().unwrap();
-        let (path, elsewhere) = (place.path().join("cache"), place.path().join("elsewhere"));
-        fs::create_dir(&elsewhere).unwrap();
-        let own = Own::prepare(&path, Purpose::Cache, 0o700).unwrap();
-        symlink(&elsewhere, path.join("images")).unwrap();
-        assert!(own.root().make("images").is_err());
-    }
-}
+#[path = "own/tests.rs"]
+mod tests;

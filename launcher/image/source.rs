@@ -205,7 +205,7 @@ impl Source {
                 Err(Error::new(format!("{reference} has not been fetched")))
             }
             Source::Fetched(resolved) => {
-                let origin = layout::of_blobs(cache.root(), &resolved.digest, &resolved.manifest)?;
+                let origin = layout::of_blobs(cache.root()?, &resolved.digest, &resolved.manifest)?;
                 Ok(named(origin, &resolved.reference.to_string()))
             }
         }
@@ -273,7 +273,7 @@ impl Source {
 /// For what has to be written out before it can be read.
 fn scratch(cache: &Cache<'_>) -> PathBuf {
     match cache.prepare() {
-        Ok(()) => cache.root().to_owned(),
+        Ok(own) => own.root().path().to_owned(),
         Err(_) => std::env::temp_dir(),
     }
 }

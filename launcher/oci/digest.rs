@@ -87,7 +87,7 @@ mod hashing {
     }
 
     /// Computes a digest while bytes come in.
-    #[derive(Debug)]
+    #[derive(Debug, Clone)]
     pub enum Hasher {
         /// A SHA-256 digest.
         Sha256(Sha256),
@@ -96,6 +96,11 @@ mod hashing {
     }
 
     impl Hasher {
+        /// One for the digests that Chariot makes itself.
+        pub fn sha256() -> Hasher {
+            Hasher::Sha256(Sha256::new())
+        }
+
         /// Takes more bytes.
         pub fn update(&mut self, bytes: &[u8]) {
             match self {

@@ -1,7 +1,7 @@
 //! Downloading blobs, several at a time. A connection that breaks is taken up where it broke.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -12,8 +12,8 @@ use super::Resolved;
 use super::client::Client;
 use super::reference::Reference;
 use crate::convert::layout;
-use crate::error::{Error, Explain, Result, io_reason};
-use crate::files::Output;
+use crate::error::{Error, Result, io_reason};
+use crate::files::{Output, output, space};
 use crate::oci::{Descriptor, Digest, Hasher};
 use crate::work::{Progress, Reporter};
 
@@ -52,7 +52,7 @@ pub(super) fn all(
     cache: &Path,
     reporter: &Reporter,
 ) -> Result<()> {
-    // The largest first, so that none of them is left over at the end.
+    // They are taken from the end: the largest first, so that none of them is left over when all others are done.
     wanted.sort_by_key(|blob| blob.size);
     let count = wanted.len().min(AT_ONCE);
     for blob in &wanted {
@@ -119,8 +119,10 @@ fn work(shared: &Shared, news: &Sender<News>) -> Result<()> {
             .pop();
         let Some(blob) = next else { break };
         let path = shared.cache.join(layout::blob(&blob.digest));
+        // Before the new one is begun, which removes what is left over of others.
+        let part = output::longest_part(&path);
         let output = Output::file(&path)?;
-        let fetched = download(shared, &blob, output.made(), news)
+        let fetched = download(shared, &blob, output.made(), part, news)
             .and_then(|()| output.finish())
             .inspect_err(|_| output.abandon());
         fetched.map_err(|error| error.within(&format!("{}", blob.digest)))?;
@@ -132,17 +134,45 @@ fn work(shared: &Shared, news: &Sender<News>) -> Result<()> {
 struct Arriving<'a> {
     blob: &'a Descriptor,
     file: &'a File,
+    /// The cache.
+    place: &'a Path,
     hash: Hasher,
     done: u64,
 }
 
-fn download(shared: &Shared, blob: &Descriptor, file: &File, news: &Sender<News>) -> Result<()> {
-    let mut arriving = Arriving {
-        blob,
-        file,
-        hash: blob.digest.hasher(),
-        done: 0,
+/// Downloads a blob, after what somebody else has got of it already: somebody who died, is suspended, or fetches it at
+/// the same time. That is copied, and never written to, since who made it may wake up. If it was no good, all is fetched.
+fn download(
+    shared: &Shared,
+    blob: &Descriptor,
+    file: &File,
+    part: Option<File>,
+    news: &Sender<News>,
+) -> Result<()> {
+    let mut arriving = Arriving::new(shared, blob, file);
+    let adopted = match part {
+        Some(part) => arriving.adopt(part, news)?,
+        None => 0,
     };
+    if adopted == 0 {
+        return fetch(shared, &mut arriving, news);
+    }
+    if adopted < blob.size {
+        let fetched = fetch(shared, &mut arriving, news);
+        // It broke off, or all of it is there; then it is right, or what was there before was not.
+        if fetched.is_ok() || arriving.done < blob.size {
+            return fetched;
+        }
+    } else if arriving.is_right() {
+        return Ok(());
+    }
+    let mut again = Arriving::new(shared, blob, file);
+    again.begin()?;
+    fetch(shared, &mut again, news)
+}
+
+fn fetch(shared: &Shared, arriving: &mut Arriving<'_>, news: &Sender<News>) -> Result<()> {
+    let blob = arriving.blob;
     let mut breaks = 0;
     let mut at = 0;
     loop {
@@ -181,7 +211,62 @@ enum Broken {
     Perhaps(Error),
 }
 
-impl Arriving<'_> {
+impl<'a> Arriving<'a> {
+    fn new(shared: &'a Shared, blob: &'a Descriptor, file: &'a File) -> Arriving<'a> {
+        Arriving {
+            blob,
+            file,
+            place: &shared.cache,
+            hash: blob.digest.hasher(),
+            done: 0,
+        }
+    }
+
+    /// Forgets what is in the file.
+    fn begin(&mut self) -> Result<()> {
+        let mut file = self.file;
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .map_err(|error| self.told(&error))
+    }
+
+    /// Copies what somebody else has, and says how much.
+    fn adopt(&mut self, part: File, news: &Sender<News>) -> Result<u64> {
+        let mut part = part.take(self.blob.size);
+        let mut chunk = vec![0; 256 << 10];
+        // What cannot be read there can be fetched.
+        while let Ok(count @ 1..) = part.read(&mut chunk) {
+            self.take(&chunk[..count])?;
+        }
+        if self.done > 0 {
+            self.tell(news);
+        }
+        Ok(self.done)
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<()> {
+        self.done += bytes.len() as u64;
+        self.hash.update(bytes);
+        let mut file = self.file;
+        file.write_all(bytes).map_err(|error| self.told(&error))
+    }
+
+    fn told(&self, error: &std::io::Error) -> Error {
+        space::explain(error, "can't write to the cache", "write", self.place)
+    }
+
+    fn tell(&self, news: &Sender<News>) {
+        let _ = news.send(News::Bytes(
+            self.blob.digest.clone(),
+            self.done,
+            self.blob.size,
+        ));
+    }
+
+    fn is_right(&self) -> bool {
+        self.hash.clone().finish() == self.blob.digest
+    }
+
     /// Reads on, from where it is.
     fn from(
         &mut self,
@@ -202,8 +287,7 @@ impl Arriving<'_> {
             if count == 0 {
                 return Ok(());
             }
-            self.done += count as u64;
-            if self.done > self.blob.size {
+            if self.done + count as u64 > self.blob.size {
                 let sentence = format!(
                     "{} gives more than the {} bytes that it has",
                     client.host(),
@@ -213,16 +297,8 @@ impl Arriving<'_> {
                     Error::new(sentence).hint("tell who runs the registry"),
                 ));
             }
-            self.hash.update(&chunk[..count]);
-            let mut file = self.file;
-            file.write_all(&chunk[..count])
-                .explain(|| "can't write to the cache".into())
-                .map_err(|error| Broken::ForGood(error.hint("`chariot gc` makes room there")))?;
-            let _ = news.send(News::Bytes(
-                self.blob.digest.clone(),
-                self.done,
-                self.blob.size,
-            ));
+            self.take(&chunk[..count]).map_err(Broken::ForGood)?;
+            self.tell(news);
             if shared.stop.load(Ordering::Relaxed) {
                 return Err(Broken::ForGood(Error::new("interrupted")));
             }
@@ -238,8 +314,8 @@ impl Arriving<'_> {
         }
     }
 
-    fn verify(self, client: &Client) -> Result<()> {
-        let found = self.hash.finish();
+    fn verify(&self, client: &Client) -> Result<()> {
+        let found = self.hash.clone().finish();
         match found == self.blob.digest {
             true => Ok(()),
             false => Err(Error::new(format!(
@@ -266,8 +342,5 @@ fn broken(client: &Client, error: &std::io::Error) -> Broken {
         );
     }
     let sentence = format!("{} broke off: {}", client.host(), io_reason(error));
-    Broken::Perhaps(
-        Error::new(sentence)
-            .hint("try again; what has come is kept only while Chariot itself tries"),
-    )
+    Broken::Perhaps(Error::new(sentence).hint("try again"))
 }

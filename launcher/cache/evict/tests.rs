@@ -1,10 +1,8 @@
-//! What goes from a cache, and that nothing else does.
-
-use std::fs::{self, FileTimes};
+use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::symlink;
 
 use super::*;
-use crate::config::Config;
+use crate::files::own::Purpose;
 use crate::host::Host;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -13,39 +11,27 @@ fn hex(letter: char) -> String {
     letter.to_string().repeat(64)
 }
 
-fn image(letter: char) -> String {
-    format!("images/{}.sqfs", hex(letter))
-}
-
-fn blob(letter: char) -> String {
-    format!("blobs/sha256/{}", hex(letter))
-}
-
-/// Writes a file of 100 bytes, last used so many days ago.
-fn aged(path: &Path, days: u32) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, [0; 100]).unwrap();
-    let used = SystemTime::now() - DAY * days;
-    let times = FileTimes::new().set_accessed(used).set_modified(used);
-    let file = File::options().write(true).open(path).unwrap();
-    file.set_times(times).unwrap();
-}
-
-fn config(place: &Path) -> Config {
-    Config {
-        cache: place.display().to_string(),
-        ..Config::default()
+/// A file of 100 bytes for each name, last used so many days ago.
+fn fill(place: &Path, files: &[(String, u32)]) {
+    for (name, days) in files {
+        let path = place.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, [0; 100]).unwrap();
+        let used = SystemTime::now() - DAY * *days;
+        let times = FileTimes::new().set_accessed(used).set_modified(used);
+        let file = File::options().write(true).open(path).unwrap();
+        file.set_times(times).unwrap();
     }
 }
 
-/// All files below a directory, but for the mark.
+/// Everything in a directory, as find(1) shows it, but for directories.
 fn left(place: &Path) -> Vec<String> {
     let mut names = Vec::new();
-    let mut directories = vec![place.to_owned()];
-    while let Some(directory) = directories.pop() {
+    let mut todo = vec![place.to_owned()];
+    while let Some(directory) = todo.pop() {
         for entry in fs::read_dir(directory).unwrap().flatten() {
             match entry.file_type().unwrap().is_dir() {
-                true => directories.push(entry.path()),
+                true => todo.push(entry.path()),
                 false => names.push(
                     entry
                         .path()
@@ -62,135 +48,218 @@ fn left(place: &Path) -> Vec<String> {
     names
 }
 
+fn config(place: &Path) -> Config {
+    Config {
+        cache: place.display().to_string(),
+        keep_layers: true,
+        ..Config::default()
+    }
+}
+
 const ALL: Wanted = Wanted {
     size: 0,
     age: Some(Duration::ZERO),
     keep: Duration::ZERO,
+    is_asked: true,
 };
 
 #[test]
 fn what_was_not_used_for_the_longest_time_goes_first_and_what_is_needed_stays() {
     let place = tempfile::tempdir().unwrap();
-    let (config, host) = (config(place.path()), Host::look(Vec::new(), None));
+    let config = config(place.path());
+    let host = Host::look(Vec::new(), None);
     let cache = Cache::of(&config, &host);
     cache.prepare().unwrap();
-    let (young, old) = (
-        "images/.x.part.elsewhere.0badcafe-1.1.1-0",
-        "images/.y.part.elsewhere.0badcafe-1.1.1-0",
-    );
-    for (name, days) in [
+    let image = |letter| format!("images/{}.sqfs", hex(letter));
+    let blob = |letter| format!("blobs/sha256/{}", hex(letter));
+    let files = [
         (image('a'), 30),
         (image('b'), 20),
         (image('c'), 1),
-        (young.into(), 0),
-        (old.into(), 3),
         (blob('f'), 2),
         (blob('e'), 0),
-    ] {
-        aged(&place.path().join(name), days);
-    }
+    ];
+    fill(place.path(), &files);
     let wanted = Wanted {
         size: 450,
         age: None,
         keep: RECENT,
+        is_asked: false,
     };
     let removed = evict(&cache, wanted).unwrap();
-    assert_eq!((removed.files, removed.bytes), (2, 200));
-    let here = |names: &[String]| {
-        let mut names = names.to_vec();
-        names.push(young.into());
-        names.sort();
-        names
-    };
+    assert_eq!((removed.files, removed.bytes), (1, 100));
     assert_eq!(
         left(place.path()),
-        here(&[blob('e'), blob('f'), image('b'), image('c')])
+        [blob('e'), blob('f'), image('b'), image('c')]
     );
-    let nothing = Wanted { size: 0, ..wanted };
-    let removed = evict(&cache, nothing).unwrap();
+    let removed = evict(&cache, Wanted { size: 0, ..wanted }).unwrap();
     assert_eq!((removed.files, removed.in_use), (2, 2));
-    assert_eq!(left(place.path()), here(&[blob('e'), image('c')]));
+    assert_eq!(left(place.path()), [blob('e'), image('c')]);
     let old = Wanted {
         size: u64::MAX,
         age: Some(DAY),
-        keep: RECENT,
+        ..wanted
     };
     evict(&cache, old).unwrap();
-    assert_eq!(left(place.path()), here(&[blob('e')]));
+    assert_eq!(left(place.path()), [blob('e')]);
 }
 
 #[test]
-fn a_directory_that_is_no_cache_loses_nothing_whatever_its_directories_are_called() {
+fn only_what_chariot_names_is_ever_collected_and_links_lead_nowhere() {
     let place = tempfile::tempdir().unwrap();
-    let (config, host) = (config(place.path()), Host::look(Vec::new(), None));
-    for name in ["jobs/thesis", "files/data", "images/photo.jpg"] {
-        aged(&place.path().join(name), 400);
-    }
-    aged(&place.path().join(image('a')), 400);
-    let cache = Cache::of(&config, &host);
-    assert!(evict(&cache, ALL).is_err());
-    assert!(cache.prepare().is_err());
-    assert_eq!(left(place.path()).len(), 4);
-}
-
-#[test]
-fn what_somebody_put_into_a_cache_stays_and_links_are_not_followed() {
-    let place = tempfile::tempdir().unwrap();
-    let (config, host) = (config(place.path()), Host::look(Vec::new(), None));
-    let elsewhere = tempfile::tempdir().unwrap();
+    let (root, canary) = (place.path().join("cache"), place.path().join("canary"));
+    let config = config(&root);
+    let host = Host::look(Vec::new(), None);
     let cache = Cache::of(&config, &host);
     cache.prepare().unwrap();
-    for name in [
-        "images/photo.jpg",
-        "jobs/2024/result",
-        "jobs/thesis",
-        "leases/flat.pdf",
-        "files/thesis",
-    ] {
-        aged(&place.path().join(name), 400);
-    }
-    fs::create_dir_all(place.path().join(image('d')).join("mine")).unwrap();
-    nix::unistd::mkfifo(
-        &place.path().join(image('e')),
-        nix::sys::stat::Mode::S_IRWXU,
-    )
-    .unwrap();
-    aged(&elsewhere.path().join(hex('a')), 400);
-    symlink(elsewhere.path(), place.path().join("jobs/c.1")).unwrap();
+    let theirs = [
+        "images/photo.jpg".to_owned(),
+        "images/my image.sqfs".into(),
+        "images/a\nb".into(),
+        format!("images/{}.sqfs/inner", hex('d')),
+        "images/album/photo.jpg".into(),
+        format!("images/{}", hex('a')),
+        "blobs/notes".into(),
+        "blobs/sha256/short".into(),
+        "jobs/novel.txt".into(),
+        "jobs/thesis/chapter".into(),
+        "jobs/c.1/chapter".into(),
+        format!("files/{}/deep", hex('b')),
+        "files/taxes".into(),
+        "leases/contract.1".into(),
+        "letter".into(),
+    ];
+    let theirs = theirs.map(|name| (name, 400));
+    fill(&root, &theirs);
+    fill(
+        &canary,
+        &[(format!("{}.sqfs", hex('c')), 400), (hex('c'), 400)],
+    );
     symlink(
-        elsewhere.path().join(hex('a')),
-        place.path().join(image('f')),
+        canary.join(format!("{}.sqfs", hex('c'))),
+        root.join(format!("images/{}.sqfs", hex('e'))),
     )
     .unwrap();
-    let before = left(place.path());
+    symlink(&canary, root.join("blobs/sha512")).unwrap();
+    symlink(&canary, root.join("jobs/c.2")).unwrap();
+    let fifo = root.join(format!("images/{}.sqfs", hex('f')));
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let before = (left(&root), left(&canary));
+    assert_eq!(evict(&cache, ALL).unwrap(), Removed::default());
+    assert_eq!((left(&root), left(&canary)), before);
+    // The same where whole directories of the cache are links.
+    for name in ["images", "files", "leases"] {
+        fs::rename(root.join(name), root.join(format!("{name}-"))).unwrap();
+        symlink(&canary, root.join(name)).unwrap();
+    }
     evict(&cache, ALL).unwrap();
-    assert_eq!(left(place.path()), before);
-    assert!(elsewhere.path().join(hex('a')).exists());
-    // A whole directory of it that is a link to somebody else's.
-    fs::remove_dir_all(place.path().join("blobs/sha256")).unwrap();
-    symlink(elsewhere.path(), place.path().join("blobs/sha256")).unwrap();
-    evict(&cache, ALL).unwrap();
-    assert!(elsewhere.path().join(hex('a')).exists());
+    assert_eq!(left(&canary), before.1);
 }
 
 #[test]
-fn what_jobs_and_failed_fetches_left_goes_when_it_is_old() {
+fn a_directory_that_somebody_else_made_is_refused_and_nothing_in_it_goes() {
     let place = tempfile::tempdir().unwrap();
-    let (config, host) = (config(place.path()), Host::look(Vec::new(), None));
+    let files = [
+        (format!("images/{}.sqfs", hex('a')), 400),
+        ("jobs/c.1/x".into(), 400),
+        ("thesis".into(), 400),
+    ];
+    fill(place.path(), &files);
+    let config = config(place.path());
+    let host = Host::look(Vec::new(), None);
+    let cache = Cache::of(&config, &host);
+    let before = left(place.path());
+    let error = evict(&cache, ALL).unwrap_err();
+    assert!(
+        error.to_string().ends_with("Chariot did not make it"),
+        "{error}"
+    );
+    assert!(cache.prepare().is_err());
+    assert_eq!(left(place.path()), before);
+}
+
+#[test]
+fn parts_of_makers_that_are_gone_go_everywhere_and_those_at_work_stay() {
+    use crate::files::maker::{Maker, Role};
+    let place = tempfile::tempdir().unwrap();
+    let config = config(place.path());
+    let host = Host::look(Vec::new(), None);
     let cache = Cache::of(&config, &host);
     cache.prepare().unwrap();
-    let pin = format!("jobs/c.1/{}", hex('a'));
-    for name in [
-        pin,
-        format!("leases/{}.3", hex('a')),
-        format!("files/{}", hex('b')),
-    ] {
-        aged(&place.path().join(name), 400);
+    let name = Maker::this().name(std::ffi::OsStr::new(&hex('a')), Role::Part);
+    let name = name.to_str().unwrap();
+    let ended = std::process::Command::new("/bin/true").spawn().unwrap();
+    let dead = name.replace(
+        &format!(".{}.", std::process::id()),
+        &format!(".{}.", ended.id()),
+    );
+    ended.wait_with_output().unwrap();
+    let mut alive = Vec::new();
+    for directory in ["images", "blobs/sha256", "leases", "files", "jobs/c.1"] {
+        fill(place.path(), &[(format!("{directory}/{dead}"), 0)]);
+        alive.push(format!("{directory}/{name}"));
+        fill(place.path(), &[(format!("{directory}/{name}"), 0)]);
     }
-    let young = format!("leases/{}.4", hex('a'));
-    aged(&place.path().join(&young), 0);
+    alive.sort();
     evict(&cache, ALL).unwrap();
-    assert_eq!(left(place.path()), [young]);
+    assert_eq!(left(place.path()), alive);
+}
+
+#[test]
+fn collectors_do_not_mind_each_other_and_layers_of_a_fetch_stay() {
+    let place = tempfile::tempdir().unwrap();
+    let config = config(place.path());
+    let host = Host::look(Vec::new(), None);
+    let cache = Cache::of(&config, &host);
+    let own = cache.prepare().unwrap();
+    let files: Vec<_> = ('a'..='f')
+        .flat_map(|letter| {
+            [
+                (format!("images/{}.sqfs", hex(letter)), 9),
+                (format!("blobs/sha256/{}", hex(letter)), 0),
+            ]
+        })
+        .collect();
+    fill(place.path(), &files);
+    let leases = own.root().enter(Path::new("leases")).unwrap();
+    let take = || {
+        let patience = Duration::from_secs(1);
+        lease::take(
+            leases.path(),
+            &hex('0'),
+            "I",
+            patience,
+            || false,
+            &mut |_| {},
+        )
+        .unwrap()
+    };
+    let lease::Turn::Mine(lease) = take() else {
+        panic!()
+    };
+    let removed: u64 = std::thread::scope(|scope| {
+        let one = || evict(&cache, ALL).unwrap().files;
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(one)).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .sum()
+    });
+    assert!(removed <= 24);
+    evict(&cache, ALL).unwrap();
+    assert_eq!(left(place.path()).len(), 7);
+    lease.end();
+    evict(&cache, ALL).unwrap();
+    assert!(left(place.path()).is_empty());
+}
+
+#[test]
+fn a_stage_is_no_cache() {
+    let place = tempfile::tempdir().unwrap();
+    Own::prepare(place.path(), Purpose::Stage, 0o700).unwrap();
+    let config = config(place.path());
+    let host = Host::look(Vec::new(), None);
+    assert!(evict(&Cache::of(&config, &host), ALL).is_err());
 }
 
 #[test]
@@ -198,10 +267,9 @@ fn what_a_process_has_open_stays() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("x");
     fs::write(&path, "x").unwrap();
-    let ask = || is_in_use(&File::open(&path).unwrap());
-    assert!(!ask());
+    assert!(!is_in_use(&path));
     let open = File::open(&path).unwrap();
-    assert!(ask());
+    assert!(is_in_use(&path));
     drop(open);
-    assert!(!ask());
+    assert!(!is_in_use(&path));
 }

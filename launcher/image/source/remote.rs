@@ -6,11 +6,12 @@ use super::{convert, named};
 use crate::cache::lease::{self, Turn};
 use crate::cache::{self, Access, Cache, names};
 use crate::convert::layout;
+use crate::convert::origin::Origin;
 use crate::error::{Error, Result};
 use crate::oci::Digest;
 use crate::registry::{self, Failure, Patience, Reference, Resolved, answer};
 use crate::sys::process;
-use crate::work::{self, Progress};
+use crate::work::{self, Progress, Reporter};
 
 /// An image of a registry: the digest first, which the job may know, then the image.
 pub(super) fn from_cache(
@@ -28,13 +29,35 @@ pub(super) fn from_cache(
         // By whoever makes the image alone: a thousand nodes do not all ask.
         let config = cache.config;
         let patience = registry::patient(config);
-        let resolved = registry::resolve(&pinned, config, Some(cache.root()), patience)?;
-        registry::fetch(&resolved, config, cache.root(), reporter)?;
+        let resolved = registry::resolve(&pinned, config, Some(cache.root()?), patience)?;
         let what = format!("can't make an image of {word}");
-        layout::of_blobs(cache.root(), &resolved.digest, &resolved.manifest)
-            .and_then(|origin| convert(named(origin, &word), output, config, reporter))
-            .map_err(|error| error.within(&what))
+        fetched(&resolved, cache, reporter).and_then(|origin| {
+            let origin = origin.map_err(|error| error.within(&what))?;
+            convert(named(origin, &word), output, config, reporter)
+                .map_err(|error| error.within(&what))
+        })
     })
+}
+
+/// Fetches an image and opens what it is made of, before somebody who makes room can take it away again: what is
+/// open stays. Who was faster than that finds it fetched once more.
+///
+/// # Errors
+/// As [`registry::fetch`]; within, as [`layout::of_blobs`].
+pub fn fetched(
+    resolved: &Resolved,
+    cache: &Cache<'_>,
+    reporter: &Reporter,
+) -> Result<Result<Origin>> {
+    let open = || {
+        registry::fetch(resolved, cache, reporter)?;
+        let root = cache.root()?;
+        Ok(layout::of_blobs(root, &resolved.digest, &resolved.manifest))
+    };
+    match open()? {
+        Ok(origin) => Ok(Ok(origin)),
+        Err(_) => open(),
+    }
 }
 
 /// What a name without a digest means: in a job the same for all of it, whoever asked first.
@@ -57,7 +80,7 @@ fn meaning(reference: &Reference, cache: &Cache<'_>, access: &mut Access<'_>) ->
     }
     cache.prepare()?;
     let lease = Digest::of(format!("{job} {name}").as_bytes());
-    let leases = cache.root().join("leases");
+    let leases = cache.root()?.join("leases");
     let is_known = || cache.pin(&job, &name).is_some();
     let turn = lease::take(
         &leases,
@@ -70,11 +93,17 @@ fn meaning(reference: &Reference, cache: &Cache<'_>, access: &mut Access<'_>) ->
     if let Turn::Mine(lease) = turn {
         let pinned =
             ask(access.see).and_then(|resolved| cache.set_pin(&job, &name, resolved.digest));
-        match &pinned {
-            Ok(_) => lease.end(),
-            Err(error) => lease.fail(error),
-        }
-        return pinned;
+        return match (pinned, cache.pin(&job, &name)) {
+            // Somebody else may have asked, if this process was suspended.
+            (Ok(digest), _) | (Err(_), Some(digest)) => {
+                lease.end();
+                Ok(digest)
+            }
+            (Err(error), None) => {
+                lease.fail(&error);
+                Err(error)
+            }
+        };
     }
     cache
         .pin(&job, &name)
@@ -104,7 +133,7 @@ pub fn ask_in_child(
     patience: Patience,
     see: &mut dyn FnMut(&Progress),
 ) -> Result<std::result::Result<Resolved, Failure>> {
-    let known = cache.prepare().ok().map(|()| cache.root());
+    let known = cache.prepare().and_then(|_| cache.root()).ok();
     let line = work::run(
         &format!("can't find {reference}"),
         |reporter| {

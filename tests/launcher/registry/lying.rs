@@ -6,12 +6,12 @@ use crate::support::registry::{Answer, Server, plain};
 use crate::{Place, place};
 
 /// A registry with one image of one layer, `team/app:1`, that does what `bend` makes of its answers.
-struct Lying {
-    server: Server,
-    layer: Vec<u8>,
+pub(super) struct Lying {
+    pub(super) server: Server,
+    pub(super) layer: Vec<u8>,
 }
 
-fn digest(bytes: &[u8]) -> String {
+pub(super) fn digest(bytes: &[u8]) -> String {
     use sha2::Digest as _;
     let hex: String = sha2::Sha256::digest(bytes)
         .iter()
@@ -21,7 +21,7 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 impl Lying {
-    fn start(
+    pub(super) fn start(
         bend: impl Fn(&str, &crate::support::registry::Asked, Answer) -> Answer + Send + Sync + 'static,
     ) -> Lying {
         let layer = {
