@@ -34,6 +34,7 @@ def options(about):
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="")
     parser.add_argument("--shot")
+    parser.add_argument("--times", type=int, default=1)
     parser.add_argument("--fs", default="memory", choices=["memory", "ext4", "xfs", "bindfs", "lacking"])
     parser.add_argument("--jobs", type=int, default=max(2, os.cpu_count() or 2))
     parser.add_argument("--list", action="store_true")
@@ -161,7 +162,7 @@ class Battery:
         each = max(4, self.given.count // max(1, len(chosen)))
         todo = []
         for command in chosen:
-            texts = [self.given.shot] if self.given.shot else shots.choose(references[command.name], each, self.given.seed, self.given.all)
+            texts = [self.given.shot] * self.given.times if self.given.shot else shots.choose(references[command.name], each, self.given.seed, self.given.all)
             if self.top is not None:
                 texts = [text for text in texts if not text.startswith("full:")]
             todo += [(command, text) for text in texts]

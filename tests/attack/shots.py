@@ -107,6 +107,8 @@ def choose(reference, count, seed, everything):
     """The texts of the shots at a command: about `count`."""
     dice = random.Random(f"{seed} {reference['name']}")
     calls = interesting(reference["trace"])
+    has_helper = any(who == "helper" for _, _, who in calls)
+    signals = [name for name in SIGNALS if has_helper or name.split("-")[1] not in HELPERS]
     lacking = [f"always:{error}:{call}" for call, errors in LACKING.items() for error in errors
                if any(made == call for made, *_ in reference["trace"])]
     full = [f"full:{what}:{dice.random():.2f}" for what in ("bytes", "inodes") if reference["growth"][what] > 0]
@@ -116,19 +118,19 @@ def choose(reference, count, seed, everything):
         for place, (call, number, _) in enumerate(calls):
             errors = errors_of(call)
             texts.append(f"error:{errors[(place + turn) % len(errors)]}:{call}:{number}")
-            name = SIGNALS[(place + turn) % (len(SIGNALS) - 1)]
+            name = signals[(place + turn) % (len(signals) - 1)]
             texts.append(f"call:{name}:{call}:{number}")
-        times = [f"time:{name}:{(place + 0.5) / 12:.2f}" for name in SIGNALS for place in range(12)]
+        times = [f"time:{name}:{(place + 0.5) / 12:.2f}" for name in signals for place in range(12)]
         return lacking + full + times + texts
-    signals = int(count * 0.45)
+    half = int(count * 0.45)
     texts = lacking[:] if count > 30 else dice.sample(lacking, min(len(lacking), 2))
     texts += full
     # Suspending takes seconds: once for each command.
-    names = SIGNALS[:-1]
-    timed = [f"time:{names[place % len(names)]}:{(place + dice.random()) / (signals // 2 or 1) :.2f}" for place in range(signals // 2)]
+    names = signals[:-1]
+    timed = [f"time:{names[place % len(names)]}:{(place + dice.random()) / (half // 2 or 1) :.2f}" for place in range(half // 2)]
     late = [item for item in calls if item[2] == "helper"] or calls
     at_calls = [f"call:{names[(place * 4) % len(names)]}:{call}:{number}"
-                for place, (call, number, _) in enumerate(spread(late, signals - len(timed), dice))]
+                for place, (call, number, _) in enumerate(spread(late, half - len(timed), dice))]
     texts += timed + at_calls + [f"time:STOP-launcher:{dice.random():.2f}"]
     # Each call in turn, so that the many writes do not crowd out the one rename.
     kinds = {}
