@@ -29,7 +29,7 @@ LONGEST = 400
 def options(about):
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chariot", default=os.environ.get("CHARIOT", f"{REPOSITORY}/target/package/chariot"))
-    parser.add_argument("--count", type=int, default=560)
+    parser.add_argument("--count", type=int, default=640)
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="")
