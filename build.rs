@@ -1,6 +1,11 @@
 //! Reads what the installed Slurm's plugin interface looks like, where its headers are installed, for
 //! the plugin to compare with what it was written for (`spank-plugin/abi.rs`).
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "it writes for the compiler, where that says"
+)]
+
 use std::path::{Path, PathBuf};
 use std::{env, fs, panic};
 

@@ -5,7 +5,7 @@ pub(crate) mod place;
 pub mod registries;
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Error, Explain, Result};
+use crate::files::open;
 use crate::options::table::{self, OptionRow, Shape};
 use crate::options::{Dialect, Given, Source};
 use place::{Place, line_of};
@@ -161,15 +162,14 @@ impl Config {
     /// while root is reading it.
     pub fn load(path: &Path) -> Result<Config> {
         let what = || format!("can't use the site's file {}", path.display());
-        let file = match File::open(path) {
+        let file = match open::typed(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Config::default()),
             file => file.explain(what)?,
         };
         if nix::unistd::geteuid().is_root() {
             refuse_foreign(&file, path)?;
         }
-        let mut text = String::new();
-        file.take(LARGEST).read_to_string(&mut text).explain(what)?;
+        let text = open::text_of(&file, LARGEST).explain(what)?;
         Config::parse(&text).map_err(|error| {
             error
                 .within(&what())

@@ -186,13 +186,18 @@ pub fn convert(
         summary: Summary::default(),
         // What an OCI image says of itself is newer than what a layer of it says.
         earlier: layers.are_oci.then(|| mark.clone()),
+        failed: None,
     };
-    match layers.sources.as_slice() {
+    let read = match layers.sources.as_slice() {
         [only] if layers.changes.is_none() && !target.wants_to_know() => {
-            work.single(only.as_ref(), layers.are_oci, target)?;
+            work.single(only.as_ref(), layers.are_oci, target)
         }
-        _ => work.layered(layers, target)?,
-    }
+        _ => work.layered(layers, target),
+    };
+    read.map_err(|error| match work.failed {
+        Some(number) => io::Error::from_raw_os_error(number),
+        None => error,
+    })?;
     if work.tree.is_empty() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
@@ -213,6 +218,8 @@ struct Work<'a> {
     summary: Summary,
     /// The mark that the image has from an earlier conversion.
     earlier: Option<Mark>,
+    /// What the system said when the target could not be written: sources put names of their own around it.
+    failed: Option<i32>,
 }
 
 impl Work<'_> {
@@ -343,6 +350,7 @@ impl Work<'_> {
             contents,
             bytes: &mut self.summary.bytes,
             bounds: &mut self.bounds,
+            has_failed: false,
         };
         if path == MARK.as_bytes() && length < LARGEST_MARK && self.earlier.is_none() {
             let mut text = Vec::new();
@@ -351,7 +359,13 @@ impl Work<'_> {
             self.earlier = serde_json::from_slice(&text).ok();
             return target.file(&self.tree, number, path, length, &mut text.as_slice());
         }
-        target.file(&self.tree, number, path, length, &mut counted)
+        let written = target.file(&self.tree, number, path, length, &mut counted);
+        let is_targets = !counted.has_failed;
+        written.inspect_err(|error| {
+            if is_targets {
+                self.failed = error.raw_os_error();
+            }
+        })
     }
 
     /// Adds what each image has.
@@ -432,10 +446,18 @@ struct Counted<'a, 'b> {
     contents: &'a mut dyn Read,
     bytes: &'a mut u64,
     bounds: &'a mut Bounds<'b>,
+    /// Whether the contents could not be read.
+    has_failed: bool,
 }
 
 impl Read for Counted<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.next(buffer).inspect_err(|_| self.has_failed = true)
+    }
+}
+
+impl Counted<'_, '_> {
+    fn next(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.left)
             .unwrap_or(usize::MAX)
             .min(buffer.len());

@@ -6,6 +6,7 @@
 //! | [`maker`] | names of what is not complete, which tell who makes it, so that a later run knows what is left over |
 //! | [`removal`] | taking trees away: below a descriptor, after asking whether it is still what was noted |
 //! | [`own`] | directories that Chariot made for itself: they carry a mark, and only below one is anything swept |
+//! | `new_tree`, `paths` | what is made, renamed and taken away in a new directory, on paths of any length |
 //! | [`confined`] | a directory as the root of the process that fills it |
 //! | [`open`] | opening a name that somebody else chose: it may be a FIFO, a device or a link by now |
 //! | [`share`] | one file under two names |
@@ -18,9 +19,11 @@
 
 pub mod confined;
 pub mod maker;
+pub(crate) mod new_tree;
 pub mod open;
 pub mod output;
 pub mod own;
+pub(crate) mod paths;
 pub mod removal;
 pub mod share;
 pub mod space;
@@ -36,6 +39,9 @@ pub use output::{Output, write, write_first};
 
 /// Where an image's mark lies in it. What has none is not taken for an image that Chariot made.
 pub const MARK: &str = ".chariot/image.json";
+
+/// What a directory has while it is being filled or removed, beside what it holds: an empty file.
+const UNFINISHED: &str = ".chariot-unfinished";
 
 /// What tells a file from every other one on this machine, as long as it is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,13 +1,13 @@
 //! Who is asking, and from where: facts of the host that a plan is made from.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use crate::error::{Error, Explain, Result};
+use crate::files::open;
 use crate::sys::process::{self, Helper};
 
 /// The oldest kernel that has every call that Chariot makes.
@@ -223,6 +223,9 @@ fn is_new_enough(release: &str) -> bool {
     }
 }
 
+/// The longest file of users that is read, in bytes.
+const LARGEST: u64 = 256 << 20;
+
 /// How long the user database may take. One that is stuck should not keep a job from running.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -256,7 +259,7 @@ enum Lookup {
 
 impl Lookup {
     fn start(database: &str, id: u32) -> Lookup {
-        let file = fs::read_to_string(format!("/etc/{database}")).unwrap_or_default();
+        let file = open::read_text(&Path::new("/etc").join(database), LARGEST).unwrap_or_default();
         if let Some(line) = line_of(&file, id) {
             return Lookup::Found(line.to_owned());
         }

@@ -22,6 +22,11 @@
 //! An image that is a file is read by [`image::squashfs`] and served to the kernel by [`serve`], one process
 //! for each container, which ends when the kernel unmounts the image.
 
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, reason = "tests make what they need")
+)]
+
 #[cfg(feature = "launcher")]
 pub mod cache;
 pub mod cdi;

@@ -8,7 +8,7 @@
 //! and a holder writes to it, and removes it, only while it says that it is this one's.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::error::{Error, Explain, Result};
 use crate::files::maker::{self, Maker, Role, host_name};
 use crate::files::own::Below;
-use crate::files::{open, removal};
+use crate::files::{open, output, removal};
 use crate::work::{Progress, Reporter};
 
 /// After how long a silent holder is taken for dead. A shared file system can hang for some seconds.
@@ -371,22 +371,15 @@ impl Lease {
 
     /// Whether this one was the first.
     fn create(&self) -> io::Result<bool> {
-        match OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(self.path())
-        {
-            Ok(file) => {
-                let written = overwrite(&file, &self.text(0, &Progress::default()));
-                written.inspect_err(|_| {
-                    // A lease that says nothing would have the others wait for nobody.
-                    let _ = removal::file(&self.path());
-                })?;
-                Ok(true)
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(error),
-        }
+        let Some(file) = output::claim(&self.path())? else {
+            return Ok(false);
+        };
+        let written = overwrite(&file, &self.text(0, &Progress::default()));
+        written.inspect_err(|_| {
+            // A lease that says nothing would have the others wait for nobody.
+            let _ = removal::file(&self.path());
+        })?;
+        Ok(true)
     }
 
     fn text(&self, beat: u64, progress: &Progress) -> String {
@@ -407,11 +400,7 @@ impl Lease {
 
     /// The lease's file, if it still is this one's.
     fn open_own(&self) -> Option<File> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(self.path())
-            .ok()?;
+        let mut file = open::to_write(&self.path()).ok()?;
         let mut text = String::new();
         (&mut file).take(LARGEST).read_to_string(&mut text).ok()?;
         let said = text.lines().next()?.split(' ').nth(1)?;

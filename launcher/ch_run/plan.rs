@@ -162,7 +162,8 @@ fn throwaway(text: &str) -> Result<Root> {
 
 /// This machine's memory, in bytes.
 fn memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let text =
+        crate::files::open::read_text(Path::new("/proc/meminfo"), 1 << 20).unwrap_or_default();
     let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kilobytes = total.and_then(|total| total.split_whitespace().next()?.parse().ok());
     kilobytes.unwrap_or(1 << 20) * 1024

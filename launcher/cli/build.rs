@@ -9,13 +9,16 @@ use std::process::{Command as Process, ExitCode, Stdio};
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 
-use super::convert::{asked_compression, compression, quiet};
+use super::convert::{asked_compression, compression, quiet, refuse_other_file, source_date};
 use super::tool::Tool;
-use crate::convert::make::Form;
-use crate::error::{Error, Explain, Result, io_reason};
+use crate::cache::Cache;
+use crate::convert::make::{self, Form};
+use crate::error::{Error, Explain, Result};
+use crate::files::Output;
 use crate::files::output::Scratch;
 use crate::image::source;
 use crate::options::given::is_path;
+use crate::sys::process;
 
 /// What a build behind a proxy has to know.
 const PROXIES: [&str; 8] = [
@@ -79,10 +82,38 @@ pub(super) fn build(matches: &ArgMatches) -> Result<ExitCode> {
     let name = name(matches, &context)?;
     let builder = builder(&tool.config.builders)?;
     let store = tool.store()?;
-    let directory = Scratch::new(&store, &format!("{name}.building"))?;
-    let archive = directory.path().join("image.tar");
+    let path = store.join(format!("{name}.sqfs"));
+    refuse_other_file(&path)?;
+    let scratch = Scratch::new(&store, &format!("{name}.building"))?;
+    let archive = scratch.path().join("image.tar");
     let tag = format!("localhost/chariot-build:{}", std::process::id());
-    let mut words = builder.build_words(&tag);
+    let words = words(&builder, matches, &tag, &context);
+    let output = Output::file(&path)?;
+    // What builds ends with this process, however that ends, and what it has written goes with it.
+    let what = format!("can't build {name}");
+    let made = tool.make_by(&output, Some(&scratch), &what, |reporter| {
+        run(&builder, &words)?;
+        let saved = run(&builder, &builder.save_words(&tag, &archive));
+        // The archive has it now; a copy in the builder's own would only take room.
+        let _ = run(&builder, &["rmi".into(), tag.into()]);
+        saved?;
+        let source = source::find(&archive.display().to_string(), &tool.config, &tool.host)?;
+        let source = source.called(&format!("{} build {}", builder.name, context.display()));
+        let mut origin = source.open(&Cache::of(&tool.config, &tool.host))?;
+        origin.mark.source_date = source_date()?;
+        let form = Form::SquashFs(asked_compression(matches));
+        make::file(origin, &output, form, &tool.config, reporter)
+    });
+    tool.finish(
+        &output,
+        made,
+        &format!("packed {name} into {}", path.display()),
+    )
+}
+
+/// What the builder is told to build.
+fn words(builder: &Builder, matches: &ArgMatches, tag: &str, context: &Path) -> Vec<OsString> {
+    let mut words = builder.build_words(tag);
     if let Some(file) = matches.get_one::<PathBuf>("file") {
         words.extend(["-f".into(), file.into()]);
     }
@@ -90,25 +121,10 @@ pub(super) fn build(matches: &ArgMatches) -> Result<ExitCode> {
         // The builder takes the value from its environment: it may hold a password.
         words.extend(["--build-arg".into(), (*proxy).into()]);
     }
-    words.extend(
-        matches
-            .get_many::<OsString>("more")
-            .into_iter()
-            .flatten()
-            .cloned(),
-    );
-    words.push(context.clone().into());
-    run(&builder, &words, &name)?;
-    let saved = run(&builder, &builder.save_words(&tag, &archive), &name);
-    // The store has it now; a copy in the builder's own would only take room.
-    let _ = run(&builder, &["rmi".into(), tag.into()], &name);
-    saved?;
-    let how = asked_compression(matches);
-    let word = format!("{}", archive.display());
-    let source = source::find(&word, &tool.config, &tool.host)?;
-    let source = source.called(&format!("{} build {}", builder.name, context.display()));
-    let path = store.join(format!("{name}.sqfs"));
-    super::convert::into_file_of(&tool, &source, &name, None, &path, Form::SquashFs(how))
+    let more = matches.get_many::<OsString>("more");
+    words.extend(more.into_iter().flatten().cloned());
+    words.push(context.into());
+    words
 }
 
 fn name(matches: &ArgMatches, context: &Path) -> Result<String> {
@@ -206,29 +222,18 @@ impl Builder {
 }
 
 /// Runs the builder; what it says goes where this program's messages go.
-fn run(builder: &Builder, words: &[OsString], name: &str) -> Result<()> {
-    let what = || format!("can't build {name}");
+fn run(builder: &Builder, words: &[OsString]) -> Result<()> {
+    let what = || builder.path.display().to_string();
     let error = std::io::stderr()
         .as_fd()
         .try_clone_to_owned()
         .explain(what)?;
-    let status = Process::new(&builder.path)
-        .args(words)
-        .stdout(Stdio::from(error))
-        .status()
-        .map_err(|error| {
-            Error::new(format!(
-                "{}: {}: {}",
-                what(),
-                builder.path.display(),
-                io_reason(&error)
-            ))
-        })?;
-    match status.success() {
+    let mut process = Process::new(&builder.path);
+    process.args(words).stdout(Stdio::from(error));
+    process::end_with_this(&mut process);
+    match process.status().explain(what)?.success() {
         true => Ok(()),
-        false => Err(
-            Error::new(format!("{}: {} says why above", what(), builder.name))
-                .hint("arguments after -- go to it, --network=host for one"),
-        ),
+        false => Err(Error::new(format!("{} says why above", builder.name))
+            .hint("arguments after -- go to it, --network=host for one")),
     }
 }

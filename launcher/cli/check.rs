@@ -16,9 +16,13 @@ use super::{flag, mpi, print};
 use crate::cdi;
 use crate::config::Config;
 use crate::error::{Result, io_reason};
+use crate::files::open;
 use crate::host::{self, Host, refuse_old_kernel};
 use crate::options::given;
 use crate::sys::{self, Call, fork, mounts, namespaces};
+
+/// The longest of the system's small files that is read, in bytes.
+const LARGEST: u64 = 1 << 20;
 
 /// One thing that was looked at.
 #[derive(Debug, Serialize)]
@@ -191,7 +195,7 @@ fn sysctls() -> Vec<Finding> {
     let mut findings = Vec::new();
     for (name, allows, advice) in rows {
         let path = PathBuf::from("/proc/sys").join(name.replace('.', "/"));
-        let Ok(text) = fs::read_to_string(path) else {
+        let Ok(text) = open::read_text(&path, LARGEST) else {
             continue;
         };
         let Ok(value) = text.trim().parse() else {
@@ -209,7 +213,7 @@ fn sysctls() -> Vec<Finding> {
 /// (process_vm_readv); it copies more slowly where they may not. No container needs it.
 fn yama() -> Option<Finding> {
     let name = "kernel.yama.ptrace_scope";
-    let text = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok()?;
+    let text = open::read_text(Path::new("/proc/sys/kernel/yama/ptrace_scope"), LARGEST).ok()?;
     let value = text.trim();
     let found = format!("{name} = {value}");
     Some(match value {
@@ -284,6 +288,10 @@ fn try_inside(attempt: impl FnOnce() -> Call<()>) -> std::result::Result<(), Str
     }
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "it is a device that is asked for"
+)]
 fn fuse() -> Finding {
     match fs::OpenOptions::new()
         .read(true)
@@ -374,7 +382,7 @@ fn plugstack_line(directory: &Path) -> Option<(PathBuf, String)> {
         files.extend(paths.filter(|path| path.extension().is_some_and(|kind| kind == "conf")));
     }
     files.into_iter().find_map(|file| {
-        let text = fs::read_to_string(&file).ok()?;
+        let text = open::read_text(&file, LARGEST).ok()?;
         let is_ours = |line: &&str| !line.trim_start().starts_with('#') && line.contains("chariot");
         let line = text.lines().find(is_ours)?.trim().to_owned();
         (!line.starts_with("include")).then_some((file, line))

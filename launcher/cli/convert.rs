@@ -223,7 +223,7 @@ pub(super) fn into_file_of(
 }
 
 /// The time that whoever builds reproducibly wants in what is built: reproducible-builds.org.
-fn source_date() -> Result<Option<u64>> {
+pub(super) fn source_date() -> Result<Option<u64>> {
     const NAME: &str = "SOURCE_DATE_EPOCH";
     let Some(text) = std::env::var_os(NAME).filter(|text| !text.is_empty()) else {
         return Ok(None);
@@ -262,7 +262,7 @@ fn refuse_foreign(directory: &Path) -> Result<()> {
 }
 
 /// Only a file that is an image or an archive is replaced.
-fn refuse_other_file(path: &Path) -> Result<()> {
+pub(super) fn refuse_other_file(path: &Path) -> Result<()> {
     let Ok(data) = fs::symlink_metadata(path) else {
         return Ok(());
     };

@@ -1,7 +1,6 @@
 //! Directory trees. They are read by descriptors: paths in them can be longer than the kernel takes, and what is opened
 //! is what was looked at.
 
-mod below;
 mod changes;
 
 use std::collections::HashMap;
@@ -15,7 +14,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, openat, readlinkat, statat};
 
 use super::member::{Attributes, Kind, Member, Source, Visitor, Xattr};
-pub(super) use below::{Below, Near};
+use crate::files::open;
+use crate::files::paths::Paths;
 use changes::Change;
 
 /// A directory with everything below it.
@@ -61,9 +61,9 @@ impl Directory {
     }
 
     fn visit_all(&self, visit: &mut Visitor<'_>) -> io::Result<()> {
-        let root = File::open(&self.path).map_err(|error| self.named(b"", &error))?;
+        let root = open::directory(&self.path).map_err(|error| self.named(b"", &error))?;
         let mut walk = Walk {
-            below: Below::new(root.into()),
+            below: Paths::new(root),
             is_overlay: self.is_overlay,
             seen: Seen::new(),
         };
@@ -129,7 +129,7 @@ fn joined(directory: &[u8], name: &[u8]) -> Vec<u8> {
 type Seen = HashMap<(u64, u64), Vec<u8>>;
 
 struct Walk {
-    below: Below,
+    below: Paths,
     is_overlay: bool,
     seen: Seen,
 }

@@ -145,7 +145,8 @@ impl Work<'_> {
             most_bytes: self.config.image_size,
             tick: &mut tick,
         };
-        convert(&origin.layers, &origin.mark, target, bounds).map_err(|error| self.told(&error))
+        let made = convert(&origin.layers, &origin.mark, target, bounds);
+        made.map_err(|error| self.told(&error))
     }
 
     /// What went wrong, and what to do about it. What the kernel itself said is of writing: sources name what they

@@ -18,6 +18,7 @@ use super::saved;
 use super::squashfs;
 pub use super::which::Which;
 use crate::error::{Error, Explain, Result, innermost};
+use crate::files::space;
 use crate::image::Image;
 use crate::image::metadata::Mark;
 use crate::oci::Document;
@@ -316,7 +317,11 @@ impl Read for Tee {
 
 /// Says that an archive is none, or broken.
 pub fn damaged(error: &io::Error) -> Error {
-    Error::new(innermost(error)).hint(
+    let told = Error::new(innermost(error));
+    if let Some(advice) = space::advice_of(error) {
+        return told.hint(advice);
+    }
+    told.hint(
         "it should be a tar archive of a file system, plain or compressed by gzip, bzip2, xz or \
          zstd, and complete",
     )

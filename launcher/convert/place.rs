@@ -15,6 +15,7 @@ use super::kind::{self, Evidence};
 use super::names::split;
 use super::ration::{Ration, Rationed};
 use super::sparse::Dense;
+use crate::error::innermost;
 use crate::files::open;
 use crate::oci::{self, Digest};
 
@@ -258,8 +259,19 @@ pub(super) fn contents_of((file, start, length): (File, u64, u64)) -> io::Result
 
 /// Writes a compressed archive out, so that its members can be found.
 fn write_out(file: FromStart, scratch: &Path, most: u64) -> io::Result<File> {
-    let mut plain = tempfile::tempfile_in(scratch)?;
-    let count = io::copy(&mut decompressed(file)?.take(most), &mut plain)?;
+    let full = |error: io::Error| match error.raw_os_error() {
+        Some(_) => io::Error::new(
+            error.kind(),
+            format!(
+                "can't write to {}: {}",
+                scratch.display(),
+                innermost(&error)
+            ),
+        ),
+        None => error,
+    };
+    let mut plain = tempfile::tempfile_in(scratch).map_err(full)?;
+    let count = io::copy(&mut decompressed(file)?.take(most), &mut plain).map_err(full)?;
     match count < most {
         true => Ok(plain),
         false => Err(io::Error::other(format!(

@@ -14,16 +14,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, linkat, mkdirat, openat, renameat, symlinkat};
-use rustix::fs::{Timespec, Timestamps, unlinkat, utimensat};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Target;
-use super::directory::Below;
 use super::member::Attributes;
 use super::tree::{Body, Number, ROOT, Tree};
 use super::workers::Workers;
 use crate::files::confined::Confined;
+use crate::files::new_tree::NewTree;
 
 /// Files up to this length, in bytes, are written by another thread.
 const SMALL: u64 = 1 << 20;
@@ -58,7 +57,7 @@ struct Small {
 /// The directory that is being filled.
 #[derive(Debug)]
 struct Place {
-    below: Below,
+    tree: NewTree,
     mask: u16,
     aside: Mutex<Aside>,
 }
@@ -96,7 +95,7 @@ impl ToDirectory {
             return Ok(Arc::clone(place));
         }
         let place = Arc::new(Place {
-            below: Below::new(self.confined.root().try_clone_to_owned()?),
+            tree: NewTree::new(&self.confined)?,
             mask: self.mask,
             aside: Mutex::new(Aside {
                 name: ASIDE.to_vec(),
@@ -172,13 +171,21 @@ impl ToDirectory {
                 Body::Symlink(target) => {
                     let first = self.written.get(&number);
                     // A file system without links of symbolic links gets another that is the same.
-                    if first.is_none_or(|first| place.link(first, path).is_err()) {
-                        place.make_link(target, path).map_err(what)?;
-                        place.stamp_link(path, inode.attributes.modified);
+                    if first.is_none_or(|first| place.tree.link(first, path).is_err()) {
+                        place
+                            .tree
+                            .make_link(target, path)
+                            .map_err(io::Error::from)
+                            .map_err(what)?;
+                        place.tree.stamp_link(path, inode.attributes.modified);
                     }
                 }
                 Body::File => match self.written.get(&number) {
-                    Some(first) if first != path => place.link(first, path).map_err(what)?,
+                    Some(first) if first != path => place
+                        .tree
+                        .link(first, path)
+                        .map_err(io::Error::from)
+                        .map_err(what)?,
                     Some(_) => {}
                     None => place.take_from_aside(number, path).map_err(what)?,
                 },
@@ -245,7 +252,7 @@ impl Target for ToDirectory {
             let attributes = &tree.inode(*number).attributes;
             let mode = attributes.permissions & !self.mask | 0o700;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let directory = File::from(place.below.open(path, flags)?);
+            let directory = File::from(place.tree.open(path, flags)?);
             directory.set_permissions(Permissions::from_mode(mode.into()))?;
             directory.set_modified(time(attributes.modified))?;
             set_xattrs(&directory, attributes);
@@ -295,45 +302,28 @@ impl Place {
         let is_ours = path.starts_with(ASIDE);
         let mut result = match is_ours {
             true => Err(Errno::EXIST),
-            false => self.create_at(path, mode),
+            false => self.tree.create(path, mode),
         };
         if result.as_ref().is_err_and(|errno| *errno == Errno::NOENT) {
             result = match self.make_above(path) {
-                Ok(()) => self.create_at(path, mode),
+                Ok(()) => self.tree.create(path, mode),
                 Err(errno) => Err(errno),
             };
         }
         match result {
             Err(Errno::EXIST | Errno::NOTDIR | Errno::ISDIR) => {
                 let path = self.path_aside(number)?;
-                Ok(self.create_at(&path, mode)?.into())
+                Ok(self.tree.create(&path, mode)?.into())
             }
             result => Ok(result?.into()),
         }
-    }
-
-    fn create_at(&self, path: &[u8], mode: Mode) -> rustix::io::Result<std::os::fd::OwnedFd> {
-        let near = self.near(path)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        openat(near.directory(), near.rest(), flags | OFlags::CLOEXEC, mode)
-    }
-
-    fn near<'p>(&self, path: &'p [u8]) -> rustix::io::Result<super::directory::Near<'_, 'p>> {
-        self.below
-            .near(path)
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::NAMETOOLONG))
-    }
-
-    fn mkdir(&self, path: &[u8]) -> rustix::io::Result<()> {
-        let near = self.near(path)?;
-        mkdirat(near.directory(), near.rest(), Mode::RWXU)
     }
 
     /// The path for a file that is laid aside.
     fn path_aside(&self, number: Number) -> io::Result<Vec<u8>> {
         let mut aside = self.aside();
         if !aside.is_made {
-            self.mkdir(&aside.name)?;
+            self.tree.make_directory(&aside.name)?;
             aside.is_made = true;
         }
         aside.files.insert(number);
@@ -345,106 +335,37 @@ impl Place {
         let Some(end) = path.iter().rposition(|byte| *byte == b'/') else {
             return Ok(());
         };
-        match self.mkdir(&path[..end]) {
+        match self.tree.make_directory(&path[..end]) {
             Err(Errno::EXIST) => return Ok(()),
             Err(Errno::NOENT) => {}
             result => return result,
         }
-        let mut here = None;
-        for name in path[..end].split(|byte| *byte == b'/') {
-            let above = here
-                .as_ref()
-                .map_or(self.below.root(), std::os::fd::AsFd::as_fd);
-            let name = OsStr::from_bytes(name);
-            match mkdirat(above, name, Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(errno),
-            }
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            here = Some(openat(above, name, flags, Mode::empty())?);
-        }
-        Ok(())
+        self.tree.make_directories(&path[..end])
     }
 
     fn make_directory(&self, path: &[u8]) -> io::Result<()> {
-        match self.mkdir(path) {
+        match self.tree.make_directory(path) {
             Err(Errno::EXIST) => {
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                self.below.open(path, flags).map(drop)
+                self.tree.open(path, flags).map(drop)
             }
             result => Ok(result?),
         }
     }
 
-    fn make_link(&self, target: &[u8], path: &[u8]) -> io::Result<()> {
-        let near = self.near(path)?;
-        Ok(symlinkat(
-            OsStr::from_bytes(target),
-            near.directory(),
-            near.rest(),
-        )?)
-    }
-
-    /// A link's time tells nobody anything; a file system that cannot set it is no reason to fail.
-    fn stamp_link(&self, path: &[u8], modified: u64) {
-        let at = Timespec {
-            tv_sec: i64::try_from(modified).unwrap_or_default(),
-            tv_nsec: 0,
-        };
-        let times = Timestamps {
-            last_access: at,
-            last_modification: at,
-        };
-        if let Ok(near) = self.near(path) {
-            let flags = AtFlags::SYMLINK_NOFOLLOW;
-            let _ = utimensat(near.directory(), near.rest(), &times, flags);
-        }
-    }
-
-    fn link(&self, first: &[u8], path: &[u8]) -> io::Result<()> {
-        let (from, to) = (self.near(first)?, self.near(path)?);
-        let flags = AtFlags::empty();
-        Ok(linkat(
-            from.directory(),
-            from.rest(),
-            to.directory(),
-            to.rest(),
-            flags,
-        )?)
-    }
-
-    fn rename(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
-        let (from, to) = (self.near(from)?, self.near(to)?);
-        Ok(renameat(
-            from.directory(),
-            from.rest(),
-            to.directory(),
-            to.rest(),
-        )?)
-    }
-
     /// Removes a file or an empty directory; one that is not there is no failure.
     fn unlink(&self, path: &[u8], flags: AtFlags) -> io::Result<()> {
-        if flags.contains(AtFlags::REMOVEDIR) {
-            self.below.forget();
-        }
-        let near = match self.near(path) {
-            Err(Errno::NOENT) => return Ok(()),
-            near => near?,
-        };
-        match unlinkat(near.directory(), near.rest(), flags) {
-            Err(Errno::NOENT) => Ok(()),
-            result => Ok(result.map_err(|errno| named(path, &errno.into()))?),
-        }
+        let removed = self.tree.remove(path, flags);
+        removed.map_err(|errno| named(path, &errno.into()))
     }
 
     fn lay_aside(&self, number: Number, path: &[u8]) -> io::Result<()> {
-        self.rename(path, &self.path_aside(number)?)
+        Ok(self.tree.rename(path, &self.path_aside(number)?)?)
     }
 
     fn take_from_aside(&self, number: Number, path: &[u8]) -> io::Result<()> {
         let from = self.aside().path(number);
-        self.rename(&from, path)
+        Ok(self.tree.rename(&from, path)?)
     }
 
     /// Which of the files that were laid aside nobody wants any more.
@@ -461,7 +382,7 @@ impl Place {
         let mut aside = self.aside();
         let name = free_name(tree, directory);
         if aside.is_made && aside.name != name {
-            self.rename(&aside.name, &name)?;
+            self.tree.rename(&aside.name, &name)?;
         }
         aside.name = name;
         Ok(())
@@ -477,24 +398,24 @@ impl Place {
 
     /// What is in the directory `name` lies at the top from now on; nothing else is there but what was laid aside.
     fn lift(&self, tree: &Tree, directory: Number, name: &[u8]) -> io::Result<()> {
-        self.below.forget();
+        self.tree.forget();
         self.name_aside(tree, directory)?;
         // Out of the way first: it may hold an entry of its own name.
         let lifted = [&free_name(tree, directory), b"-lifted".as_slice()].concat();
-        match self.rename(name, &lifted) {
+        match self.tree.rename(name, &lifted) {
             // It has no files.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(Errno::NOENT) => return Ok(()),
             result => result?,
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let from = self.below.open(&lifted, flags)?;
+        let from = self.tree.open(&lifted, flags)?;
         let mut names = Vec::new();
         for entry in Dir::read_from(&from)? {
             names.push(entry?.file_name().to_owned());
         }
         for name in names {
             if !matches!(name.as_bytes(), b"." | b"..") {
-                renameat(&from, &name, self.below.root(), &name)?;
+                self.tree.raise(&from, &name)?;
             }
         }
         self.unlink(&lifted, AtFlags::REMOVEDIR)

@@ -17,10 +17,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use rustix::fs::{AtFlags, FileType, OFlags};
+use rustix::fs::{FileType, OFlags};
 
 use super::reach::{Reached, reach};
 use crate::error::{CallError, Error, Explain, Result};
+use crate::files::removal;
 use crate::plan::Root;
 use crate::plan::mounts::under_a_bind;
 use crate::sys::mounts;
@@ -253,7 +254,7 @@ impl Points {
         }
         if self.memory.contains(&mount) {
             // Without anything in the way there is nothing to remove.
-            let _ = rustix::fs::unlinkat(&directory, name, AtFlags::empty());
+            removal::own_link(&directory, name);
         }
         match mounts::make_link(&directory, name, target) {
             Err(error) if is_refused(&error) => {
@@ -320,7 +321,7 @@ impl Points {
         }
         if self.memory.contains(&mount) {
             // A link in the way is our own copy; without one there is nothing to remove.
-            let _ = rustix::fs::unlinkat(&parent, name, AtFlags::empty());
+            removal::own_link(&parent, name);
             return make_in(&parent, name, directory).explain(what);
         }
         match make_in(&parent, name, directory) {

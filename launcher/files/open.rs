@@ -31,6 +31,36 @@ pub fn regular_at(directory: impl AsFd, name: &Path) -> io::Result<(File, Stat)>
     regular_with(directory, name, OFlags::NOFOLLOW)
 }
 
+/// Opens a directory to look into it, through links.
+///
+/// # Errors
+/// As open(2).
+pub fn directory(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(openat(CWD, path, flags, Mode::empty())?)
+}
+
+/// Opens a regular file that is there to write it too, not through a link.
+///
+/// # Errors
+/// As open(2), or it is no regular file.
+pub fn to_write(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = without_waiting(|| Ok(openat(CWD, path, flags, Mode::empty())?))?;
+    match FileType::from_raw_mode(fstat(&file)?.st_mode) {
+        FileType::RegularFile => Ok(File::from(file)),
+        kind => Err(not_regular(kind)),
+    }
+}
+
+/// Opens an archive, which may come through a pipe: that is waited for, as whoever named it wants.
+///
+/// # Errors
+/// As open(2).
+pub fn archive(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
 /// Opens a text that somebody typed the name of. Beside a regular file that may be /dev/null, or what the caller has open
 /// already: a shell writes `<(command)` as /dev/fd/63. Any other FIFO is refused: nobody may ever write to it.
 ///

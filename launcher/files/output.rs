@@ -21,12 +21,10 @@ use rustix::io::Errno;
 
 use super::maker::{Maker, Role, read};
 use super::{
-    Identity, is_directory, look, open_directory, open_parent, removal, space, split, sync,
+    Identity, UNFINISHED, is_directory, look, open_directory, open_parent, removal, space, split,
+    sync,
 };
 use crate::error::{Error, Explain, Result, io_reason};
-
-/// What a directory has that is being filled, beside what it is filled with.
-const UNFINISHED: &str = ".chariot-unfinished";
 
 /// How often removing what was not completed is tried.
 const REMOVALS: u32 = 3;
@@ -457,6 +455,18 @@ impl Output {
             sync::names(&self.parent);
         }
         Ok(is_named)
+    }
+}
+
+/// Makes a file that only one process of all can make. None if it is there.
+///
+/// # Errors
+/// As open(2).
+pub fn claim(path: &Path) -> io::Result<Option<File>> {
+    match File::create_new(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

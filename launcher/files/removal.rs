@@ -8,10 +8,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, fchmod, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fchmod, openat, unlinkat};
 use rustix::io::Errno;
 
-use super::{Identity, MARK, is_directory, look, open_directory, open_parent, split};
+use super::{Identity, MARK, UNFINISHED, is_directory, look, open_directory, open_parent, split};
 use crate::sys;
 
 /// Removes an image's directory, which carries the mark of one that Chariot made.
@@ -42,17 +42,18 @@ pub fn file(path: &Path) -> io::Result<()> {
     Ok(unlinkat(open_parent(parent)?, name, AtFlags::empty())?)
 }
 
+/// Removes a link, or a file, from a file system in memory that holds mount points of Chariot's own. Nothing may be there.
+pub(crate) fn own_link(directory: impl AsFd, name: &Path) {
+    let _ = unlinkat(directory, name, AtFlags::empty());
+}
+
 /// A directory that carries the mark of an image that Chariot made. While it is open, it keeps its number.
 pub(super) fn marked(parent: impl AsFd, name: &Path) -> io::Result<(OwnedFd, Identity)> {
     let directory = open_directory(parent, name)?;
-    let is_marked = sys::open_in_root(
-        &directory,
-        Path::new(MARK),
-        rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW,
-    )
-    .ok()
-    .and_then(|mark| rustix::fs::fstat(mark).ok())
-    .is_some_and(|data| FileType::from_raw_mode(data.st_mode).is_file());
+    let is_marked = sys::open_in_root(&directory, Path::new(MARK), OFlags::PATH | OFlags::NOFOLLOW)
+        .ok()
+        .and_then(|mark| rustix::fs::fstat(mark).ok())
+        .is_some_and(|data| FileType::from_raw_mode(data.st_mode).is_file());
     match is_marked {
         true => Identity::of(&directory).map(|noted| (directory, noted)),
         false => Err(io::Error::other("it is not an image that Chariot made")),
@@ -69,8 +70,27 @@ pub(super) fn tree(parent: BorrowedFd<'_>, name: &Path, noted: Identity) -> io::
         return Err(io::Error::other("something else has its name by now"));
     }
     refuse_own_place(noted)?;
+    doom(&top);
     empty(top)?;
     remove_empty(parent, name, noted)
+}
+
+/// Says of a tree that it is on its way out, so that a later run goes on where this one may fail: what told that it was
+/// Chariot's goes before the rest. That mark is what goes last.
+fn doom(top: &Level) {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let make = || {
+        openat(
+            &top.directory,
+            UNFINISHED,
+            flags | OFlags::NONBLOCK,
+            Mode::RWXU,
+        )
+    };
+    if matches!(make(), Err(Errno::ACCESS)) {
+        let _ = fchmod(&top.directory, Mode::RWXU);
+        let _ = make();
+    }
 }
 
 /// Whatever went wrong before: the root and the working directory of a process are never something that it made.
@@ -117,8 +137,8 @@ impl Level {
         })
     }
 
-    /// Removes what is no directory, and gives the name of the first directory.
-    fn sweep(&self) -> io::Result<Option<PathBuf>> {
+    /// Removes what is no directory, but for what is to go last, and gives the name of the first directory.
+    fn sweep(&self, last: Option<&Path>) -> io::Result<Option<PathBuf>> {
         for entry in Dir::read_from(&self.directory)? {
             let entry = entry?;
             let name: CString = entry.file_name().to_owned();
@@ -126,6 +146,9 @@ impl Level {
                 continue;
             }
             let name = Path::new(OsStr::from_bytes(name.to_bytes()));
+            if Some(name) == last && entry.file_type() == FileType::RegularFile {
+                continue;
+            }
             let is_directory = match entry.file_type() {
                 FileType::Directory => true,
                 FileType::Unknown => is_directory(&look(&self.directory, name)?),
@@ -167,7 +190,8 @@ fn empty(top: Level) -> io::Result<()> {
     let mut path: Vec<(PathBuf, Identity)> = Vec::new();
     let mut here = top;
     loop {
-        match here.sweep()? {
+        let last = path.is_empty().then_some(Path::new(UNFINISHED));
+        match here.sweep(last)? {
             Some(name) => {
                 let below = Level::open(here.directory.as_fd(), &name)?;
                 if below.mount != mount {
@@ -178,7 +202,7 @@ fn empty(top: Level) -> io::Result<()> {
             }
             None => {
                 let Some((name, above)) = path.pop() else {
-                    return Ok(());
+                    return here.sweep(None).map(drop);
                 };
                 here = here.above(above)?;
                 here.unlink(&name, AtFlags::REMOVEDIR)?;

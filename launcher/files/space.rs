@@ -62,6 +62,22 @@ pub fn advice(error: &io::Error, place: &Path) -> Option<String> {
     })
 }
 
+/// The same where the sentence says which place.
+pub fn advice_of(error: &io::Error) -> Option<&'static str> {
+    match error.kind() {
+        io::ErrorKind::StorageFull => {
+            Some("that file system is full: make room there, or choose another place")
+        }
+        io::ErrorKind::QuotaExceeded => {
+            Some("your quota there is used up: remove something, or choose another place")
+        }
+        _ if error.raw_os_error() == Some(libc::EIO) => {
+            Some("that disk or file server fails: tell your administrator")
+        }
+        _ => None,
+    }
+}
+
 /// Whether there is room for bytes, but for no more files.
 fn lacks_inodes(place: &Path) -> bool {
     let place = if place.as_os_str().is_empty() {

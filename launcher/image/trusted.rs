@@ -90,6 +90,10 @@ fn refuse_changeable(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// It cannot be made, or others than root can replace it.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "root's own place, whose name nobody chooses"
+)]
 pub fn mount_point() -> Result<OwnedFd> {
     let path = Path::new(MOUNT_POINT);
     let what = || format!("can't mount on {MOUNT_POINT}");

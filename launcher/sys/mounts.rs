@@ -293,6 +293,10 @@ pub fn change_root(root: impl AsFd) -> Call<()> {
 ///
 /// # Errors
 /// The kernel's answer.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "in a file system of the container's own"
+)]
 pub fn make_directory(parent: impl AsFd, name: &Path) -> Call<()> {
     let result = rustix::fs::mkdirat(parent, name, rustix::fs::Mode::from_raw_mode(0o755));
     rustix_called(result, || format!("mkdir({})", quoted(name)))
@@ -338,6 +342,10 @@ pub fn fill(file: OwnedFd, bytes: &[u8]) -> Call<OwnedFd> {
 ///
 /// # Errors
 /// The kernel's answer.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "in a file system of the container's own"
+)]
 pub fn make_link(parent: impl AsFd, name: &Path, target: &Path) -> Call<()> {
     let result = rustix::fs::symlinkat(target, parent, name);
     rustix_called(result, || {

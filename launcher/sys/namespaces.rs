@@ -43,6 +43,10 @@ pub fn write_id_maps(user: (u32, u32), group: (u32, u32)) -> Call<()> {
     write("/proc/self/gid_map", &format!("{} {} 1", group.0, group.1))
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a file of proc(5), which is no file"
+)]
 fn write(path: &str, text: &str) -> Call<()> {
     fs::write(path, text).map_err(|error| {
         let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);

@@ -61,6 +61,18 @@ pub fn end_with(parent: u32) -> Call<()> {
     }
 }
 
+/// Has a command that this process starts be asked to end when this process ends: `PR_SET_PDEATHSIG`,
+/// PR_SET_PDEATHSIG(2const).
+pub fn end_with_this(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    let asked = || {
+        let signal = nix::sys::signal::Signal::SIGTERM;
+        nix::sys::prctl::set_pdeathsig(signal).map_err(std::io::Error::from)
+    };
+    // SAFETY: between fork(2) and execve(2) it makes one system call, and takes no lock and no memory.
+    unsafe { command.pre_exec(asked) };
+}
+
 /// What is said if a command cannot be started.
 fn not_started(command: &Command) -> impl Fn(std::io::Error) -> CallError + use<> {
     let call = format!("execve(\"{}\")", command.get_program().to_string_lossy());

@@ -2,6 +2,7 @@
 //! makes them at random from good examples; `cargo bolero test NAME` has a fuzzer that learns, where one is
 //! installed.
 
+#![allow(clippy::disallowed_methods, reason = "tests make what they need")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::io::{Cursor, Seek, Write};

@@ -1,5 +1,6 @@
 //! The launcher as a person uses it, in real user namespaces, as an ordinary user.
 
+#![allow(clippy::disallowed_methods, reason = "tests make what they need")]
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,

@@ -1,5 +1,6 @@
 //! The plugin as a file: what it shows to Slurm, and what it asks of it.
 
+#![allow(clippy::disallowed_methods, reason = "tests make what they need")]
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,

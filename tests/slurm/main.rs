@@ -1,6 +1,7 @@
 //! Chariot in a real Slurm. `tests/run` starts the clusters, in two configurations, and makes the
 //! user and the images; without it these tests skip by name.
 
+#![allow(clippy::disallowed_methods, reason = "tests make what they need")]
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,

@@ -140,6 +140,7 @@ fn only_what_chariot_names_is_ever_collected_and_links_lead_nowhere() {
         root.join(format!("images/{}.sqfs", hex('e'))),
     )
     .unwrap();
+    fs::remove_dir(root.join("blobs/sha512")).unwrap();
     symlink(&canary, root.join("blobs/sha512")).unwrap();
     symlink(&canary, root.join("jobs/c.2")).unwrap();
     let fifo = root.join(format!("images/{}.sqfs", hex('f')));

@@ -2,7 +2,7 @@
 //! `docker-archive:PATH[:NAME]`, `oci-archive:PATH[:NAME]`, `oci:PATH[:NAME]`, `dir:PATH`, as skopeo and podman have
 //! them. In place of a name can stand `@` and a number.
 
-use std::fs::File;
+use crate::files::open;
 use std::path::{Path, PathBuf};
 
 use super::Source;
@@ -123,7 +123,7 @@ impl Place {
     pub(super) fn open(&self, scratch: &dyn Fn() -> PathBuf, most: u64) -> Result<Origin> {
         match self.kind {
             Kind::Archive(form) => {
-                let file = File::open(&self.path).explain(|| "open()".into())?;
+                let file = open::archive(&self.path).explain(|| "open()".into())?;
                 Origin::of_archive(file, form, &self.which, scratch, most)
             }
             Kind::Layout => Origin::of_layout(&self.path, &self.which),

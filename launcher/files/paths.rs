@@ -14,7 +14,7 @@ const PIECE: usize = 4000;
 
 /// A directory that paths begin at.
 #[derive(Debug)]
-pub(crate) struct Below {
+pub(crate) struct Paths {
     root: OwnedFd,
     /// The last directory that a long path was walked to, and its path: the next path mostly begins like it.
     last: Mutex<Option<(Vec<u8>, Arc<OwnedFd>)>>,
@@ -40,9 +40,9 @@ impl Near<'_, '_> {
     }
 }
 
-impl Below {
-    pub(crate) fn new(root: OwnedFd) -> Below {
-        Below {
+impl Paths {
+    pub(crate) fn new(root: OwnedFd) -> Paths {
+        Paths {
             root,
             last: Mutex::new(None),
         }
