@@ -416,6 +416,14 @@ fn changed() -> io::Error {
     io::Error::other("its files changed while it was read")
 }
 
+/// What the system said of a file or directory of the target.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {}", crate::error::io_reason(&io::Error::from_raw_os_error(*.number)))]
+struct NotWritten {
+    path: String,
+    number: i32,
+}
+
 /// Puts a member's path in front of what is wrong with it.
 fn within(path: &[u8], error: &io::Error) -> io::Error {
     let reason = crate::error::innermost(error);

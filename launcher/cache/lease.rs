@@ -431,7 +431,8 @@ impl Lease {
     pub fn end(&self) {
         if self.open_own().is_some() {
             self.remove_below();
-            let _ = removal::file(&self.path());
+            // A file server that was lost a moment ago may be back; one that stays would have others wait.
+            let _ = removal::file(&self.path()).or_else(|_| removal::file(&self.path()));
         }
     }
 

@@ -14,7 +14,7 @@ use super::{flag, print};
 use crate::cache::{Cache, evict};
 use crate::error::{Error, Explain, Result};
 use crate::files::own::{Own, Purpose};
-use crate::files::removal;
+use crate::files::{removal, space};
 use crate::image::Image;
 use crate::image::metadata::MARK;
 use crate::image::source;
@@ -195,11 +195,13 @@ pub(super) fn remove(matches: &ArgMatches) -> Result<ExitCode> {
             removed.explain(what)?;
             continue;
         }
-        let removed = match path.symlink_metadata() {
-            Ok(data) if data.is_dir() => removal::marked_tree(&path),
-            _ => removal::file(&path),
+        let (call, removed) = match path.symlink_metadata() {
+            Ok(data) if data.is_dir() => ("rmdir", removal::marked_tree(&path)),
+            _ => ("unlink", removal::file(&path)),
         };
-        removed.explain(what)?;
+        let call = format!("{call}(\"{}\")", path.display());
+        let place = path.parent().unwrap_or(&path);
+        removed.map_err(|error| space::explain(&error, &what(), &call, place))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::origin::Origin;
 use super::to_archive::ToArchive;
 use super::to_directory::ToDirectory;
-use super::{Bounds, Summary, convert};
+use super::{Bounds, NotWritten, Summary, convert};
 use crate::config::Config;
 use crate::error::{Error, Result, innermost};
 use crate::files::confined::Confined;
@@ -155,6 +155,16 @@ impl Work<'_> {
         let destination = self.output.destination();
         let above = destination.parent().unwrap_or(Path::new("."));
         let reason = Error::new(innermost(error));
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        if let Some(NotWritten { path, number }) = inner {
+            let what = format!("can't write {}", destination.join(path).display());
+            let error = io::Error::from_raw_os_error(*number);
+            let told = Error::new(format!("{what}: {}", innermost(&error)));
+            return match space::advice(&error, above) {
+                Some(hint) => told.hint(hint),
+                None => told,
+            };
+        }
         match error.kind() {
             io::ErrorKind::FileTooLarge => {
                 reason.hint("the site's file sets the limit: image_size")

@@ -423,8 +423,12 @@ impl Place {
 }
 
 fn named(path: &[u8], error: &io::Error) -> io::Error {
-    let reason = crate::error::io_reason(error);
-    io::Error::new(error.kind(), format!("{}: {reason}", super::shown(path)))
+    let Some(number) = error.raw_os_error() else {
+        let reason = crate::error::io_reason(error);
+        return io::Error::new(error.kind(), format!("{}: {reason}", super::shown(path)));
+    };
+    let path = super::shown(path);
+    io::Error::new(error.kind(), super::NotWritten { path, number })
 }
 
 fn time(seconds: u64) -> SystemTime {

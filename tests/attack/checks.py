@@ -196,6 +196,8 @@ def left_behind(before, after, command, reference):
     # Directories on the way to Chariot's own are made and stay.
     ours = [path for path in new if not is_below(path, command.own) and not any(own.startswith(path + "/") for own in command.own) or is_part(path)]
     ours = [path for path in ours if not is_complete(path, ours, after, reference)]
+    # What came of a layer stays, so that the next run need not fetch it again; that run, or gc, removes it.
+    ours = [path for path in ours if not (is_part(path) and "/blobs/" in path)]
     return [("left behind", several(ours))] if ours else []
 
 
