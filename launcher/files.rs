@@ -17,93 +17,36 @@
     reason = "this is the room that they are kept to"
 )]
 
+#[cfg(feature = "launcher")]
 pub mod confined;
+#[cfg(feature = "launcher")]
+mod look;
+#[cfg(feature = "launcher")]
 pub mod maker;
+#[cfg(feature = "launcher")]
 pub(crate) mod new_tree;
 pub mod open;
+#[cfg(feature = "launcher")]
 pub mod output;
+#[cfg(feature = "launcher")]
 pub mod own;
+#[cfg(feature = "launcher")]
 pub(crate) mod paths;
+#[cfg(feature = "launcher")]
 pub mod removal;
+#[cfg(feature = "launcher")]
 pub mod share;
+#[cfg(feature = "launcher")]
 pub mod space;
+#[cfg(feature = "launcher")]
 mod sync;
 
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
-
-use rustix::fs::{FileType, Mode, OFlags, Stat};
-
+#[cfg(feature = "launcher")]
+pub use look::Identity;
+#[cfg(feature = "launcher")]
+use look::{UNFINISHED, is_directory, look, open_directory, open_parent, split};
+#[cfg(feature = "launcher")]
 pub use output::{Output, write, write_first};
 
 /// Where an image's mark lies in it. What has none is not taken for an image that Chariot made.
 pub const MARK: &str = ".chariot/image.json";
-
-/// What a directory has while it is being filled or removed, beside what it holds: an empty file.
-const UNFINISHED: &str = ".chariot-unfinished";
-
-/// What tells a file from every other one on this machine, as long as it is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
-    device: u64,
-    inode: u64,
-}
-
-impl Identity {
-    /// Of an open file.
-    ///
-    /// # Errors
-    /// As fstat(2).
-    pub fn of(file: impl AsFd) -> io::Result<Identity> {
-        Ok(Identity::from(&rustix::fs::fstat(file)?))
-    }
-
-    /// Of what has a name in a directory; a link is itself.
-    ///
-    /// # Errors
-    /// As fstatat(2).
-    fn at(directory: impl AsFd, name: &Path) -> io::Result<Identity> {
-        look(directory, name).map(|data| Identity::from(&data))
-    }
-}
-
-impl From<&Stat> for Identity {
-    fn from(data: &Stat) -> Identity {
-        Identity {
-            device: data.st_dev,
-            inode: data.st_ino,
-        }
-    }
-}
-
-/// What stat(2) says of a name in a directory; a link is itself.
-fn look(directory: impl AsFd, name: &Path) -> io::Result<Stat> {
-    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
-    Ok(rustix::fs::statat(directory, name, flags)?)
-}
-
-fn is_directory(data: &Stat) -> bool {
-    FileType::from_raw_mode(data.st_mode).is_dir()
-}
-
-/// Opens a directory in a directory, never through a link.
-fn open_directory(directory: impl AsFd, name: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(directory, name, flags, Mode::empty())?)
-}
-
-/// The directory that a path lies in, and its name there.
-fn split(path: &Path) -> Option<(&Path, &Path)> {
-    let name = Path::new(path.file_name()?);
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => Some((parent, name)),
-        _ => Some((Path::new("."), name)),
-    }
-}
-
-/// Opens a directory to work in it, through links if there are any.
-fn open_parent(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(path, flags, Mode::empty())?)
-}

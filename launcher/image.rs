@@ -36,7 +36,6 @@ use crate::error::{Error, Explain, Result};
 use crate::files::open;
 #[cfg(feature = "launcher")]
 use crate::host::Host;
-#[cfg(feature = "launcher")]
 use crate::sys;
 use metadata::Metadata;
 #[cfg(feature = "launcher")]
