@@ -33,6 +33,9 @@ const KILLED: Duration = Duration::from_secs(1);
 /// How often the guard looks, besides when it is told.
 const GUARDED: Duration = Duration::from_millis(100);
 
+/// The longest line, in bytes; PIPE_BUF is 4096.
+const LONGEST: usize = 4000;
+
 /// How often it shows that it goes on.
 const PULSE: Duration = Duration::from_secs(1);
 
@@ -132,7 +135,11 @@ impl Reporter {
 
 /// Lines are shorter than what write(2) keeps together in a pipe, so that two threads can write them.
 fn write_line(mut pipe: &File, letter: char, text: &str) {
-    let line = format!("{letter}{}\n", text.replace('\n', " "));
+    let mut text = text.replace('\n', " ");
+    while text.len() > LONGEST {
+        text.pop();
+    }
+    let line = format!("{letter}{text}\n");
     // If nobody reads, nobody is left to tell.
     let _ = pipe.write_all(line.as_bytes());
 }
@@ -161,6 +168,8 @@ pub fn run_with(
     see: impl FnMut(&Progress),
 ) -> Result<String> {
     let (reader, writer) = process::pipe().explain(|| what.into())?;
+    // Whoever started this may not have wanted to hear of its children.
+    signals::hear_of_children();
     let launcher = nix::unistd::getpid();
     let writer = Cell::new(Some(writer));
     let reader = Cell::new(Some(reader));
@@ -174,7 +183,10 @@ pub fn run_with(
     .explain(|| what.into())?;
     drop(writer.take());
     let reader = reader.take().ok_or_else(|| Error::new(what))?;
-    let outcome = listen(File::from(reader), what, see)?;
+    let outcome = listen(File::from(reader), what, see).inspect_err(|_| {
+        // The worker goes with it.
+        guard.kill_within(KILLED);
+    })?;
     match (guard.wait().explain(|| what.into()), outcome) {
         (_, Some(outcome)) => outcome,
         // It was killed, and so was the worker.

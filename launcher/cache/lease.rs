@@ -328,14 +328,13 @@ fn read_in(leases: &Below, name: &Path) -> Option<String> {
 /// why something failed, and who still waits for one tries by itself.
 pub fn sweep(leases: &Below, is_asked: bool) {
     leases.sweep();
+    let now = leases.now();
     for entry in leases.entries().unwrap_or_default() {
         let is_lease = entry.name.to_str().and_then(lease_of).is_some();
         let Some(text) = is_lease.then(|| read_in(leases, &entry.name)).flatten() else {
             continue;
         };
-        let age = SystemTime::now()
-            .duration_since(entry.modified())
-            .unwrap_or_default();
+        let age = now.duration_since(entry.modified()).unwrap_or_default();
         let is_left = match text.starts_with(FAILED) {
             true => is_asked || age > FAILED_LATELY,
             false => is_dead(&text) || age > ABANDONED,

@@ -1,6 +1,7 @@
 //! `chariot pack`, `chariot unpack` and `chariot export`: an image of any kind into a file or a directory.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,7 +11,7 @@ use super::flag;
 use super::tool::Tool;
 use crate::cache::Cache;
 use crate::convert::make::{self, Form};
-use crate::error::{Error, Explain, Result};
+use crate::error::{Error, Explain, Result, io_reason};
 use crate::files::{Output, removal};
 use crate::image::source::{self, Source};
 use crate::image::squashfs::write::Compression;
@@ -215,6 +216,10 @@ pub(super) fn into_file_of(
         origin.mark.source_date = source_date()?;
         make::file(origin, &output, form, &tool.config, reporter)
     });
+    let made = made.and_then(|summary| {
+        refuse_other_file(path)?;
+        Ok(summary)
+    });
     tool.finish(
         &output,
         made,
@@ -248,8 +253,12 @@ impl Tool {
 
 /// Only an image that Chariot made is replaced.
 fn refuse_foreign(directory: &Path) -> Result<()> {
-    let Ok(data) = fs::symlink_metadata(directory) else {
-        return Ok(());
+    // `tree/` is `tree` here, whatever that is.
+    let directory: &Path = &directory.components().collect::<PathBuf>();
+    let what = || format!("can't unpack to {}", directory.display());
+    let data = match fs::symlink_metadata(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        data => data.explain(what)?,
     };
     if data.is_dir() && removal::is_marked(directory) {
         return Ok(());
@@ -263,10 +272,18 @@ fn refuse_foreign(directory: &Path) -> Result<()> {
 
 /// Only a file that is an image or an archive is replaced.
 pub(super) fn refuse_other_file(path: &Path) -> Result<()> {
-    let Ok(data) = fs::symlink_metadata(path) else {
-        return Ok(());
-    };
     let what = || format!("can't write {}", path.display());
+    let data = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            return Err(
+                Error::new(format!("{}: {}", what(), io_reason(&error))).hint(
+                    "a file is where a directory would have to be: leave out a slash at its end",
+                ),
+            );
+        }
+        data => data.explain(what)?,
+    };
     let is_image = data.is_file() && source::looks_like_an_image(path).explain(what)?;
     match is_image {
         true => Ok(()),

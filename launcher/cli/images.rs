@@ -16,7 +16,6 @@ use crate::error::{Error, Explain, Result};
 use crate::files::own::{Own, Purpose};
 use crate::files::{removal, space};
 use crate::image::Image;
-use crate::image::metadata::MARK;
 use crate::image::source;
 use crate::options::size;
 
@@ -255,12 +254,17 @@ fn to_remove(name: &str, tool: &Tool) -> Result<PathBuf> {
         .hint("`chariot images` lists them; an image elsewhere is a file or a directory, for rm(1)")
     })?;
     // A directory is removed with all that is in it: it has to be an image for that.
-    match path.is_file() || path.join(MARK).is_file() {
+    let is_image = match path.symlink_metadata() {
+        Ok(data) if data.is_dir() => removal::is_marked(&path),
+        // A link goes alone; a file has to be one that could be an image.
+        Ok(data) if data.is_file() => source::looks_like_an_image(&path).unwrap_or(false),
+        _ => true,
+    };
+    match is_image {
         true => Ok(path),
-        false => Err(
-            Error::new(format!("{}: it is not an image that Chariot made", what()))
-                .hint("remove it yourself"),
-        ),
+        false => {
+            Err(Error::new(format!("{}: it is not an image", what())).hint("remove it yourself"))
+        }
     }
 }
 

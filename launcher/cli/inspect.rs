@@ -1,6 +1,7 @@
 //! `chariot inspect IMAGE`: what an image is, and what it says of itself.
 
 use std::fs;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -14,7 +15,7 @@ use super::tool::Tool;
 use super::{flag, print};
 use crate::cache::Cache;
 use crate::convert::origin::Origin;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::image::metadata::Mark;
 use crate::image::source::{self, Source, remote};
@@ -52,6 +53,11 @@ pub(super) fn inspect(matches: &ArgMatches) -> Result<ExitCode> {
     let tool = Tool::read(matches)?;
     let word = text(matches, "image");
     let mut source = source::find(&here(&word), &tool.config, &tool.host)?;
+    let is_pipe = |path: &Path| path.metadata().is_ok_and(|data| data.file_type().is_fifo());
+    if source.path().is_some_and(is_pipe) {
+        return Err(Error::new(format!("can't inspect {word}: it is a FIFO"))
+            .hint("what comes through it could be looked at once only: name a file"));
+    }
     if let Source::Image(image) = &mut source {
         image.verify(&|| Cache::of(&tool.config, &tool.host));
     }

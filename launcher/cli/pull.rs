@@ -204,12 +204,18 @@ impl Tool {
     fn namesake(&self, name: &str, reference: &Reference) -> Result<Option<Digest>> {
         let store = self.host.expand("store", &self.config.store)?;
         let path = store.join(format!("{name}.sqfs"));
-        // What is damaged is there to be replaced.
+        if path.symlink_metadata().is_err() {
+            return Ok(None);
+        }
         let Some(mark) = Image::open(name, &path, &self.config)
             .ok()
             .and_then(|image| image.metadata.mark)
         else {
-            return Ok(None);
+            return Err(Error::new(format!(
+                "can't pull {reference}: {} is there already, and is damaged or no image that Chariot made",
+                path.display()
+            ))
+            .hint(format!("give a DEST, or remove that one: chariot rm {name}")));
         };
         let repository = format!("docker://{}/{}", reference.host, reference.repository);
         let is_same = mark

@@ -89,7 +89,7 @@ impl Tool {
         said: &str,
     ) -> Result<ExitCode> {
         let finished = made.and_then(|summary| {
-            output.finish()?;
+            output.finish_over_the_same()?;
             Ok(summary)
         });
         match finished {

@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use super::origin::Origin;
 use super::to_archive::ToArchive;
@@ -14,6 +15,9 @@ use crate::files::confined::Confined;
 use crate::files::{Output, space};
 use crate::image::squashfs::write::{Compression, Writer};
 use crate::work::{Progress, Reporter};
+
+/// How often an output shows that it is being made.
+const SHOWN: Duration = Duration::from_secs(60);
 
 /// How often the room on the file system is looked at, in bytes of contents.
 const LOOK: u64 = 64 << 20;
@@ -124,6 +128,7 @@ impl Work<'_> {
     fn run(&self, origin: Origin, target: &mut dyn super::Target) -> Result<Summary> {
         let meter = origin.meter.clone();
         let mut looked = 0;
+        let mut shown = Instant::now();
         let mut tick = |bytes: u64| {
             let progress = Progress {
                 what: "converting".into(),
@@ -135,6 +140,10 @@ impl Work<'_> {
                 elsewhere: false,
             };
             self.reporter.progress(&progress, false);
+            if shown.elapsed() > SHOWN {
+                shown = Instant::now();
+                self.output.touch();
+            }
             if bytes >= looked + LOOK {
                 looked = bytes;
                 space::refuse_filling(self.output.made())?;

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 
@@ -72,4 +73,11 @@ pub(super) fn split(path: &Path) -> Option<(&Path, &Path)> {
 pub(super) fn open_parent(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+/// When something was last touched in any way: anybody can set the time of modification, and an image's directories
+/// get theirs from the image.
+pub(super) fn touched(data: &Stat) -> SystemTime {
+    let seconds = u64::try_from(data.st_mtime.max(data.st_ctime)).unwrap_or(0);
+    UNIX_EPOCH + Duration::from_secs(seconds)
 }

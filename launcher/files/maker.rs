@@ -2,8 +2,8 @@
 //! later knows without opening anything whether that process is still there. (A lock would have to be taken on
 //! each file of that directory, and Lustre without `-o flock`, some FUSE file systems and old NFS have none.)
 //!
-//! KERNEL is of the boot and of the PID namespace: process numbers mean nothing in another one, and two machines
-//! may have one name. Of what is made elsewhere only its age tells.
+//! KERNEL is of the boot and of the namespaces of PIDs and of time: numbers and starts of processes mean nothing in
+//! others, and two machines may have one name. Of what is made elsewhere only its age tells.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -73,7 +73,9 @@ impl Maker {
     /// Whether it is there; none if this process cannot know.
     fn is_alive(&self) -> Option<bool> {
         let here = kernel();
-        if self.kernel != here || self.host != host_name() || here.starts_with(UNKNOWN) {
+        // A process that could not read its own start knows no better than one elsewhere.
+        let is_unknown = here.starts_with(UNKNOWN) || self.start == 0;
+        if self.kernel != here || self.host != host_name() || is_unknown {
             return None;
         }
         match kill(Pid::from_raw(self.pid), None) {
@@ -168,12 +170,15 @@ pub fn host_name() -> String {
 /// What stands for a boot that is not known.
 const UNKNOWN: &str = "00000000";
 
-/// This boot and this PID namespace: eight hexadecimal digits, and a number.
+/// This boot and these namespaces: eight hexadecimal digits, and a number.
 fn kernel() -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let boot = boot.get(..UNKNOWN.len()).unwrap_or(UNKNOWN);
-    let namespace = fs::metadata("/proc/self/ns/pid").map_or(0, |data| data.ino());
-    format!("{boot}-{namespace}")
+    let number = |kind: &str| {
+        let namespace = fs::metadata(format!("/proc/self/ns/{kind}"));
+        namespace.map_or(0, |data| data.ino() & 0xffff_ffff)
+    };
+    format!("{boot}-{}", number("pid") << 32 | number("time"))
 }
 
 fn is_kernel(text: &str) -> bool {

@@ -6,15 +6,14 @@
 //! Nothing is needed of the file system but rename(2): no locks, no exchange of names, no leases, no files without
 //! a name. Each of these is missing somewhere that people keep images.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{
-    AtFlags, Dir, Mode, OFlags, RenameFlags, Stat, linkat, mkdirat, openat, renameat,
+    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat, linkat, mkdirat, openat, renameat,
     renameat_with, unlinkat,
 };
 use rustix::io::Errno;
@@ -22,7 +21,7 @@ use rustix::io::Errno;
 use super::maker::{Maker, Role, read};
 use super::{
     Identity, UNFINISHED, is_directory, look, open_directory, open_parent, removal, space, split,
-    sync,
+    sync, touched,
 };
 use crate::error::{Error, Explain, Result, io_reason};
 
@@ -42,6 +41,8 @@ pub struct Output {
     identity: Identity,
     /// What tells that a directory is unfinished; a file needs nothing.
     unfinished: Option<Identity>,
+    /// What had its name when it was begun, held open so that nothing else gets its number.
+    before: Option<(OwnedFd, Identity)>,
 }
 
 impl Output {
@@ -63,11 +64,32 @@ impl Output {
 
     fn begin(destination: &Path, is_directory: bool) -> Result<Output> {
         let what = || cannot_write(destination);
-        let (above, name) = split(destination)
-            .ok_or_else(|| Error::new(format!("{}: it has no name of its own", what())))?;
+        let (above, name) = split(destination).ok_or_else(|| {
+            Error::new(format!("{}: it has no name of its own", what()))
+                .hint("give it a name to be made, in a directory that is there")
+        })?;
+        // Paths forget it, and open(2) does not: `image/` is never a file.
+        let typed = destination.as_os_str().as_encoded_bytes();
+        if !is_directory && (typed.ends_with(b"/") || typed.ends_with(b"/.")) {
+            return Err(Error::new(format!("{}: that names a directory", what()))
+                .hint("leave out the slash at its end, or name a file in it"));
+        }
         let parent = open_parent(above)
             .explain(|| format!("{}: open(\"{}\")", what(), above.display()))
             .map_err(|error| error.hint("make the directory above it first"))?;
+        Output::begin_in(parent, destination, name, is_directory)
+    }
+
+    /// Begins it in an open directory, whatever leads there by now.
+    fn begin_in(
+        parent: OwnedFd,
+        destination: &Path,
+        name: &Path,
+        is_directory: bool,
+    ) -> Result<Output> {
+        let what = || cannot_write(destination);
+        let above = destination.parent().unwrap_or(Path::new("."));
+        let before = hold(&parent, name);
         let temporary = PathBuf::from(Maker::this().name(name.as_os_str(), Role::Part));
         let call = if is_directory { "mkdir" } else { "open" };
         let made = make(&parent, &temporary, is_directory)
@@ -81,6 +103,7 @@ impl Output {
             made,
             identity: began,
             unfinished: None,
+            before,
         };
         output.sweep();
         if is_directory {
@@ -117,6 +140,45 @@ impl Output {
     /// What tells it from everything else.
     pub fn identity(&self) -> Identity {
         self.identity
+    }
+
+    /// Shows that it is being made: who is on another machine can judge that by its age alone.
+    pub fn touch(&self) {
+        use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        };
+        let times = Timestamps {
+            last_access: now,
+            last_modification: now,
+        };
+        let _ = futimens(&self.made, &times);
+    }
+
+    /// The same as [`Output::finish`], unless the name is not what it was when this was begun: what somebody has put
+    /// there meanwhile was never looked at.
+    ///
+    /// # Errors
+    /// As [`Output::finish`], or something else has the name by now.
+    pub fn finish_over_the_same(&self) -> Result<()> {
+        let changed = || {
+            Error::new(format!(
+                "{}: something else was put there meanwhile",
+                cannot_write(&self.destination)
+            ))
+            .hint("choose another name, or try again")
+        };
+        let now = Identity::at(&self.parent, &self.name).ok();
+        let before = self.before.as_ref().map(|(_, identity)| *identity);
+        match (before, self.unfinished) {
+            (before, _) if before != now => Err(changed()),
+            (None, None) => match self.finish_unless_there()? {
+                true => Ok(()),
+                false => Err(changed()),
+            },
+            _ => self.finish(),
+        }
     }
 
     /// Has all that was written on the disk. Whoever has written much does it, since that takes long.
@@ -156,7 +218,13 @@ impl Output {
     /// What is said if something cannot be written into it.
     pub fn cannot_write(&self, call: &str, error: &io::Error) -> Error {
         let place = self.destination.parent().unwrap_or(Path::new("."));
-        space::explain(error, &cannot_write(&self.destination), call, place)
+        let what = cannot_write(&self.destination);
+        // By the descriptor: to whoever fills it, the path leads nowhere.
+        if error.kind() == io::ErrorKind::StorageFull && space::lacks_inodes(&self.made) {
+            let told = Error::new(format!("{what}: {call}(): {}", io_reason(error)));
+            return told.hint(space::no_inodes(place));
+        }
+        space::explain(error, &what, call, place)
     }
 
     /// Somebody else may have taken it for left over, or have cleaned up.
@@ -172,13 +240,16 @@ impl Output {
         }
     }
 
-    /// An image may have a file of that name, which has taken its place.
+    /// An image may have a file of that name, which has taken its place. Without either, somebody is removing it all.
     fn end_mark(&self, mark: Identity) -> io::Result<()> {
         let name = Path::new(UNFINISHED);
         match Identity::at(&self.made, name) {
             Ok(found) if found == mark => Ok(unlinkat(&self.made, name, AtFlags::empty())?),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(io::Error::other("somebody else has begun to remove it"))
+            }
+            Err(error) => Err(error),
+            Ok(_) => Ok(()),
         }
     }
 
@@ -196,7 +267,28 @@ impl Output {
                     .hint("choose another name, or remove it yourself")
                 })?;
                 let moved = self.exchange()?;
-                self.remove_old(&moved, old)
+                if Identity::at(&self.parent, &moved).is_ok_and(|found| found == old) {
+                    return self.remove_old(&moved, old);
+                }
+                // Somebody has put something else there in between: it goes back.
+                let back = renameat_with(
+                    &self.parent,
+                    &moved,
+                    &self.parent,
+                    &self.name,
+                    RenameFlags::EXCHANGE,
+                );
+                let error = Error::new(format!(
+                    "{}: something else was put there meanwhile",
+                    what()
+                ));
+                Err(match back {
+                    Ok(()) => error.hint("choose another name, or try again"),
+                    Err(_) => error.hint(format!(
+                        "that is now {}",
+                        self.destination.with_file_name(&moved).display()
+                    )),
+                })
             }
         }
     }
@@ -259,7 +351,8 @@ impl Output {
                 io_reason(&error)
             ))
             .hint(format!(
-                "the new one has its place; remove {}",
+                "the new one has its place, and the old one is {} now: unmount what is mounted in it, then remove it with \
+                 rm -r --one-file-system",
                 there.display()
             ))
         })
@@ -289,7 +382,7 @@ impl Output {
 
     /// Removes what others began of the same name and left, and puts back what was on its way out.
     fn sweep(&self) {
-        let Ok(now) = rustix::fs::fstat(&self.made).map(|data| modified(&data)) else {
+        let Ok(now) = rustix::fs::fstat(&self.made).map(|data| touched(&data)) else {
             return;
         };
         for (entry, role, maker) in siblings(&self.parent, &self.name) {
@@ -297,7 +390,7 @@ impl Output {
                 continue;
             };
             let is_own = data.st_uid == crate::sys::process::user();
-            if !is_own || entry == self.temporary || !maker.is_gone(modified(&data), now) {
+            if !is_own || entry == self.temporary || !maker.is_gone(touched(&data), now) {
                 continue;
             }
             // What stays is tried again the next time.
@@ -306,10 +399,30 @@ impl Output {
     }
 
     fn clean(&self, entry: &Path, role: Role, data: &Stat) -> io::Result<()> {
-        if role == Role::Old && look(&self.parent, &self.name).is_err() {
-            return Ok(renameat(&self.parent, entry, &self.parent, &self.name)?);
+        let is_gone = || {
+            let there = look(&self.parent, &self.name);
+            there.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        };
+        if role == Role::Old {
+            // Only directories are ever moved aside, and only images that Chariot made.
+            let (_open, old) = removal::marked(&self.parent, entry)?;
+            if is_gone() {
+                return self.put_back(entry, old);
+            }
         }
         leftover(self.parent.as_fd(), entry, data)
+    }
+}
+
+impl Output {
+    fn put_back(&self, entry: &Path, old: Identity) -> io::Result<()> {
+        let (parent, name) = (&self.parent, &self.name);
+        match renameat_with(parent, entry, parent, name, RenameFlags::NOREPLACE) {
+            Err(errno) if lacks(errno) && Identity::at(parent, entry)? == old => {
+                Ok(renameat(parent, entry, parent, name)?)
+            }
+            result => Ok(result?),
+        }
     }
 }
 
@@ -320,20 +433,30 @@ pub(super) fn leftover(
     entry: &Path,
     data: &Stat,
 ) -> io::Result<()> {
-    if !is_directory(data) {
-        return Ok(unlinkat(parent, entry, AtFlags::empty())?);
-    }
     let noted = Identity::from(data);
+    let is_same = || Identity::at(parent, entry).is_ok_and(|found| found == noted);
+    if !is_directory(data) {
+        let is_file = FileType::from_raw_mode(data.st_mode).is_file();
+        return match is_file && is_same() {
+            true => Ok(unlinkat(parent, entry, AtFlags::empty())?),
+            // No link, FIFO or device was ever made under such a name.
+            false => Err(io::Error::other("it is no file of Chariot's")),
+        };
+    }
     if removal::remove_empty(parent, entry, noted).is_ok() {
         return Ok(());
     }
     let directory = open_directory(parent, entry)?;
     let is_unfinished = look(&directory, Path::new(UNFINISHED))
         .is_ok_and(|mark| !is_directory(&mark) && mark.st_size == 0);
-    match is_unfinished || removal::marked(parent, entry).is_ok() {
-        true => removal::tree(parent, entry, noted),
-        false => Ok(()),
+    if !is_unfinished && removal::marked(parent, entry).is_err() {
+        return Err(io::Error::other("it carries no mark"));
     }
+    // Under a name of this process: should its maker be there after all, it finds that it has lost it, and does not
+    // give a name to what is half gone.
+    let own = PathBuf::from(Maker::this().name(OsStr::new("removed"), Role::Part));
+    renameat(parent, entry, parent, &own)?;
+    removal::tree(parent, &own, noted)
 }
 
 /// What lies in a directory under names that stand for `name` while it is made. Their names tell; nothing is opened.
@@ -348,11 +471,6 @@ fn siblings(parent: &OwnedFd, name: &Path) -> Vec<(PathBuf, Role, Maker)> {
     entries.collect()
 }
 
-pub(super) fn modified(data: &Stat) -> SystemTime {
-    let seconds = u64::try_from(data.st_mtime).unwrap_or(0);
-    UNIX_EPOCH + Duration::from_secs(seconds)
-}
-
 /// Whether a kernel or a file system does not know what it was asked for. A filter of system calls answers EPERM.
 fn lacks(errno: Errno) -> bool {
     matches!(
@@ -363,6 +481,14 @@ fn lacks(errno: Errno) -> bool {
 
 fn cannot_write(destination: &Path) -> String {
     format!("can't write {}", destination.display())
+}
+
+/// What has a name, without opening it.
+fn hold(parent: &OwnedFd, name: &Path) -> Option<(OwnedFd, Identity)> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let held = openat(parent, name, flags, Mode::empty()).ok()?;
+    let identity = Identity::of(&held).ok()?;
+    Some((held, identity))
 }
 
 /// Makes a file or a directory that was not there, and opens it.
@@ -390,7 +516,7 @@ fn make(parent: impl AsFd, name: &Path, is_directory: bool) -> io::Result<File> 
 /// # Errors
 /// As [`Output::file`] and [`Output::finish`], or it cannot be written.
 pub fn write(destination: &Path, bytes: &[u8]) -> Result<()> {
-    let output = filled(destination, bytes)?;
+    let output = filled(Output::file(destination)?, bytes)?;
     output.finish().inspect_err(|_| output.abandon())
 }
 
@@ -399,21 +525,36 @@ pub fn write(destination: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// As [`write()`].
 pub fn write_first(destination: &Path, bytes: &[u8]) -> Result<bool> {
-    let output = filled(destination, bytes)?;
-    let named = sync::file(&output.made).and_then(|()| output.finish_first());
-    output.abandon();
-    named.map_err(|error| {
-        let place = destination.parent().unwrap_or(Path::new("."));
-        space::explain(&error, &cannot_write(destination), "link", place)
-    })
+    first(filled(Output::file(destination)?, bytes)?)
 }
 
-fn filled(destination: &Path, bytes: &[u8]) -> Result<Output> {
-    let output = Output::file(destination)?;
+/// The same in an open directory, of which `path` is only told.
+pub(super) fn write_first_in(
+    directory: &OwnedFd,
+    path: &Path,
+    name: &Path,
+    bytes: &[u8],
+) -> Result<bool> {
+    let destination = path.join(name);
+    let parent = directory
+        .try_clone()
+        .explain(|| cannot_write(&destination))?;
+    first(filled(
+        Output::begin_in(parent, &destination, name, false)?,
+        bytes,
+    )?)
+}
+
+fn first(output: Output) -> Result<bool> {
+    let named = sync::file(&output.made).and_then(|()| output.finish_first());
+    output.abandon();
+    named.map_err(|error| output.cannot_write("link", &error))
+}
+
+fn filled(output: Output, bytes: &[u8]) -> Result<Output> {
     (&output.made).write_all(bytes).map_err(|error| {
         output.abandon();
-        let place = destination.parent().unwrap_or(Path::new("."));
-        space::explain(&error, &cannot_write(destination), "write", place)
+        output.cannot_write("write", &error)
     })?;
     Ok(output)
 }

@@ -11,12 +11,14 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, Stat, mkdirat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 
-use super::maker::{Maker, read};
-use super::output::{leftover, modified};
-use super::{Identity, is_directory, look, open, open_directory, open_parent, removal, space};
+use super::maker::{Maker, Role, read};
+use super::output::{leftover, write_first_in};
+use super::{
+    Identity, is_directory, look, open, open_directory, open_parent, removal, space, touched,
+};
 use crate::error::{Error, Explain, Result};
 use crate::sys::process;
 
@@ -104,7 +106,13 @@ impl Entry {
 
     /// When it was last written.
     pub fn modified(&self) -> SystemTime {
-        modified(&self.data)
+        let seconds = u64::try_from(self.data.st_mtime).unwrap_or(0);
+        SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)
+    }
+
+    /// When it was last touched in any way.
+    pub fn touched(&self) -> SystemTime {
+        touched(&self.data)
     }
 
     /// Who is making it, if it is not complete.
@@ -139,7 +147,11 @@ impl Own {
         let what = || cannot_use(path, purpose);
         let own = Own::make(path, purpose, mode)?;
         match own.mark().explain(what)? {
-            Some(mark) => own.refuse_form(&mark, purpose).map(|()| Some(own)),
+            Some(mark) => {
+                own.refuse_form(&mark, purpose)?;
+                let is_own = own.refuse_others(purpose).is_ok();
+                Ok(is_own.then_some(own))
+            }
             // A project's own store, which all of its people write.
             None if own.refuse_others(purpose).is_err() || !own.is_empty().explain(what)? => {
                 Ok(None)
@@ -251,10 +263,11 @@ impl Own {
             };
         }
         let mark = purpose.mark();
-        let is_first = super::write_first(&self.root.path.join(OWN_MARK), mark.as_bytes())?;
+        let (directory, path) = (&self.root.directory, &self.root.path);
+        write_first_in(directory, path, Path::new(OWN_MARK), mark.as_bytes())?;
         match self.mark().explain(what)? {
-            Some(mark) if !is_first => self.refuse_form(&mark, purpose),
-            _ => Ok(()),
+            Some(mark) => self.refuse_form(&mark, purpose),
+            None => Err(self.not_ours(purpose)),
         }
     }
 
@@ -340,8 +353,13 @@ impl Below {
     /// # Errors
     /// ENOENT if it is not there, ENOTDIR if a link or a file has its name.
     pub fn enter(&self, name: &Path) -> io::Result<Below> {
+        let directory = open_directory(&self.directory, name)?;
+        let data = rustix::fs::fstat(&directory)?;
+        if data.st_uid != process::user() || data.st_mode & 0o022 != 0 {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         Ok(Below {
-            directory: open_directory(&self.directory, name)?,
+            directory,
             path: self.path.join(name),
             mode: self.mode,
         })
@@ -402,14 +420,26 @@ impl Below {
         )
     }
 
+    /// The time by the clock of this file system: a node's own may be days off, and a file server's is what the times of
+    /// other nodes' files are by. Without it, nothing is old.
+    pub fn now(&self) -> SystemTime {
+        let name = Maker::this().name(OsStr::new("clock"), Role::Part);
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = openat(&self.directory, &name, flags, Mode::RUSR | Mode::WUSR);
+        let data = made.and_then(rustix::fs::fstat);
+        let _ = unlinkat(&self.directory, &name, AtFlags::empty());
+        data.map_or(SystemTime::UNIX_EPOCH, |data| touched(&data))
+    }
+
     /// Removes what makers that are gone have left here under names of theirs. How many bytes that were, and files.
     pub fn sweep(&self) -> (u64, u64) {
         let (mut bytes, mut files) = (0, 0);
-        let now = SystemTime::now();
+        let now = self.now();
         for entry in self.entries().unwrap_or_default() {
             let is_left = entry
                 .maker()
-                .is_some_and(|maker| maker.is_gone(entry.modified(), now));
+                .is_some_and(|maker| maker.is_gone(entry.touched(), now));
             // What cannot be removed is tried again the next time.
             if is_left && leftover(self.directory.as_fd(), &entry.name, &entry.data).is_ok() {
                 bytes += u64::try_from(entry.data.st_size).unwrap_or(0);

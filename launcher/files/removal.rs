@@ -4,7 +4,7 @@
 
 use std::ffi::{CString, OsStr};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -211,19 +211,16 @@ fn empty(top: Level) -> io::Result<()> {
     }
 }
 
-/// Lets the owner of a directory into it. chmod(2) follows links, so whoever could lay one in its place could have the
-/// mode of another file of the same user's changed: only somebody who already is that user can write there.
+/// Lets the owner of a directory into it: by a descriptor, so that no link that somebody lays in its place has the mode of
+/// another file changed.
 fn make_accessible(parent: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
-    let data = look(parent, name)?;
-    if !is_directory(&data) || data.st_uid != crate::sys::process::user() {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = openat(parent, name, flags, Mode::empty())?;
+    if rustix::fs::fstat(&directory)?.st_uid != crate::sys::process::user() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    Ok(rustix::fs::chmodat(
-        parent,
-        name,
-        Mode::RWXU,
-        AtFlags::empty(),
-    )?)
+    let itself = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    Ok(rustix::fs::chmod(itself, Mode::RWXU)?)
 }
 
 #[cfg(test)]

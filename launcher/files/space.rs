@@ -6,6 +6,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
+use super::open;
 use crate::error::{CallError, Error, Explain, Result, innermost};
 
 /// What stays free on a file system, in bytes, or one part in so many of it, whichever is less: a full file
@@ -33,14 +34,18 @@ pub fn advice(error: &io::Error, place: &Path) -> Option<String> {
         false => place.display().to_string(),
     };
     Some(match error.kind() {
-        io::ErrorKind::StorageFull => match lacks_inodes(place) {
-            true => format!(
-                "the file system of {name} has no room for more files (df -i): remove some there"
-            ),
-            false => format!(
-                "the file system of {name} is full: make room there, or choose another place"
-            ),
-        },
+        io::ErrorKind::StorageFull => {
+            let is_many = open::directory(place_or_here(place)).is_ok_and(lacks_inodes);
+            match is_many {
+                true => no_inodes(place),
+                false => format!(
+                    "the file system of {name} is full: make room there, or choose another place"
+                ),
+            }
+        }
+        io::ErrorKind::ResourceBusy => {
+            format!("something is mounted on it in {name}: unmount that, or choose another name")
+        }
         io::ErrorKind::QuotaExceeded => {
             format!(
                 "your quota at {name} is used up: remove something there, or choose another place"
@@ -78,14 +83,24 @@ pub fn advice_of(error: &io::Error) -> Option<&'static str> {
     }
 }
 
+/// What to do where there is room for bytes, but for no more files.
+pub fn no_inodes(place: &Path) -> String {
+    let name = place_or_here(place).display();
+    format!(
+        "the file system of {name} has no room for more files (df -i): remove some there, or choose another place"
+    )
+}
+
+fn place_or_here(place: &Path) -> &Path {
+    match place.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => place,
+    }
+}
+
 /// Whether there is room for bytes, but for no more files.
-fn lacks_inodes(place: &Path) -> bool {
-    let place = if place.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        place
-    };
-    rustix::fs::statvfs(place).is_ok_and(|data| data.f_files > 0 && data.f_favail == 0)
+pub fn lacks_inodes(file: impl AsFd) -> bool {
+    rustix::fs::fstatvfs(file).is_ok_and(|data| data.f_files > 0 && data.f_favail == 0)
 }
 
 /// Refuses to fill the file system of an open file.

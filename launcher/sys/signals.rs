@@ -69,6 +69,13 @@ pub fn settle(ignored: &[Signal]) {
     let _ = SigSet::empty().thread_set_mask();
 }
 
+/// Has this process hear of the ends of its children, whatever it was started with: a parent that ignores SIGCHLD passes
+/// that on, and waitpid(2) then finds none.
+pub fn hear_of_children() {
+    // It is refused of no process.
+    let _ = act(Signal::SIGCHLD, SigHandler::SigDfl);
+}
+
 fn act(signal: Signal, handler: SigHandler) -> nix::Result<SigAction> {
     let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
     // SAFETY: neither SIG_IGN nor SIG_DFL is a function of ours.

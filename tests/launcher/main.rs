@@ -15,6 +15,7 @@ mod attack;
 mod ch_run;
 mod coming_from;
 mod corpus;
+mod destinations;
 mod devices;
 mod drivers;
 mod edf;

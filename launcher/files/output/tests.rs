@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use std::time::SystemTime;
+
 use super::*;
 use crate::files::MARK;
 
@@ -223,7 +225,9 @@ fn a_directory_with_a_fifo_or_with_many_files_is_not_opened_file_by_file() {
     nix::unistd::mkfifo(&place.path().join(left("image", Role::Part)), mode).unwrap();
     symlink("nowhere", place.path().join(".image.part.x")).unwrap();
     write(&path, b"new").unwrap();
-    assert_eq!(names(place.path()), [".image.part.x", "fifo", "image"]);
+    // Nothing that is no file was ever made under such a name.
+    assert_eq!(names(place.path()).len(), 4);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "new");
 }
 
 #[test]
@@ -254,4 +258,67 @@ fn a_name_as_long_as_names_can_be_can_be_made() {
     let path = place.path().join("n".repeat(255));
     write(&path, b"new").unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+}
+
+#[test]
+fn what_has_the_name_by_now_and_was_never_looked_at_is_not_replaced() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("image");
+    let finish = |output: &Output| {
+        let result = output.finish_over_the_same();
+        output.abandon();
+        result.is_ok()
+    };
+    let output = Output::file(&path).unwrap();
+    fs::write(&path, "mine").unwrap();
+    assert!(!finish(&output));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+    let output = Output::file(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "mine again").unwrap();
+    assert!(!finish(&output));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "mine again");
+    assert!(finish(&Output::file(&path).unwrap()));
+    assert_eq!(names(place.path()), ["image"]);
+    // Something else is where the image was that is to be replaced.
+    let tree = place.path().join("tree");
+    image(&tree, "old");
+    let output = Output::directory(&tree).unwrap();
+    image(&output.temporary(), "new");
+    fs::rename(&tree, place.path().join("kept")).unwrap();
+    image(&tree, "other");
+    assert!(!finish(&output));
+    assert_eq!(
+        (contents(&tree), contents(&place.path().join("kept"))),
+        ("other".into(), "old".into())
+    );
+}
+
+#[test]
+fn a_directory_that_somebody_has_begun_to_remove_gets_no_name() {
+    let place = tempfile::tempdir().unwrap();
+    let tree = place.path().join("tree");
+    image(&tree, "old");
+    let output = Output::directory(&tree).unwrap();
+    image(&output.temporary(), "new");
+    fs::remove_file(output.temporary().join(UNFINISHED)).unwrap();
+    assert!(output.finish().is_err());
+    assert_eq!(contents(&tree), "old");
+}
+
+#[test]
+fn an_old_time_of_its_own_does_not_make_a_directory_look_left_over() {
+    let place = tempfile::tempdir().unwrap();
+    let elsewhere = place.path().join(".tree.part.elsewhere.0badcafe-1.1.1-0");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::write(elsewhere.join(UNFINISHED), "").unwrap();
+    let old = SystemTime::now() - std::time::Duration::from_secs(10_000_000);
+    fs::File::open(&elsewhere)
+        .unwrap()
+        .set_modified(old)
+        .unwrap();
+    Output::directory(&place.path().join("tree"))
+        .unwrap()
+        .abandon();
+    assert!(elsewhere.exists());
 }
