@@ -257,7 +257,8 @@ fn to_remove(name: &str, tool: &Tool) -> Result<PathBuf> {
     let is_image = match path.symlink_metadata() {
         Ok(data) if data.is_dir() => removal::is_marked(&path),
         // A link goes alone; a file has to be one that could be an image.
-        Ok(data) if data.is_file() => source::looks_like_an_image(&path).unwrap_or(false),
+        Ok(data) if data.is_file() => source::looks_like_an_image(&path)
+            .explain(|| format!("{}: {}", what(), path.display()))?,
         _ => true,
     };
     match is_image {

@@ -173,10 +173,12 @@ impl Output {
         let before = self.before.as_ref().map(|(_, identity)| *identity);
         match (before, self.unfinished) {
             (before, _) if before != now => Err(changed()),
-            (None, None) => match self.finish_unless_there()? {
-                true => Ok(()),
-                false => Err(changed()),
-            },
+            (None, None) => {
+                let is_named = self.finish_unless_there()?;
+                // It may have both names.
+                self.abandon();
+                is_named.then_some(()).ok_or_else(changed)
+            }
             _ => self.finish(),
         }
     }

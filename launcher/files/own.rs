@@ -428,18 +428,24 @@ impl Below {
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = openat(&self.directory, &name, flags, Mode::RUSR | Mode::WUSR);
         let data = made.and_then(rustix::fs::fstat);
-        let _ = unlinkat(&self.directory, &name, AtFlags::empty());
+        let remove = || unlinkat(&self.directory, &name, AtFlags::empty());
+        let _ = remove().or_else(|_| remove());
         data.map_or(SystemTime::UNIX_EPOCH, |data| touched(&data))
     }
 
     /// Removes what makers that are gone have left here under names of theirs. How many bytes that were, and files.
     pub fn sweep(&self) -> (u64, u64) {
         let (mut bytes, mut files) = (0, 0);
+        let entries = self.entries().unwrap_or_default().into_iter();
+        let parts: Vec<_> = entries
+            .filter_map(|entry| Some((entry.maker()?, entry)))
+            .collect();
+        if parts.is_empty() {
+            return (0, 0);
+        }
         let now = self.now();
-        for entry in self.entries().unwrap_or_default() {
-            let is_left = entry
-                .maker()
-                .is_some_and(|maker| maker.is_gone(entry.touched(), now));
+        for (maker, entry) in parts {
+            let is_left = maker.is_gone(entry.touched(), now);
             // What cannot be removed is tried again the next time.
             if is_left && leftover(self.directory.as_fd(), &entry.name, &entry.data).is_ok() {
                 bytes += u64::try_from(entry.data.st_size).unwrap_or(0);

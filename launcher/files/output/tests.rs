@@ -279,7 +279,10 @@ fn what_has_the_name_by_now_and_was_never_looked_at_is_not_replaced() {
     assert!(!finish(&output));
     assert_eq!(fs::read_to_string(&path).unwrap(), "mine again");
     assert!(finish(&Output::file(&path).unwrap()));
-    assert_eq!(names(place.path()), ["image"]);
+    let new = Output::file(&place.path().join("new")).unwrap();
+    new.finish_over_the_same().unwrap();
+    drop(new);
+    assert_eq!(names(place.path()), ["image", "new"]);
     // Something else is where the image was that is to be replaced.
     let tree = place.path().join("tree");
     image(&tree, "old");
