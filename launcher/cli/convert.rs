@@ -216,10 +216,8 @@ pub(super) fn into_file_of(
         origin.mark.source_date = source_date()?;
         make::file(origin, &output, form, &tool.config, reporter)
     });
-    let made = made.and_then(|summary| {
-        refuse_other_file(path)?;
-        Ok(summary)
-    });
+    // Its name may be the same and hold something else.
+    let made = made.and_then(|summary| refuse_other_file(path).map(|()| summary));
     tool.finish(
         &output,
         made,

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 
 use super::asked::{config_path, refuse_disabled};
+use super::convert::refuse_other_file;
 use super::progress::Display;
 use crate::config::Config;
 use crate::convert::Summary;
@@ -89,7 +90,11 @@ impl Tool {
         said: &str,
     ) -> Result<ExitCode> {
         let finished = made.and_then(|summary| {
-            output.finish_over_the_same()?;
+            // Of a directory finishing itself asks whether it is an image.
+            output.finish_if(|| match output.made().metadata() {
+                Ok(data) if data.is_dir() => Ok(()),
+                _ => refuse_other_file(output.destination()),
+            })?;
             Ok(summary)
         });
         match finished {

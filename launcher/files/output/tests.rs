@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use std::io::Write;
 use std::time::SystemTime;
 
 use super::*;
@@ -261,11 +262,12 @@ fn a_name_as_long_as_names_can_be_can_be_made() {
 }
 
 #[test]
-fn what_has_the_name_by_now_and_was_never_looked_at_is_not_replaced() {
+fn what_has_the_name_by_now_and_was_never_looked_at_is_put_to_the_question() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("image");
+    let refuse = || Err(Error::new("it is no image"));
     let finish = |output: &Output| {
-        let result = output.finish_over_the_same();
+        let result = output.finish_if(refuse);
         output.abandon();
         result.is_ok()
     };
@@ -273,6 +275,7 @@ fn what_has_the_name_by_now_and_was_never_looked_at_is_not_replaced() {
     fs::write(&path, "mine").unwrap();
     assert!(!finish(&output));
     assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+    // A file that was removed gives its number to the next one; this one is held.
     let output = Output::file(&path).unwrap();
     fs::remove_file(&path).unwrap();
     fs::write(&path, "mine again").unwrap();
@@ -280,21 +283,23 @@ fn what_has_the_name_by_now_and_was_never_looked_at_is_not_replaced() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "mine again");
     assert!(finish(&Output::file(&path).unwrap()));
     let new = Output::file(&place.path().join("new")).unwrap();
-    new.finish_over_the_same().unwrap();
+    new.finish_if(refuse).unwrap();
     drop(new);
     assert_eq!(names(place.path()), ["image", "new"]);
-    // Something else is where the image was that is to be replaced.
+    // Two that make the same at once: the last one to come has the name.
+    let (one, two) = (Output::file(&path).unwrap(), Output::file(&path).unwrap());
+    for (output, text) in [(&one, "one"), (&two, "two")] {
+        output.made().write_all(text.as_bytes()).unwrap();
+        output.finish_if(|| Ok(())).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+    // What was moved aside by somebody who was killed is what was there.
     let tree = place.path().join("tree");
-    image(&tree, "old");
+    image(&place.path().join(left("tree", Role::Old)), "old");
     let output = Output::directory(&tree).unwrap();
     image(&output.temporary(), "new");
-    fs::rename(&tree, place.path().join("kept")).unwrap();
-    image(&tree, "other");
-    assert!(!finish(&output));
-    assert_eq!(
-        (contents(&tree), contents(&place.path().join("kept"))),
-        ("other".into(), "old".into())
-    );
+    assert!(finish(&output));
+    assert_eq!(contents(&tree), "new");
 }
 
 #[test]

@@ -1,0 +1,128 @@
+//! Small files that are there as a whole or not at all, and those that only the first of many may make.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, RenameFlags, linkat, renameat, renameat_with};
+use rustix::io::Errno;
+
+use super::leftover::siblings;
+use super::{Output, cannot_write, lacks};
+use crate::error::{Explain, Result};
+use crate::files::maker::Role;
+use crate::files::{look, open, open_parent, split, sync};
+
+/// Writes a small file that is there as a whole or not at all.
+///
+/// # Errors
+/// As [`Output::file`] and [`Output::finish`], or it cannot be written.
+pub fn write(destination: &Path, bytes: &[u8]) -> Result<()> {
+    let output = filled(Output::file(destination)?, bytes)?;
+    output.finish().inspect_err(|_| output.abandon())
+}
+
+/// Writes a small file unless somebody else, on any machine, was first. Whether this one was.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_first(destination: &Path, bytes: &[u8]) -> Result<bool> {
+    first(filled(Output::file(destination)?, bytes)?)
+}
+
+/// The same in an open directory, of which `path` is only told.
+pub(in crate::files) fn write_first_in(
+    directory: &OwnedFd,
+    path: &Path,
+    name: &Path,
+    bytes: &[u8],
+) -> Result<bool> {
+    let destination = path.join(name);
+    let parent = directory
+        .try_clone()
+        .explain(|| cannot_write(&destination))?;
+    first(filled(
+        Output::begin_in(parent, &destination, name, false)?,
+        bytes,
+    )?)
+}
+
+fn first(output: Output) -> Result<bool> {
+    let named = sync::file(&output.made).and_then(|()| output.finish_first());
+    output.abandon();
+    named.map_err(|error| output.cannot_write("link", &error))
+}
+
+fn filled(output: Output, bytes: &[u8]) -> Result<Output> {
+    (&output.made).write_all(bytes).map_err(|error| {
+        output.abandon();
+        output.cannot_write("write", &error)
+    })?;
+    Ok(output)
+}
+
+impl Output {
+    /// By a second name, which exists on more file systems than renaming without replacing.
+    pub(super) fn finish_first(&self) -> io::Result<bool> {
+        let (from, to) = (&self.temporary, &self.name);
+        let linked = match linkat(&self.parent, from, &self.parent, to, AtFlags::empty()) {
+            Err(errno) if lacks(errno) || errno == Errno::MLINK => {
+                renameat_with(&self.parent, from, &self.parent, to, RenameFlags::NOREPLACE)
+            }
+            result => result,
+        };
+        match linked {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            // Neither is there; the last one to come wins.
+            Err(errno) if lacks(errno) => match look(&self.parent, to) {
+                Ok(_) => Ok(false),
+                Err(_) => Ok(renameat(&self.parent, from, &self.parent, to).map(|()| true)?),
+            },
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+impl Output {
+    /// Gives a file its name unless something has that name by now. Whether it got it.
+    ///
+    /// # Errors
+    /// As [`Output::finish`].
+    pub fn finish_unless_there(&self) -> Result<bool> {
+        self.sync()?;
+        self.refuse_lost()?;
+        let named = self.finish_first();
+        let is_named = named.map_err(|error| self.cannot_write("link", &error))?;
+        if is_named {
+            sync::names(&self.parent);
+        }
+        Ok(is_named)
+    }
+}
+
+/// Makes a file that only one process of all can make. None if it is there.
+///
+/// # Errors
+/// As open(2).
+pub fn claim(path: &Path) -> io::Result<Option<File>> {
+    match File::create_new(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What of a file is there under the name of somebody who makes it, dead or alive: the longest of all. It is to be read
+/// only; its maker may write it still.
+pub fn longest_part(destination: &Path) -> Option<File> {
+    let (above, name) = split(destination)?;
+    let parent = open_parent(above).ok()?;
+    let parts = siblings(&parent, name).into_iter();
+    let parts = parts.filter(|(_, role, _)| *role == Role::Part);
+    let files = parts.filter_map(|(entry, _, _)| open::regular_at(&parent, &entry).ok());
+    let own = files.filter(|(_, data)| data.st_uid == crate::sys::process::user());
+    own.max_by_key(|(_, data)| data.st_size)
+        .map(|(file, _)| file)
+}
