@@ -195,11 +195,13 @@ impl Source {
     /// It cannot be read, or holds no image.
     pub fn open(&self, cache: &Cache<'_>) -> Result<Origin> {
         match self {
-            Source::Image(image) => Ok(named(Origin::of_image(image), &image.word)),
+            // The same tree is the same image, wherever it lies.
+            Source::Image(image) if image.is_tree() => Ok(Origin::of_image(image)),
+            Source::Image(image) => Ok(named(Origin::of_image(image), &without_place(&image.word))),
             Source::Archive(place) | Source::Layout(place) => {
                 let origin = place.open(&|| scratch(cache), cache.config.image_size)?;
                 warn_of_another_machine(&origin, &place.word);
-                Ok(named(origin, &place.word))
+                Ok(named(origin, &without_place(&place.word)))
             }
             Source::Registry(reference) => {
                 Err(Error::new(format!("{reference} has not been fetched")))
@@ -278,6 +280,15 @@ fn scratch(cache: &Cache<'_>) -> PathBuf {
     }
 }
 
+/// A word without the directory of the path in it: `docker-archive:image.tar`. Where a file lay changes no image of it.
+fn without_place(word: &str) -> String {
+    let Some(slash) = word.rfind('/') else {
+        return word.to_owned();
+    };
+    let start = word[..slash].rfind([':', ' ']).map_or(0, |at| at + 1);
+    format!("{}{}", &word[..start], &word[slash + 1..])
+}
+
 /// What an image was made from, unless it knows better.
 fn named(mut origin: Origin, word: &str) -> Origin {
     if origin.mark.source.is_empty() {
@@ -344,4 +355,22 @@ pub fn name_of(path: &Path) -> String {
         .into_owned();
     name.strip_suffix(".sqfs")
         .map_or(name.clone(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_place;
+
+    #[test]
+    fn where_a_file_lay_is_no_part_of_what_it_is() {
+        for (word, rest) in [
+            ("./image.tar", "image.tar"),
+            ("/data/x/image.tar.gz", "image.tar.gz"),
+            ("docker-archive:/data/image.tar", "docker-archive:image.tar"),
+            ("buildah build ./context", "buildah build context"),
+            ("image", "image"),
+        ] {
+            assert_eq!(without_place(word), rest);
+        }
+    }
 }
