@@ -138,9 +138,9 @@ fn what_cannot_be_exchanged_comes_back_if_the_new_one_cannot_have_its_name() {
 fn a_fifo_where_a_file_should_be_is_said_and_not_waited_for() {
     let place = place!();
     let said = place.run(
-        "mkfifo fifo; chmod 755 fifo; mkdir cdi; mkfifo cdi/a.json; mkfifo -m 755 img/bin/fifo; \
-         timeout 10 $C run ./img /bin/fifo; echo $?; timeout 10 $C run ./img fifo; echo $?; \
-         timeout 10 $C run --set-env ./fifo ./img true; echo $?; timeout 10 $C --config ./fifo run ./img true; echo $?; \
+        "mkfifo fifo; chmod 755 fifo; mkdir cdi; mkfifo cdi/a.json; cp -r img own; mkfifo -m 755 own/bin/fifo; \
+         timeout 10 $C run ./own /bin/fifo; echo $?; timeout 10 $C run ./own fifo; echo $?; \
+         timeout 10 $C run --set-env ./fifo ./img true; echo $?; timeout 10 ${C%% *} --config ./fifo run ./img true; echo $?; \
          timeout 10 $C run --set-env <(echo A=from-a-pipe) ./img sh -c 'echo $A'; \
          timeout 10 $C pack --quiet ./img out.sqfs; echo $?",
     );

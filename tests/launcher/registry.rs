@@ -34,6 +34,7 @@ fn a_pulled_tree_is_what_skopeo_and_umoci_make_of_the_image() {
         crate::skip!("no Debian image");
     }
     let script = r#"
+        umask 0
         export TMPDIR=$PWD XDG_RUNTIME_DIR=$PWD
         $R pull --quiet $H/team/debian:1 ours &&
         skopeo --insecure-policy copy --quiet --src-no-creds --src-tls-verify=false docker://$H/team/debian:1 oci:copy:1 &&
@@ -74,7 +75,7 @@ fn an_image_is_run_by_its_registry_name_and_its_blobs_are_fetched_once() {
     for name in ["small", "small-list", "docker"] {
         let image = format!("docker://{}/team/{name}:1", registry.host);
         let script = format!(
-            "$R run {image} && cd / && $R run {image} -- sh -c 'pwd; echo $GREETING; ls /srv/data; cat /srv/data/*; ls -d /opt/old' && \
+            "$R run {image} && cd / && $R run {image} -- sh -c 'pwd; echo $GREETING; ls /srv/data; cat /srv/data/*; ls -d /opt/old/file' && \
              $R run --entrypoint {image} -- echo with arguments"
         );
         let said = run(&place, &site, &registry.host, &script);

@@ -350,8 +350,9 @@ fn a_full_cache_is_one_sentence_with_its_place_and_a_hint_that_is_true() {
         let inner = format!(
             "mkdir -p .cache; mount -t tmpfs -o {options},mode=700 none .cache && {script}"
         );
-        let script =
-            format!("unshare -rm true || exit 77; export R H; unshare -rm bash -c \"{inner}\"");
+        let script = format!(
+            "unshare -rm true || exit 77; cp site.toml own; mv -f own site.toml; export R H; unshare -rm bash -c \"{inner}\""
+        );
         with(&place, &lying, "", &script)
     };
     let pull = "$R pull --quiet $H/team/app:1; code=$?; find .cache -name '.*.part.*' -o -name '*.sqfs'; exit $code";
