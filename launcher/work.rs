@@ -22,6 +22,7 @@ use nix::unistd::{Pid, getppid};
 
 use crate::error::{Error, Explain, Result};
 use crate::sys::fork::{Change, Forked};
+use crate::sys::signals::HeldBack;
 use crate::sys::{fork, process, signals};
 
 /// How often progress is told at most.
@@ -173,14 +174,17 @@ pub fn run_with(
     let launcher = nix::unistd::getpid();
     let writer = Cell::new(Some(writer));
     let reader = Cell::new(Some(reader));
+    // A Ctrl-C between its start and its being deaf would take away who cleans up.
+    let held = signals::hold_back().explain(|| what.into())?;
     let guard = fork::fork(|| {
         drop(reader.take());
         let Some(pipe) = writer.take() else {
             return 125;
         };
-        guard(File::from(pipe), launcher, what, abandon, work)
-    })
-    .explain(|| what.into())?;
+        guard(File::from(pipe), launcher, what, held, abandon, work)
+    });
+    held.let_through();
+    let guard = guard.explain(|| what.into())?;
     drop(writer.take());
     let reader = reader.take().ok_or_else(|| Error::new(what))?;
     let outcome = listen(File::from(reader), what, see).inspect_err(|_| {
@@ -239,15 +243,20 @@ fn guard(
     pipe: File,
     launcher: Pid,
     what: &str,
+    held: HeldBack,
     abandon: impl FnOnce(bool),
     work: impl FnOnce(&Reporter) -> Result<String>,
 ) -> u8 {
     let own = nix::unistd::getpid();
     let started = fork::fork(|| match pipe.try_clone() {
-        Ok(pipe) => in_worker(pipe, own, work),
+        Ok(pipe) => {
+            held.let_through();
+            in_worker(pipe, own, work)
+        }
         Err(_) => 125,
     });
     let deaf = process::ignore_polite_signals();
+    held.let_through();
     let worker = match started.explain(|| what.into()) {
         Ok(worker) => worker,
         Err(error) => {

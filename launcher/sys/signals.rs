@@ -69,6 +69,36 @@ pub fn settle(ignored: &[Signal]) {
     let _ = SigSet::empty().thread_set_mask();
 }
 
+/// The signals by which a terminal or a user ends a program, held back.
+#[derive(Debug, Clone, Copy)]
+pub struct HeldBack(SigSet);
+
+/// Holds them back, so that none comes before a child that is forked next has said what it wants of them:
+/// sigprocmask(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn hold_back() -> Call<HeldBack> {
+    use nix::sys::signal::SigmaskHow;
+    let polite = [
+        Signal::SIGHUP,
+        Signal::SIGINT,
+        Signal::SIGQUIT,
+        Signal::SIGTERM,
+    ];
+    let set: SigSet = polite.into_iter().collect();
+    let before = set.thread_swap_mask(SigmaskHow::SIG_BLOCK);
+    called(before, || "sigprocmask(SIG_BLOCK)".into()).map(HeldBack)
+}
+
+impl HeldBack {
+    /// Lets through what came meanwhile, in the process that held it back or in a child of it.
+    pub fn let_through(self) {
+        // The mask is one that this process had.
+        let _ = self.0.thread_set_mask();
+    }
+}
+
 /// Has this process hear of the ends of its children, whatever it was started with: a parent that ignores SIGCHLD passes
 /// that on, and waitpid(2) then finds none.
 pub fn hear_of_children() {

@@ -167,9 +167,26 @@ class Battery:
                 texts = [text for text in texts if not text.startswith("full:")]
             todo += [(command, text) for text in texts]
         work = [self.shot(command, text, references[command.name]) for command, text in todo]
+        chance = []
         for index, answer in self.side_by_side(work):
-            self.report(*todo[index], answer)
+            if by_chance(todo[index][1], answer):
+                chance.append((todo[index], answer))
+            else:
+                self.report(*todo[index], answer)
+        self.again(chance, references)
         return self.close()
+
+    def again(self, chance, references):
+        """Shots at a moment hit another call each time, on a busy machine above all. What only stayed behind has to do
+        so once more in five; what was lost never gets here."""
+        for (command, text), answer in chance:
+            work = [self.shot(command, text, references[command.name])] * 5
+            answers = [again for _, again in self.side_by_side(work)]
+            worse = [again for again in answers if again.get("violations") or "crash" in again]
+            if not worse:
+                print(f"once in six: {line(command, text, answer)}", flush=True)
+                answer = {**answer, "violations": []}
+            self.report(command, text, worse[0] if worse else answer)
 
     def references(self, chosen):
         """Makes each command's template, and sees what it does when nobody stops it."""
@@ -264,6 +281,11 @@ class Battery:
         seconds = time.monotonic() - self.began
         print(f"{self.passed} passed, {self.failed} failed; {self.missed} more came too late; {seconds:.0f} s")
         return 1 if self.failed else 0
+
+
+def by_chance(text, answer):
+    kinds = {kind for kind, _ in answer.get("violations", [])}
+    return text.startswith("time:") and bool(kinds) and kinds <= {"left behind", "process left"}
 
 
 def line(command, text, answer):

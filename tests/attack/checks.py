@@ -205,12 +205,25 @@ def is_complete(path, new, after, reference):
     """Whether only its name is missing: then the launcher was about to give it when it ended, and the helper had
     nothing more to look after."""
     top = next((other for other in new if path == other or path.startswith(other + "/")), path)
+    if is_whole_image(top):
+        return True
     try:
         held = contents(top, after)
     except Broken:
         return False
     held.pop("/.chariot-unfinished", None)
     return held in [wanted for wanted in reference["contents"].values() if wanted]
+
+
+def is_whole_image(path):
+    """Whether a file is SquashFS with all of its bytes, as it says itself."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(48)
+            length = int.from_bytes(head[40:48], "little")
+            return head[:4] == b"hsqs" and 0 < length <= os.fstat(file.fileno()).st_size
+    except OSError:
+        return False
 
 
 def several(paths):
@@ -269,8 +282,8 @@ def message(ended, shot, command):
         found.append(("not one sentence", f"{len(told)}: {brief}"))
     if "panicked" in said:
         found.append(("panic", brief))
-    # A container's own files in memory have no place that a user knows, nor has /proc.
-    has_place = not (ended.at.startswith(("/proc", "/etc", "/dev")) or command.runs and not ended.at.startswith(PLACES))
+    # A container's own files in memory have no place that a user knows, nor has /proc, nor a file without a name.
+    has_place = not (ended.at.startswith(("/proc", "/etc", "/dev")) or ended.at.endswith("(deleted)") or command.runs and not ended.at.startswith(PLACES))
     if shot.error in ("ENOSPC", "EDQUOT") and (not ended.writes or not has_place):
         return found
     if "hint:" not in said and shot.error in ("ENOSPC", "EDQUOT"):
