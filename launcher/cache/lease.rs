@@ -428,7 +428,7 @@ impl Lease {
 
     /// Gives the right back: the image is there, or somebody else may try.
     pub fn end(&self) {
-        if self.open_own().is_some() {
+        if self.open_own().or_else(|| self.open_own()).is_some() {
             self.remove_below();
             // A file server that was lost a moment ago may be back; one that stays would have others wait.
             let _ = removal::file(&self.path()).or_else(|_| removal::file(&self.path()));

@@ -35,12 +35,14 @@ impl Output {
             let there = look(&self.parent, &self.name);
             there.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
         };
-        if role == Role::Old {
-            // Only directories are ever moved aside, and only images that Chariot made.
-            let (_open, old) = removal::marked(&self.parent, entry)?;
-            if is_gone() {
-                return self.put_back(entry, old);
-            }
+        // Only directories are ever moved aside, and only images that Chariot made. One that is on its way out is not
+        // what was there.
+        if role == Role::Old
+            && is_gone()
+            && !is_unfinished(&self.parent, entry)
+            && let Ok((_open, old)) = removal::marked(&self.parent, entry)
+        {
+            return self.put_back(entry, old);
         }
         leftover(self.parent.as_fd(), entry, data)
     }
@@ -78,10 +80,7 @@ pub(in crate::files) fn leftover(
     if removal::remove_empty(parent, entry, noted).is_ok() {
         return Ok(());
     }
-    let directory = open_directory(parent, entry)?;
-    let is_unfinished = look(&directory, Path::new(UNFINISHED))
-        .is_ok_and(|mark| !is_directory(&mark) && mark.st_size == 0);
-    if !is_unfinished && removal::marked(parent, entry).is_err() {
+    if !is_unfinished(parent, entry) && removal::marked(parent, entry).is_err() {
         return Err(io::Error::other("it carries no mark"));
     }
     // Under a name of this process: should its maker be there after all, it finds that it has lost it, and does not
@@ -89,6 +88,12 @@ pub(in crate::files) fn leftover(
     let own = PathBuf::from(Maker::this().name(OsStr::new("removed"), Role::Part));
     renameat(parent, entry, parent, &own)?;
     removal::tree(parent, &own, noted)
+}
+
+/// Whether a directory says that it is being filled, or removed.
+fn is_unfinished(parent: impl AsFd, entry: &Path) -> bool {
+    let mark = open_directory(parent, entry).and_then(|it| look(&it, Path::new(UNFINISHED)));
+    mark.is_ok_and(|mark| !is_directory(&mark) && mark.st_size == 0)
 }
 
 /// What lies in a directory under names that stand for `name` while it is made. Their names tell; nothing is opened.

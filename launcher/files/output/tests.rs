@@ -164,6 +164,15 @@ fn what_was_moved_aside_by_somebody_who_was_killed_comes_back() {
     image(&place.path().join(left("tree", Role::Old)), "old");
     Output::directory(&path).unwrap().abandon();
     assert_eq!(contents(&path), "old");
+    // One that was being removed is not what was there, and goes.
+    let doomed = place.path().join(left("tree", Role::Old));
+    fs::create_dir_all(doomed.join("usr")).unwrap();
+    fs::write(doomed.join(UNFINISHED), "").unwrap();
+    Output::directory(&path).unwrap().abandon();
+    assert_eq!(
+        (names(place.path()), contents(&path)),
+        (vec!["tree".into()], "old".into())
+    );
     // If the new one has the name, the old one goes.
     image(&place.path().join(left("tree", Role::Old)), "older");
     Output::directory(&path).unwrap().abandon();
