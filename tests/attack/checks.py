@@ -256,7 +256,7 @@ def sentences(said):
 
 
 # Where a user's files and Chariot's are; nothing said of where: the file system that is full.
-PLACES = ("/home", "/work", "/scratch", "/var", "/tmp", "/data")
+PLACES = ("/home", "/desk", "/scratch", "/var", "/tmp", "/data")
 
 
 def names_place(said, command, at):

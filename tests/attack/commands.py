@@ -32,12 +32,12 @@ class Command:
 
 
 def with_fifo(template):
-    os.mkfifo(f"{template}/work/fifo", 0o600)
-    os.chown(f"{template}/work/fifo", root.ADA, root.ADA)
+    os.mkfifo(f"{template}/desk/fifo", 0o600)
+    os.chown(f"{template}/desk/fifo", root.ADA, root.ADA)
 
 
 def with_changes(template):
-    root.directory(f"{template}/work/changes", root.ADA)
+    root.directory(f"{template}/desk/changes", root.ADA)
 
 
 def aged(template):
@@ -65,34 +65,34 @@ def store_of(name):
 OTHERS = [f"chariot pack --quiet /data/old.tar {STORE}/other.sqfs"]
 MAKE_STORE = [["mkdir", "-p", STORE]]
 IMAGE = f"docker://{root.REGISTRY}/team/small:1"
-OLD_FILE = "chariot pack --quiet /data/old.tar /work/out.sqfs"
-OLD_TREE = "chariot unpack --quiet /data/old.tar /work/tree"
+OLD_FILE = "chariot pack --quiet /data/old.tar /desk/out.sqfs"
+OLD_TREE = "chariot unpack --quiet /data/old.tar /desk/tree"
 IN_STORE = store_of("team+small:1")
 
 COMMANDS = [
-    Command("pack", "chariot pack --quiet /data/tree /work/out.sqfs", ["/work/out.sqfs"]),
-    Command("pack-over", "chariot pack --quiet /data/docker.tar /work/out.sqfs", ["/work/out.sqfs"], setup=[OLD_FILE]),
-    Command("pack-tar", "chariot pack --quiet /data/tree.sqfs /work/out.tar.gz", ["/work/out.tar.gz"]),
+    Command("pack", "chariot pack --quiet /data/tree /desk/out.sqfs", ["/desk/out.sqfs"]),
+    Command("pack-over", "chariot pack --quiet /data/docker.tar /desk/out.sqfs", ["/desk/out.sqfs"], setup=[OLD_FILE]),
+    Command("pack-tar", "chariot pack --quiet /data/tree.sqfs /desk/out.tar.gz", ["/desk/out.tar.gz"]),
     Command("pack-shared", "chariot pack --quiet /data/tree /scratch/shared/out.sqfs", ["/scratch/shared/out.sqfs"]),
-    Command("pack-fifo", "chariot pack --quiet /data/flat.tar /work/out.sqfs", ["/work/out.sqfs"], prepare=with_fifo),
-    Command("unpack", "chariot unpack --quiet /data/docker.tar /work/tree", ["/work/tree"]),
-    Command("unpack-gz", "chariot unpack --quiet docker-archive:/data/docker.tar.gz /work/tree", ["/work/tree"]),
-    Command("unpack-over", "chariot unpack --quiet /data/docker.tar /work/tree", ["/work/tree"], setup=[OLD_TREE]),
+    Command("pack-fifo", "chariot pack --quiet /data/flat.tar /desk/out.sqfs", ["/desk/out.sqfs"], prepare=with_fifo),
+    Command("unpack", "chariot unpack --quiet /data/docker.tar /desk/tree", ["/desk/tree"]),
+    Command("unpack-gz", "chariot unpack --quiet docker-archive:/data/docker.tar.gz /desk/tree", ["/desk/tree"]),
+    Command("unpack-over", "chariot unpack --quiet /data/docker.tar /desk/tree", ["/desk/tree"], setup=[OLD_TREE]),
     Command("unpack-flat", "chariot unpack --quiet /data/flat.tar /home/bob/open/tree", ["/home/bob/open/tree"]),
     Command("unpack-squashfs", "chariot unpack --quiet /data/tree.sqfs /scratch/shared/tree", ["/scratch/shared/tree"]),
-    Command("unpack-broken", "chariot unpack --quiet /data/broken.tar /work/tree", ["/work/tree"], ok=(125,), setup=[OLD_TREE]),
-    Command("unpack-broken-gz", "chariot unpack --quiet /data/broken.tar.gz /work/tree", ["/work/tree"], ok=(125,)),
-    Command("unpack-cut", "chariot unpack --quiet /data/cut.tar.gz /work/tree", ["/work/tree"], ok=(125,)),
-    Command("unpack-missing", "chariot unpack --quiet /data/nothing.tar /work/tree", ["/work/tree"], ok=(125,)),
-    Command("export", "chariot export --quiet other /work/out.tar", ["/work/out.tar"], setup=MAKE_STORE + OTHERS),
+    Command("unpack-broken", "chariot unpack --quiet /data/broken.tar /desk/tree", ["/desk/tree"], ok=(125,), setup=[OLD_TREE]),
+    Command("unpack-broken-gz", "chariot unpack --quiet /data/broken.tar.gz /desk/tree", ["/desk/tree"], ok=(125,)),
+    Command("unpack-cut", "chariot unpack --quiet /data/cut.tar.gz /desk/tree", ["/desk/tree"], ok=(125,)),
+    Command("unpack-missing", "chariot unpack --quiet /data/nothing.tar /desk/tree", ["/desk/tree"], ok=(125,)),
+    Command("export", "chariot export --quiet other /desk/out.tar", ["/desk/out.tar"], setup=MAKE_STORE + OTHERS),
     Command("pull", f"chariot pull --quiet {IMAGE}", [IN_STORE], [STORE], [store_of("other")], MAKE_STORE + OTHERS),
-    Command("pull-file", f"chariot pull --quiet {IMAGE} /work/out.sqfs", ["/work/out.sqfs"], setup=[OLD_FILE]),
-    Command("pull-tree", f"chariot pull --quiet {IMAGE} /work/tree", ["/work/tree"], setup=[OLD_TREE]),
+    Command("pull-file", f"chariot pull --quiet {IMAGE} /desk/out.sqfs", ["/desk/out.sqfs"], setup=[OLD_FILE]),
+    Command("pull-tree", f"chariot pull --quiet {IMAGE} /desk/tree", ["/desk/tree"], setup=[OLD_TREE]),
     Command("build", "chariot build --quiet -t built /data/context", [store_of("built")], [STORE], [store_of("other")], MAKE_STORE + OTHERS),
     Command("run-archive", "chariot run /data/flat.tar -- cat /srv/what"),
     Command("run-registry", f"chariot run {IMAGE} -- cat /srv/what"),
     Command("run-edf", "chariot run --edf /data/image.toml -- sh -c".split() + ["echo x >/etc/new; cat /etc/new /srv/what"]),
-    Command("run-overlay", "chariot run --overlay /work/changes /data/tree.sqfs -- sh -c".split() + [CHANGE], own=["/work/changes"], prepare=with_changes),
+    Command("run-overlay", "chariot run --overlay /desk/changes /data/tree.sqfs -- sh -c".split() + [CHANGE], own=["/desk/changes"], prepare=with_changes),
     Command("stage", "chariot --config /etc/chariot/stage.toml run /data/tree.sqfs -- cat /srv/what".split(),
             own=["/var/tmp/chariot-ada"], variables={"SLURM_JOB_ID": "42"}),
     Command("gc", "chariot gc --quiet --all --size 0", canaries=[f"{CACHE}/images/photo.jpg", f"{CACHE}/notes"],
@@ -105,6 +105,6 @@ COMMANDS = [
     Command("rm", "chariot rm new", [store_of("new")], [STORE], [store_of("other")],
             MAKE_STORE + OTHERS + [f"chariot pack --quiet /data/tree {STORE}/new.sqfs"], again=(0, 125)),
     Command("ch-run", "ch-run --write-fake /data/tree.sqfs -- cat /srv/what", failing=(31,)),
-    Command("ch-run-write", "ch-run -w /work/tree -- sh -c".split() + ["echo x >/srv/x; cat /srv/x /srv/what"], own=["/work/tree"],
+    Command("ch-run-write", "ch-run -w /desk/tree -- sh -c".split() + ["echo x >/srv/x; cat /srv/x /srv/what"], own=["/desk/tree"],
             setup=[OLD_TREE], failing=(31,)),
 ]

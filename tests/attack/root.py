@@ -28,7 +28,7 @@ plain_http = true
 ENVIRONMENT = {
     "HOME": HOME, "USER": "ada", "LOGNAME": "ada", "LANG": "C.UTF-8",
     "PATH": "/opt/chariot:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
-    "XDG_RUNTIME_DIR": f"/run/user/{ADA}", "PWD": "/work",
+    "XDG_RUNTIME_DIR": f"/run/user/{ADA}", "PWD": "/desk",
 }
 
 
@@ -86,9 +86,9 @@ def make_template(root):
     directory(f"{root}/root", 0, 0o700)
     directory(f"{root}/srv")
     belongings(f"{root}/srv", 0)
-    directory(f"{root}/work", ADA)
-    belongings(f"{root}/work", ADA)
-    write(f"{root}/work/bob.dat", "lent\n", BOB)
+    directory(f"{root}/desk", ADA)
+    belongings(f"{root}/desk", ADA)
+    write(f"{root}/desk/bob.dat", "lent\n", BOB)
     # A directory in which all that is written belongs to bob's and ada's common work.
     directory(f"{root}/home/bob/open", BOB, 0o777)
     write(f"{root}/home/bob/open/file", "open\n", BOB, 0o666)

@@ -125,7 +125,7 @@ class Run:
         for number, file in enumerate((null, self.out, self.err)):
             os.dup2(file, number)
         os.umask(0o022)
-        os.chdir("/work")
+        os.chdir("/desk")
         for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         if self.traced:

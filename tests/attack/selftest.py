@@ -9,13 +9,13 @@ from commands import Command
 
 # The good one, and in `case` what each of the others does differently. The interpreter is the launcher's program.
 LAUNCHER = """#!/opt/chariot/busybox sh
-case=$1 part=/work/.out.sqfs.part.$$ to=/work/out.sqfs
+case=$1 part=/desk/.out.sqfs.part.$$ to=/desk/out.sqfs
 fail() { rm -f $part; echo "chariot: can't write $to: dd(): it says why" >&2; echo "chariot: hint: make room there" >&2; exit 125; }
 finish() { mv $part $to; }
-clean() { rm -f /work/.out.sqfs.part.*; }
+clean() { rm -f /desk/.out.sqfs.part.*; }
 end() { rm -f $part; exit 130; }
 case $case in
-canary) end() { rm -rf /work/results; exit 130; } ;;
+canary) end() { rm -rf /desk/results; exit 130; } ;;
 others) end() { echo >>/scratch/shared/bob.open; exit 130; } ;;
 mode) end() { chmod 777 /home/ada/notes-1; exit 130; } ;;
 time) end() { touch -d @0 /home/ada/notes-1; exit 130; } ;;
@@ -33,7 +33,7 @@ pretends) fail() { rm -f $part; exit 0; } ;;
 partial) fail() { finish; exit 0; } ;;
 stays) fail() { echo "chariot: can't write $to" >&2; echo "chariot: hint: x" >&2; exit 125; } ;;
 hangs) fail() { sleep 100; } ;;
-lock) mkdir /work/.lock 2>/dev/null || fail; finish() { mv $part $to; rmdir /work/.lock; } ;;
+lock) mkdir /desk/.lock 2>/dev/null || fail; finish() { mv $part $to; rmdir /desk/.lock; } ;;
 esac
 trap end INT TERM HUP
 clean
@@ -62,11 +62,11 @@ def run(battery):
     root.write(f"{place}/chariot", LAUNCHER, 0, 0o755)
 
     def old(template):
-        shutil.copy(f"{battery.home}/data/old.sqfs", f"{template}/work/out.sqfs")
-        os.chown(f"{template}/work/out.sqfs", root.ADA, root.ADA)
+        shutil.copy(f"{battery.home}/data/old.sqfs", f"{template}/desk/out.sqfs")
+        os.chown(f"{template}/desk/out.sqfs", root.ADA, root.ADA)
 
     names = list(dict.fromkeys(name for name, _, _ in CASES))
-    chosen = {name: Command(name, f"chariot {name}", ["/work/out.sqfs"], prepare=old) for name in names}
+    chosen = {name: Command(name, f"chariot {name}", ["/desk/out.sqfs"], prepare=old) for name in names}
     references = battery.references(list(chosen.values()))
     work = [battery.shot(chosen[name], text, references[name]) for name, text, _ in CASES]
     failed = 0
