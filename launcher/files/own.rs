@@ -395,11 +395,6 @@ impl Below {
         open::regular_at(&self.directory, name)
     }
 
-    /// Whether something has this name, which may be a link.
-    pub fn has(&self, name: &Path) -> bool {
-        look(&self.directory, name).is_ok()
-    }
-
     /// Removes a file, or a link itself; no directory.
     ///
     /// # Errors
