@@ -102,7 +102,7 @@ pub type Result<T> = std::result::Result<T, Refusal>;
 /// # Errors
 /// It is not there, or not as `whose` says.
 pub fn open(path: &Path, whose: Whose) -> Result<OwnedFd> {
-    walk(path, whose, None)
+    walk(path, whose, None).and_then(|found| found.to_work_in())
 }
 
 /// The same, made with `mode` if it is not there, and its parents with it.
@@ -110,7 +110,15 @@ pub fn open(path: &Path, whose: Whose) -> Result<OwnedFd> {
 /// # Errors
 /// As [`open()`], or it cannot be made.
 pub fn make(path: &Path, whose: Whose, mode: u32) -> Result<OwnedFd> {
-    walk(path, whose, Some(Mode::from_raw_mode(mode)))
+    walk(path, whose, Some(Mode::from_raw_mode(mode))).and_then(|found| found.to_work_in())
+}
+
+/// Whether a directory is there and as `whose` says. It need not be readable.
+///
+/// # Errors
+/// As [`open()`].
+pub fn look(path: &Path, whose: Whose) -> Result<()> {
+    walk(path, whose, None).map(drop)
 }
 
 /// Refuses a place where somebody else has been first. One that is not there yet, or cannot be had for other reasons, is
@@ -119,17 +127,34 @@ pub fn make(path: &Path, whose: Whose, mode: u32) -> Result<OwnedFd> {
 /// # Errors
 /// [`Refusal::Foreign`] and no other.
 pub fn refuse_foreign(path: &Path, whose: Whose) -> Result<()> {
-    match open(path, whose) {
+    match look(path, whose) {
         Err(refusal) if refusal.is_foreign() => Err(refusal),
         _ => Ok(()),
     }
 }
 
-fn walk(path: &Path, whose: Whose, make: Option<Mode>) -> Result<OwnedFd> {
-    let failed = |call: &str, place: &Path, error: io::Error| Refusal::Failed {
+/// A directory that was looked at.
+struct Found {
+    directory: OwnedFd,
+    place: PathBuf,
+}
+
+impl Found {
+    fn to_work_in(&self) -> Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat(&self.directory, ".", flags, Mode::empty())
+            .map_err(|errno| failed("open", &self.place, errno.into()))
+    }
+}
+
+fn failed(call: &str, place: &Path, error: io::Error) -> Refusal {
+    Refusal::Failed {
         call: format!("{call}(\"{}\")", place.display()),
         error,
-    };
+    }
+}
+
+fn walk(path: &Path, whose: Whose, make: Option<Mode>) -> Result<Found> {
     let path = std::path::absolute(path).map_err(|error| failed("getcwd", path, error))?;
     let mut here = PathBuf::from("/");
     let mut directory =
@@ -172,9 +197,10 @@ fn walk(path: &Path, whose: Whose, make: Option<Mode>) -> Result<OwnedFd> {
             }
         }
     }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(&directory, ".", flags, Mode::empty())
-        .map_err(|errno| failed("open", &here, errno.into()))
+    Ok(Found {
+        directory,
+        place: here,
+    })
 }
 
 /// What a path is made of, last first. `..` is a name as any other: it is opened, and asked whose it is.
@@ -211,10 +237,7 @@ impl Whose {
                 reason,
             })
         };
-        let data = fstat(directory).map_err(|errno| Refusal::Failed {
-            call: format!("fstat(\"{}\")", place.display()),
-            error: errno.into(),
-        })?;
+        let data = fstat(directory).map_err(|errno| failed("fstat", place, errno.into()))?;
         let is_owners = match (is_last, self) {
             (true, Whose::Own) => data.st_uid == process::user(),
             _ => self.trusts(data.st_uid),
@@ -237,10 +260,7 @@ impl Whose {
 
     /// Where a link leads, which root or this user has laid; another's could lead to something of this user's.
     fn follow(self, directory: &OwnedFd, name: &OsStr, place: &Path) -> Result<PathBuf> {
-        let failed = |call: &str, errno: Errno| Refusal::Failed {
-            call: format!("{call}(\"{}\")", place.display()),
-            error: errno.into(),
-        };
+        let failed = |call: &str, errno: Errno| failed(call, place, errno.into());
         // By its own descriptor, so that whose it is and where it leads are said of the same link.
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let link =
