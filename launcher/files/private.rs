@@ -8,6 +8,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -16,7 +17,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, mkdirat, openat};
 use rustix::io::Errno;
 
-use super::open::read_text;
+use super::open::{read_text, regular_at};
 use crate::error::{Error, io_reason};
 use crate::sys::process;
 
@@ -119,6 +120,21 @@ pub fn make(path: &Path, whose: Whose, mode: u32) -> Result<OwnedFd> {
 /// As [`open()`].
 pub fn look(path: &Path, whose: Whose) -> Result<()> {
     walk(path, whose, None).map(drop)
+}
+
+/// Opens a regular file to read it, in a directory that is as `whose` says, and not through a link: it is never one that
+/// somebody else has put there.
+///
+/// # Errors
+/// As [`open()`], or it is no regular file.
+pub fn open_file(path: &Path, whose: Whose) -> Result<File> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(failed("open", path, Errno::ISDIR.into()));
+    };
+    let found = walk(parent, whose, None)?;
+    let (file, _) = regular_at(&found.directory, Path::new(name))
+        .map_err(|error| failed("open", path, error))?;
+    Ok(file)
 }
 
 /// Refuses a place where somebody else has been first. One that is not there yet, or cannot be had for other reasons, is
