@@ -6,7 +6,6 @@ pub mod registries;
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::error::{Error, Explain, Result};
 use crate::files::open;
+use crate::files::private::{self, Whose};
 use crate::options::table::{self, OptionRow, Shape};
 use crate::options::{Dialect, Given, Source};
 use place::{Place, line_of};
@@ -166,9 +166,7 @@ impl Config {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Config::default()),
             file => file.explain(what)?,
         };
-        if nix::unistd::geteuid().is_root() {
-            refuse_foreign(&file, path)?;
-        }
+        refuse_foreign(&file, path)?;
         let text = open::text_of(&file, LARGEST).explain(what)?;
         Config::parse(&text).map_err(|error| {
             error
@@ -328,17 +326,21 @@ fn default(at: &Place<'_>, value: &DeValue<'_>, defaults: &mut Vec<Given>) -> Re
     Ok(())
 }
 
-/// Root takes orders from a file only if nobody else could have written them.
+/// Root takes orders from a file only if nobody else could have written it, or put it there; others from their own too.
 fn refuse_foreign(file: &File, path: &Path) -> Result<()> {
     let what = || format!("can't use the site's file {}", path.display());
-    let data = file.metadata().explain(what)?;
-    if data.uid() == 0 && data.mode() & 0o022 == 0 {
+    // What a shell gives the name of, or /dev/null.
+    if !file.metadata().explain(what)?.is_file() {
         return Ok(());
     }
-    Err(
-        Error::new(format!("{}: others than root can write it", what()))
-            .hint(format!("chown root {0}; chmod go-w {0}", path.display())),
-    )
+    let whose = match nix::unistd::geteuid().is_root() {
+        true => Whose::Roots,
+        false => Whose::Trusted,
+    };
+    private::refuse_file(file, path, whose).map_err(|refusal| {
+        Error::new(format!("{}: {refusal}", what()))
+            .hint("rules that others could change are none: chown root and chmod go-w it")
+    })
 }
 
 #[cfg(test)]

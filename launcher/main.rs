@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if chariot::ch_run::is_called() {
-        return chariot::ch_run::main();
+    if chariot::host_commands::is_called() {
+        return chariot::host_commands::main();
     }
-    match chariot::host_commands::is_called() {
-        true => chariot::host_commands::main(),
+    chariot::host::forget_others();
+    match chariot::ch_run::is_called() {
+        true => chariot::ch_run::main(),
         false => chariot::cli::main(),
     }
 }
