@@ -126,6 +126,14 @@ pub fn look(path: &Path, whose: Whose) -> Result<()> {
     walk(path, whose, End::Place, None).map(drop)
 }
 
+/// The same for one in which all may write, if the sticky bit keeps them from taking away what is not theirs.
+///
+/// # Errors
+/// As [`open()`].
+pub fn look_at_way(path: &Path, whose: Whose) -> Result<()> {
+    walk(path, whose, End::Way, None).map(drop)
+}
+
 /// Opens a regular file to read it, in a directory that is as `whose` says, and not through a link: it is never one that
 /// somebody else has put there.
 ///

@@ -20,9 +20,7 @@ pub(super) fn of_the_task(host: &Host, task: &Task) -> Vec<(PathBuf, &'static st
         }
         match name.as_ref() {
             "XAUTHORITY" if path.exists() => paths.push((path, "XAUTHORITY")),
-            name if name.starts_with("PMIX_") && name.ends_with("DIR") && is_slurms(&path) => {
-                paths.push((path, PMIX));
-            }
+            name if name.starts_with("PMIX_") && name.ends_with("DIR") => paths.push((path, PMIX)),
             _ => {}
         }
     }
@@ -47,14 +45,14 @@ pub(super) const PMIX: &str = "PMIx";
 
 /// Whether Slurm made it, as root, or for the user. Its names can be foretold, and lie where all may write: another user
 /// can lay a link or a directory there for jobs to come.
-fn is_slurms(path: &Path) -> bool {
+pub(super) fn is_slurms(path: &Path) -> bool {
     let is_theirs = |data: std::fs::Metadata| {
         data.is_dir() && (data.uid() == 0 || data.uid() == process::user())
     };
     if !path.symlink_metadata().is_ok_and(is_theirs) {
         return false;
     }
-    let refused = private::look(path, Whose::Shared).err();
+    let refused = private::look_at_way(path, Whose::Shared).err();
     if let Some(refusal) = &refused {
         tracing::warn!("{} is not in the container: {refusal}", path.display());
     }
@@ -74,7 +72,6 @@ fn of_pmix(scratch: &Path, host: &Host) -> Vec<PathBuf> {
             name.starts_with("spmix_appdir_") && name.ends_with(&step)
         })
         .map(|entry| entry.path())
-        .filter(|path| is_slurms(path))
         .collect()
 }
 
@@ -102,7 +99,9 @@ mod tests {
         };
         let shown = || -> Vec<PathBuf> {
             let all = of_the_task(&host, &task).into_iter();
-            all.map(|(path, _)| path).collect()
+            all.map(|(path, _)| path)
+                .filter(|path| is_slurms(path))
+                .collect()
         };
         std::fs::create_dir(path(1)).unwrap();
         assert_eq!(shown(), [path(1)]);
@@ -111,6 +110,10 @@ mod tests {
         std::fs::write(path(4), "").unwrap();
         symlink(path(1), place.path().join("pmix.42.0")).unwrap();
         assert_eq!(shown(), [path(1)]);
+        assert!(
+            is_slurms(Path::new("/tmp")),
+            "where all may write, and Slurm has made nothing"
+        );
         if nix::unistd::geteuid().is_root() {
             lchown(path(1), Some(4711), None).unwrap();
             assert!(shown().is_empty());
