@@ -1,12 +1,10 @@
 //! Files of the host that belong to one task, which its container has to show.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Task;
-use crate::files::private::{self, Whose};
+use crate::files::private::{self, Refusal, Whose};
 use crate::host::Host;
-use crate::sys::process;
 
 /// What the task's environment names on this node: PMIx's directories, X11's authority file, the
 /// batch script.
@@ -46,17 +44,15 @@ pub(super) const PMIX: &str = "PMIx";
 /// Whether Slurm made it, as root, or for the user. Its names can be foretold, and lie where all may write: another user
 /// can lay a link or a directory there for jobs to come.
 pub(super) fn is_slurms(path: &Path) -> bool {
-    let is_theirs = |data: std::fs::Metadata| {
-        data.is_dir() && (data.uid() == 0 || data.uid() == process::user())
-    };
-    if !path.symlink_metadata().is_ok_and(is_theirs) {
-        return false;
+    match private::look_at_way(path, Whose::Shared) {
+        Ok(()) => path.symlink_metadata().is_ok_and(|data| data.is_dir()),
+        Err(Refusal::Foreign { place, reason }) if place != path => {
+            let (path, place) = (path.display(), place.display());
+            tracing::warn!("{path} is not in the container: {place} {reason}");
+            false
+        }
+        Err(_) => false,
     }
-    let refused = private::look_at_way(path, Whose::Shared).err();
-    if let Some(refusal) = &refused {
-        tracing::warn!("{} is not in the container: {refusal}", path.display());
-    }
-    refused.is_none()
 }
 
 /// The directories that Slurm's PMIx made for this step, which no variable names:
