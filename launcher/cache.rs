@@ -27,12 +27,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Explain, Result};
 use crate::files::own::{Own, Purpose};
 use crate::files::{self, Output};
 use crate::host::Host;
 use crate::oci::Digest;
-use crate::sys::process;
+use crate::sys::{process, signals};
 use crate::work::{self, Progress, Reporter};
 use lease::Turn;
 
@@ -224,7 +224,6 @@ impl<'a> Cache<'a> {
             let Turn::Mine(lease) = turn else { break };
             match self.make(digest, word, &lease, access, &make) {
                 Ok(()) => {
-                    lease.end();
                     evict::after_fetch(self, digest, &self.image(digest)?);
                     break;
                 }
@@ -305,9 +304,15 @@ impl<'a> Cache<'a> {
             },
             |progress| (access.see)(progress),
         );
+        // A Ctrl-C between the two would leave the lease, and who finds the image looks for none.
+        let held = signals::hold_back().explain(|| what)?;
         // One that is there is open on other machines, which would lose it if another took its name.
         let named = made.and_then(|_| output.finish_unless_there());
         output.abandon();
+        if named.is_ok() {
+            lease.end();
+        }
+        held.let_through();
         named.map(|_| ())
     }
 }

@@ -238,6 +238,12 @@ def shape(seen, command):
     return {re.sub(r"[0-9a-f]{16,}", "HEX", name) for name in names}
 
 
+def leases_alone(after, command, reference):
+    """Whether the next run has left nothing but leases of who died."""
+    left = shape(after, command) - set(reference["shape"])
+    return bool(left) and all("/leases/" in path for path in left)
+
+
 def cleaned(after, command, reference):
     """Violations: after the next run all is as if nobody had stopped the one before it."""
     seen, wanted = shape(after, command), set(reference["shape"])
