@@ -4,7 +4,7 @@
 
 pub mod archive;
 mod complete;
-mod compression;
+pub mod compression;
 pub mod directory;
 mod kind;
 pub mod layout;

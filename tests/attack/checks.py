@@ -288,8 +288,9 @@ def message(ended, shot, command):
         found.append(("not one sentence", f"{len(told)}: {brief}"))
     if "panicked" in said:
         found.append(("panic", brief))
-    # A container's own files in memory have no place that a user knows, nor has /proc, nor a file without a name.
-    has_place = not (ended.at.startswith(("/proc", "/etc", "/dev")) or ended.at.endswith("(deleted)") or command.runs and not ended.at.startswith(PLACES))
+    # A container's own files in memory have no place that a user knows, nor has /proc, nor a file without a name; a program
+    # that PATH leads to is named by its word.
+    has_place = not (ended.at.startswith(("/proc", "/etc", "/dev", "/opt")) or ended.at.endswith("(deleted)") or command.runs and not ended.at.startswith(PLACES))
     if shot.error in ("ENOSPC", "EDQUOT") and (not ended.writes or not has_place):
         return found
     if "hint:" not in said and shot.error in ("ENOSPC", "EDQUOT"):
