@@ -5,7 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests make what they need")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::io::{Cursor, Seek, Write};
+use std::io::{Cursor, Read, Seek, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,12 @@ use bolero::check;
 use chariot::convert::archive::{self, Archive};
 use chariot::convert::member::Source;
 use chariot::convert::origin::{Origin, Which};
+use chariot::convert::squashfs::Image;
 use chariot::convert::tree::Tree;
 use chariot::convert::{Bounds, Layers, convert};
 use chariot::image::metadata::{self, Mark};
 use chariot::image::sif;
+use chariot::image::squashfs::SquashFs;
 use chariot::image::squashfs::write::{Compression, Writer};
 use chariot::oci::{self, Configuration, Digest, Document, SavedImage};
 use chariot::options::edf::{Definition, Surroundings};
@@ -155,6 +157,30 @@ fn sif_headers() {
             let _ = sif::is_sif(&bytes);
             let _ = sif::system_partition(&file(&bytes));
         });
+}
+
+#[test]
+fn squashfs_images() {
+    for name in ["lzo", "plain"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/corpus/{name}.sqfs"));
+        let example = std::fs::read(path).unwrap();
+        check!()
+            .with_test_time(TIME)
+            .with_type::<Changes>()
+            .for_each(|changes| {
+                let bytes = changed(&example, changes);
+                let length = bytes.len() as u64;
+                let Ok(image) = SquashFs::open(file(&bytes), 0, length, 1 << 20) else {
+                    return;
+                };
+                let mut files = 0;
+                let _ = Image(Arc::new(image)).each(&mut |_, contents| {
+                    files += 1;
+                    assert!(files < 100_000, "a circle");
+                    std::io::copy(&mut contents.take(1 << 20), &mut std::io::sink()).map(drop)
+                });
+            });
+    }
 }
 
 /// An archive with one member of each kind.
