@@ -23,6 +23,7 @@ mod tests;
 pub mod to_archive;
 pub mod to_directory;
 pub mod tree;
+pub mod unpacked;
 mod which;
 mod workers;
 
@@ -379,7 +380,12 @@ impl Work<'_> {
         let time = mark.source_date.or(known);
         let time = time.unwrap_or_else(|| self.tree.newest());
         self.tree.set_made(time);
-        let mark = Mark { time, ..own };
+        // How a directory was says nothing of what is made of it.
+        let mark = Mark {
+            time,
+            tree: None,
+            ..own
+        };
         let text = serde_json::to_vec_pretty(&mark)?;
         let file = complete::own(MARK, Kind::File, 0o644);
         if let Applied::At(number, path) = self.tree.apply(&file)? {

@@ -44,7 +44,9 @@ mod sync;
 #[cfg(feature = "launcher")]
 pub use look::Identity;
 #[cfg(feature = "launcher")]
-use look::{UNFINISHED, is_directory, look, open_directory, open_parent, split, touched};
+pub(crate) use look::UNFINISHED;
+#[cfg(feature = "launcher")]
+use look::{is_directory, look, open_directory, open_parent, split, touched};
 #[cfg(feature = "launcher")]
 pub use output::{Output, write, write_first};
 

@@ -294,7 +294,9 @@ impl Image {
             Contents::Tree(tree) => read_in_tree(tree, path).explain(what)?,
             #[cfg(feature = "launcher")]
             Contents::SquashFs(image) | Contents::Mounted(image) => read_in_file(image, path)
-                .map_err(|damage| Error::new(format!("{}: {damage}", what())).hint(DAMAGED))?,
+                .map_err(|damage| {
+                    Error::new(format!("{}: {damage}", what())).hint(damage.advice)
+                })?,
         };
         match contents {
             Some(contents) if contents.len() > LARGEST => Err(Error::new(format!(
@@ -305,10 +307,6 @@ impl Image {
         }
     }
 }
-
-/// What to do about a damaged image.
-#[cfg(feature = "launcher")]
-const DAMAGED: &str = "the image is damaged: copy or make it again";
 
 /// A regular file's first bytes, one more than there should be at most.
 fn read_in_tree(tree: &OwnedFd, path: &Path) -> std::io::Result<Option<Vec<u8>>> {
@@ -377,7 +375,7 @@ fn open_file(word: &str, path: &Path, config: &Config) -> Result<Contents> {
         return Err(not_an_image(word));
     };
     let image = SquashFs::open(file, at, length, config.server_memory)
-        .map_err(|damage| Error::new(format!("{}: {damage}", what())).hint(DAMAGED))?;
+        .map_err(|damage| Error::new(format!("{}: {damage}", what())).hint(damage.advice))?;
     Ok(Contents::SquashFs(Arc::new(image)))
 }
 

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, value_parser};
 
-use super::convert::{asked_compression, compression, quiet, text};
+use super::convert::{asked_compression, compression, quiet, refuse_other_file};
+use super::convert::{refuse_other_tree, text};
 use super::progress::Display;
 use super::tool::Tool;
 use super::{flag, print};
@@ -59,6 +60,10 @@ pub(super) fn pull(matches: &ArgMatches) -> Result<ExitCode> {
             let is_file = path
                 .extension()
                 .is_some_and(|extension| extension == "sqfs");
+            match is_file {
+                true => refuse_other_file(path)?,
+                false => refuse_other_tree(path)?,
+            }
             let source = tool.fetch(Source::Registry(reference))?;
             match is_file {
                 true => super::convert::into_file_of(

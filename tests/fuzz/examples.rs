@@ -264,9 +264,7 @@ pub(crate) fn site() -> Vec<Vec<u8>> {
 }
 
 pub(crate) fn squashfs() -> Vec<Vec<u8>> {
-    files(&[
-        "tests/corpus/gzip.sqfs",
-        "tests/corpus/lz4.sqfs",
-        "tests/corpus/zstd.sqfs",
-    ])
+    ["gzip", "lz4", "lzo", "plain", "zstd"]
+        .map(|name| files(&[&format!("tests/corpus/{name}.sqfs")]).remove(0))
+        .to_vec()
 }
