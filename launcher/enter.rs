@@ -11,6 +11,8 @@ mod kept;
 #[cfg(feature = "launcher")]
 mod layered;
 #[cfg(feature = "launcher")]
+pub mod member;
+#[cfg(feature = "launcher")]
 mod points;
 #[cfg(feature = "launcher")]
 mod reach;
@@ -22,14 +24,14 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::error::{Explain, Result};
+use crate::error::{Error, Explain, Result};
 #[cfg(feature = "launcher")]
 use crate::plan::Plan;
 use crate::plan::environment::Edit;
 #[cfg(feature = "launcher")]
 use crate::sys::mounts;
 use crate::sys::namespaces::{self, Namespaces};
-use crate::sys::seccomp;
+use crate::sys::{process, seccomp};
 #[cfg(feature = "launcher")]
 use root::NewRoot;
 
@@ -103,6 +105,13 @@ pub fn create(plan: &Plan) -> Result<Entered> {
 /// The call that failed.
 pub fn join(namespaces: &Namespaces, workdir: &Path) -> Result<()> {
     let what = || "can't join the container".to_owned();
+    let owner = namespaces.owner().explain(what)?;
+    if owner != process::user() {
+        return Err(
+            Error::new(format!("{}: it belongs to user {owner}", what()))
+                .hint("only its owner can join a container"),
+        );
+    }
     namespaces.join().explain(what)?;
     namespaces::change_directory(workdir)
         .explain(|| format!("can't start in {}", workdir.display()))?;

@@ -235,6 +235,19 @@ pub(crate) fn user(uid: u32) -> Option<User> {
     read_user(&Lookup::start("passwd", uid).line()?)
 }
 
+/// All groups of a user by name, the primary one first: id(1), which asks what the site has.
+#[cfg(feature = "launcher")]
+pub(crate) fn groups(user: &str) -> Option<Vec<u32>> {
+    let mut id = Command::new("/usr/bin/id");
+    id.args(["-G", "--", user]);
+    let answer = process::start_asking(id).ok()?.report(PATIENCE).ok()?;
+    let numbers: Option<Vec<u32>> = answer
+        .split_whitespace()
+        .map(|number| number.parse().ok())
+        .collect();
+    numbers.filter(|numbers| !numbers.is_empty())
+}
+
 /// A line of passwd(5).
 fn read_user(line: &str) -> Option<User> {
     let mut fields = line.split(':').map(str::to_owned);

@@ -361,6 +361,53 @@ pub fn user() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
+/// Has every descriptor but the standard streams close when this process executes a program:
+/// `close_range(3, ~0U, CLOSE_RANGE_CLOEXEC)`, close_range(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn pass_on_standard_streams_only() -> Call<()> {
+    let flag = libc::CLOSE_RANGE_CLOEXEC;
+    // SAFETY: it closes nothing now.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, flag) };
+    called(Errno::result(result).map(drop), || {
+        "close_range(3, CLOSE_RANGE_CLOEXEC)".into()
+    })
+}
+
+/// Makes this process, which is root's, one of that user for good: setgroups(2), setresgid(2), setresuid(2), no
+/// capability, and none of the keys that root's session holds, keyrings(7). Until it executes a program, what it still
+/// knows of root is in its memory: it is not dumpable, so that the user cannot look into it.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn become_user(user: u32, group: u32, groups: &[u32]) -> Call<()> {
+    use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+    let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
+    let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(group));
+    called(setgroups(&groups), || "setgroups()".into())?;
+    called(setresgid(gid, gid, gid), || format!("setresgid({group})"))?;
+    called(setresuid(uid, uid, uid), || format!("setresuid({user})"))?;
+    called(nix::sys::prctl::set_dumpable(false), || {
+        "prctl(PR_SET_DUMPABLE, 0)".into()
+    })?;
+    // setresuid(2) takes them away, but for flags that a process can have inherited, capabilities(7).
+    super::namespaces::clear_capabilities()?;
+    // SAFETY: with no name, keyctl(2) reads no memory of this process.
+    let keyring = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<libc::c_char>(),
+        )
+    };
+    match Errno::result(keyring) {
+        // A kernel without keys, and a container that is kept from them with all that it starts.
+        Ok(_) | Err(Errno::ENOSYS | Errno::EPERM) => Ok(()),
+        Err(errno) => Err(CallError::new("keyctl(KEYCTL_JOIN_SESSION_KEYRING)", errno)),
+    }
+}
+
 /// The groups of this process: getgroups(2), getegid(2).
 pub fn groups() -> Vec<u32> {
     let own = nix::unistd::getegid();
