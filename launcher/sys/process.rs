@@ -356,6 +356,49 @@ pub fn ignore_polite_signals() -> Call<()> {
     Ok(())
 }
 
+/// By what a program that was executed has more rights than whoever executed it, credentials(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gain {
+    /// Its file's set-user-ID bit.
+    User,
+    /// Its file's set-group-ID bit.
+    Group,
+    /// Its file's capabilities, capabilities(7).
+    Capabilities,
+    /// A rule of a security module; all that is known is that the kernel says so, `AT_SECURE` of getauxval(3).
+    Rule,
+}
+
+/// What this process has gained by being executed. An ordinary user's capabilities are no gain if they are ambient:
+/// systemd gives whole sessions one.
+///
+/// # Errors
+/// The kernel's answer.
+#[cfg(feature = "launcher")]
+pub fn gain() -> Call<Option<Gain>> {
+    use nix::unistd::{getresgid, getresuid};
+    let users = called(getresuid(), || "getresuid()".into())?;
+    if users.real != users.effective || users.real != users.saved {
+        return Ok(Some(Gain::User));
+    }
+    let groups = called(getresgid(), || "getresgid()".into())?;
+    if groups.real != groups.effective || groups.real != groups.saved {
+        return Ok(Some(Gain::Group));
+    }
+    if !users.effective.is_root() {
+        let sets = rustix::thread::capabilities(None);
+        let sets = super::rustix_called(sets, || "capget()".into())?;
+        let is_ambient =
+            |one| rustix::thread::capability_is_in_ambient_set(one).unwrap_or_default();
+        if !sets.permitted.iter().all(is_ambient) {
+            return Ok(Some(Gain::Capabilities));
+        }
+    }
+    // SAFETY: getauxval(3) takes any number.
+    let is_secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    Ok(is_secure.then_some(Gain::Rule))
+}
+
 /// The user that this process acts as, geteuid(2).
 pub fn user() -> u32 {
     nix::unistd::geteuid().as_raw()

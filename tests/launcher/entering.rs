@@ -208,3 +208,47 @@ fn peers_of_ch_run_hand_their_namespaces_to_nobody_else() {
         assert!(lines.len() == 2 && lines[0] == lines[1], "{said:#?}");
     });
 }
+
+#[test]
+fn a_launcher_that_was_given_rights_refuses_in_a_sentence_under_each_of_its_names() {
+    let scene = scene!();
+    let said = scene.as_root("mkdir given; cp \"$C\" given/chariot; for n in ch-run srun; do ln -s chariot given/$n; done");
+    said.ok();
+    for (given, reason) in [
+        ("chmod 4755 given/chariot", "it is set-user-ID"),
+        (
+            "chmod 755 given/chariot; chgrp 1 given/chariot; chmod 2755 given/chariot",
+            "it is set-group-ID",
+        ),
+        (
+            "chmod 755 given/chariot; setcap cap_chown=p given/chariot",
+            "its file has capabilities",
+        ),
+        (
+            "setcap cap_sys_admin,cap_net_raw=ep given/chariot",
+            "its file has capabilities",
+        ),
+    ] {
+        scene.as_root(given).ok();
+        for words in [
+            "chariot run ../img -- true",
+            "chariot --version",
+            "chariot exec 1 -- true",
+            "ch-run --version",
+            "srun true",
+        ] {
+            let said = scene.as_owner(&format!("../given/{words}"));
+            said.failed(125, reason, 1);
+            assert_eq!(said.err.lines().count(), 2, "{said:#?}");
+        }
+    }
+    scene.as_root("setcap -r given/chariot").ok();
+    scene.as_owner("../given/chariot run ../img -- true").ok();
+    // What a session has for all its programs is no gain.
+    let session = "setpriv --reuid=$U --regid=$U --clear-groups --inh-caps=+net_bind_service --ambient-caps=+net_bind_service";
+    let said = scene.as_root(&format!(
+        "U={}; {session} given/chariot run ./img -- true",
+        scene.owner.uid
+    ));
+    said.ok();
+}
