@@ -27,6 +27,8 @@ pub struct Host {
     pub uid: u32,
     /// The effective group ID.
     pub gid: u32,
+    /// Whether that is root of this machine, and not a user who is called so in a namespace.
+    pub is_root: bool,
     /// The caller's line of the user database.
     pub user: User,
     /// The name of the caller's primary group.
@@ -73,6 +75,7 @@ impl Host {
         Host {
             uid,
             gid,
+            is_root: uid == 0 && has_all_users(),
             user,
             group,
             directory,
@@ -183,6 +186,12 @@ fn variable_name(text: &str) -> Option<(&str, &str)> {
             .next()
             .is_some_and(|first| !first.is_ascii_digit());
     is_name.then_some((name, rest))
+}
+
+/// Whether this process knows every user of the machine, as outside of all namespaces of users, user_namespaces(7).
+fn has_all_users() -> bool {
+    let map = open::read_text(Path::new("/proc/self/uid_map"), LARGEST).unwrap_or_default();
+    map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 /// A variable in a list of variables.

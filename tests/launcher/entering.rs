@@ -252,3 +252,45 @@ fn a_launcher_that_was_given_rights_refuses_in_a_sentence_under_each_of_its_name
     ));
     said.ok();
 }
+
+#[test]
+fn roots_own_container_says_so_once_and_does_not_steer_the_kernel_whatever_it_unmounts() {
+    let scene = scene!();
+    let writes = "for p in /proc/sys/kernel/hostname /proc/sysrq-trigger /proc/irq/default_smp_affinity /sys/kernel/mm/ksm/run \
+                    /sys/kernel/uevent_helper /sys/fs/cgroup/cgroup.procs; do [ ! -e $p ] || (: >>$p) 2>/dev/null && [ -e $p ] && echo wrote $p; done; \
+                  head -q -c 1 /proc/kcore /proc/keys 2>/dev/null; ls /sys/firmware";
+    let undo = "mount -o remount,rw /proc/sys; umount /proc/sys; umount /proc/sysrq-trigger; umount -l /sys; mount -o remount,rw /sys; \
+                umount /proc/kcore; mkdir -p /tmp/$$/p; mount --bind /proc /tmp/$$/p; ls /tmp/$$/p; umount /sys/firmware; \
+                unshare -p -f sh -c \"mount -t proc p /tmp/$$/p; (: >>/tmp/$$/p/sys/kernel/hostname) && echo fresh proc\"; \
+                unshare -n sh -c \"mount -t sysfs s /tmp/$$/p; (: >>/tmp/$$/p/kernel/mm/ksm/run) && echo fresh sysfs\"; rmdir /tmp/$$/p /tmp/$$";
+    std::fs::write(scene.here().join("writes"), writes).unwrap();
+    std::fs::write(scene.here().join("undo"), undo).unwrap();
+    for options in ["", "--root", "--writable"] {
+        let said = scene.as_root(&format!(
+            "for a in mount umount unshare rmdir; do ln -sf busybox img/bin/$a; done; \
+             $C run --private-tmp {options} ./img -- sh -c '. ./writes; . ./undo 2>/dev/null; . ./writes; echo end'"
+        ));
+        assert_eq!(said.ok(), "end", "{options}: {said:#?}");
+        assert_eq!(
+            said.err.matches("runs as root on this machine").count(),
+            1,
+            "{said:#?}"
+        );
+    }
+    let said = scene.as_root("$C explain ./img -- true");
+    for line in [
+        "/proc/sys, read-only (",
+        "/sys, read-only (",
+        "runs as its root",
+    ] {
+        assert!(said.ok().contains(line), "{line}: {said:#?}");
+    }
+    let said = scene.as_owner("$C explain ../img -- true; $C run ../img -- true");
+    assert!(
+        !said.ok().contains("/proc/sys") && said.err.is_empty(),
+        "{said:#?}"
+    );
+    // Who is called root in a namespace is not root of the machine.
+    let said = scene.as_owner("unshare -r $C explain ../img -- true");
+    assert!(!said.ok().contains("/proc/sys"), "{said:#?}");
+}
