@@ -4,6 +4,7 @@
 
 pub(crate) mod examples;
 pub(crate) mod registry;
+pub(crate) mod users;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -100,12 +101,22 @@ pub(crate) fn scratch() -> tempfile::TempDir {
 
 /// Runs a shell script as the ordinary user in `directory`, for at most two minutes.
 pub(crate) fn shell(script: &str, directory: &Path, variables: &[(&str, &str)]) -> Said {
+    shell_as(user().as_deref(), script, directory, variables)
+}
+
+/// The same as another user, or as whoever runs the tests.
+pub(crate) fn shell_as(
+    user: Option<&str>,
+    script: &str,
+    directory: &Path,
+    variables: &[(&str, &str)],
+) -> Said {
     let mut command = Command::new("timeout");
     command.args(["-k", "5", "120"]);
-    if let Some(user) = user() {
+    if let Some(user) = user {
         // runuser(1) has its own idea of HOME.
         let home = format!("HOME={}", directory.display());
-        command.args(["runuser", "-u", &user, "--", "env", &home]);
+        command.args(["runuser", "-u", user, "--", "env", &home]);
     }
     command
         .args(["bash", "-c", script])
