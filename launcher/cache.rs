@@ -21,16 +21,18 @@ pub mod lease;
 pub mod names;
 pub mod stage;
 
-use std::fs::{self, Metadata};
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::config::Config;
 use crate::error::{Error, Explain, Result};
-use crate::files::own::{Own, Purpose};
+use crate::files::own::{Below, Own, Purpose};
+use crate::files::private::{self, Whose};
 use crate::files::{self, Output};
 use crate::host::Host;
+use crate::log::warn_once;
 use crate::oci::Digest;
 use crate::sys::{process, signals};
 use crate::work::{self, Progress, Reporter};
@@ -63,6 +65,8 @@ impl std::fmt::Debug for Access<'_> {
 pub struct Cache<'a> {
     /// An error if the site's file names variables that are not set: not everything needs a cache.
     root: Result<PathBuf>,
+    /// Why it is not where the site says.
+    moved: Option<String>,
     purpose: Purpose,
     site: Option<PathBuf>,
     /// Whether others may read what is put into it.
@@ -76,8 +80,13 @@ pub struct Cache<'a> {
 impl<'a> Cache<'a> {
     /// The user's.
     pub fn of(config: &'a Config, host: &'a Host) -> Cache<'a> {
+        let (root, moved) = match place(config, host) {
+            Ok((root, moved)) => (Ok(root), moved),
+            Err(error) => (Err(error), None),
+        };
         Cache {
-            root: host.expand("cache", &config.cache),
+            root,
+            moved,
             purpose: Purpose::Cache,
             site: config.site_cache.clone().filter(|site| is_roots(site)),
             is_shared: false,
@@ -102,6 +111,7 @@ impl<'a> Cache<'a> {
         }
         Ok(Cache {
             root: Ok(site),
+            moved: None,
             purpose: Purpose::Cache,
             site: None,
             is_shared: true,
@@ -132,10 +142,23 @@ impl<'a> Cache<'a> {
 
     fn find_here(&self, digest: &Digest) -> Option<PathBuf> {
         let name = image_name(digest);
-        let places = self.site.as_deref().into_iter().chain(self.root().ok());
-        places
-            .map(|place| place.join(&name))
-            .find(|path| is_usable(path))
+        let of_site = self.site.as_deref().map(|site| site.join(&name));
+        of_site.filter(|path| is_usable(path)).or_else(|| {
+            let path = self.root().ok()?.join(&name);
+            // Whose the cache is comes last: most looks find nothing, and it takes a call for each parent.
+            (is_usable(&path) && self.below(&["images"]).is_some()).then_some(path)
+        })
+    }
+
+    /// A directory of this cache, to read in it; none if somebody else could have put there what it holds.
+    fn below(&self, names: &[&str]) -> Option<Below> {
+        let own = Own::open(self.root().ok()?, self.purpose).ok()??;
+        let (first, rest) = names.split_first()?;
+        let mut below = own.root().enter(Path::new(first)).ok()?;
+        for name in rest {
+            below = below.enter(Path::new(name)).ok()?;
+        }
+        Some(below)
     }
 
     /// The digest that an image says it was made from, if Chariot knows that to be true: it lies in a cache, or it
@@ -173,6 +196,9 @@ impl<'a> Cache<'a> {
     pub fn prepare(&self) -> Result<Own> {
         let mode = if self.is_shared { 0o755 } else { 0o700 };
         let root = self.root()?;
+        if let Some(moved) = &self.moved {
+            warn_once(moved);
+        }
         let own = Own::prepare(root, self.purpose, mode)?;
         let what = || format!("can't use the cache {}", root.display());
         for name in ["images", "blobs", "leases", "files", "jobs"] {
@@ -324,14 +350,35 @@ pub fn not_there(word: &str) -> Error {
     ))
 }
 
-/// Whether root alone can write there, so that all can trust what they find.
-fn is_roots(directory: &Path) -> bool {
-    directory.metadata().is_ok_and(|data| belongs_to(&data, 0))
+/// Where a cache is if not where the site says: in the user's home.
+const AT_HOME: [&str; 2] = ["$XDG_CACHE_HOME/chariot", "~/.cache/chariot"];
+
+/// Where the user's cache is: where the site says, or, where somebody else was first, at home, and why.
+fn place(config: &Config, host: &Host) -> Result<(PathBuf, Option<String>)> {
+    let root = host.expand("cache", &config.cache)?;
+    let Err(refusal) = private::refuse_foreign(&root, Whose::Own) else {
+        return Ok((root, None));
+    };
+    let mut others = AT_HOME
+        .iter()
+        .filter_map(|text| host.expand("cache", text).ok());
+    let other = others.find(|other| private::refuse_foreign(other, Whose::Own).is_ok());
+    Ok(match other {
+        Some(other) => {
+            let moved = format!(
+                "the cache is {} and not {}: {refusal}",
+                other.display(),
+                root.display()
+            );
+            (other, Some(moved))
+        }
+        None => (root, None),
+    })
 }
 
-/// Whether `user` alone can write there.
-fn belongs_to(directory: &Metadata, user: u32) -> bool {
-    directory.uid() == user && directory.mode() & 0o022 == 0
+/// Whether root alone can write there, so that all can trust what they find.
+fn is_roots(directory: &Path) -> bool {
+    private::open(&directory.join("images"), Whose::Roots).is_ok()
 }
 
 /// Whether it is an image's file, as Chariot puts it here. What a link leads to, or another user has put here, is not.

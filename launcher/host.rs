@@ -257,6 +257,19 @@ pub(crate) fn groups(user: &str) -> Option<Vec<u32>> {
     numbers.filter(|numbers| !numbers.is_empty())
 }
 
+/// Whether a group is one user's own: it has that user's name, and nobody else in it.
+pub(crate) fn is_own_group(uid: u32, gid: u32) -> bool {
+    let (user, group) = (Lookup::start("passwd", uid), Lookup::start("group", gid));
+    let (Some(user), Some(group)) = (user.line(), group.line()) else {
+        return false;
+    };
+    let name = user.split(':').next().unwrap_or_default();
+    let mut fields = group.split(':');
+    let is_named = !name.is_empty() && fields.next() == Some(name);
+    let mut members = fields.nth(2).unwrap_or_default().split(',').map(str::trim);
+    is_named && members.all(|member| member.is_empty() || member == name)
+}
+
 /// A line of passwd(5).
 fn read_user(line: &str) -> Option<User> {
     let mut fields = line.split(':').map(str::to_owned);

@@ -105,7 +105,8 @@ impl Image {
                     && !image.is_tree()
                     && host.variable("SLURM_JOB_ID").is_some() =>
             {
-                let path = stage::stage(&image.path, word, &cache(), access)?;
+                let copy = stage::stage(&image.path, word, &cache(), access)?;
+                let Some(path) = copy else { return Ok(image) };
                 let mut staged = Image::open(word, &path, config)?;
                 staged.metadata.verified = image.metadata.verified;
                 Ok(staged)

@@ -9,6 +9,7 @@ use clap::ArgMatches;
 use super::{devices, environment};
 use crate::config::Config;
 use crate::error::{Error, Result, io_reason};
+use crate::files::private::{self, Whose};
 use crate::host::{Host, user};
 use crate::image::Image;
 use crate::options::{Sourced, size};
@@ -120,6 +121,9 @@ fn image(matches: &ArgMatches, config: &Config, host: &Host, user: &OsStr) -> Re
         .join("img")
         .join(text.replace('/', "%").replace(':', "+"));
     if named.symlink_metadata().is_ok() {
+        // The default lies where all may write, so that somebody else may have made it.
+        private::refuse_foreign(&storage.join("img"), Whose::Own)
+            .map_err(|refusal| refusal.told(&format!("can't run {text} from storage")))?;
         if matches.get_flag("write") && !matches.get_flag("unsafe") {
             return Err(Error::new("--write invalid when running by name"));
         }

@@ -22,9 +22,11 @@ use crate::convert::layout::{self, is_flat, is_layout};
 use crate::convert::make::{self, Form};
 use crate::convert::origin::Origin;
 use crate::error::{Error, Result};
+use crate::files::private::{self, Whose};
 use crate::files::{Output, open};
 use crate::host::Host;
 use crate::image::squashfs::write::Compression;
+use crate::log::warn_once;
 use crate::oci::{self, Configuration, Digest};
 use crate::options::given::{is_path, scheme};
 use crate::registry::{Reference, Resolved};
@@ -142,9 +144,18 @@ pub fn looks_like_an_image(path: &Path) -> io::Result<bool> {
 /// It cannot be said where the user's store is.
 pub fn places(config: &Config, host: &Host) -> Result<Vec<PathBuf>> {
     let store = host.expand("store", &config.store)?;
-    Ok(std::iter::once(store)
-        .chain(config.image_dirs.iter().cloned())
-        .collect())
+    let own = match private::refuse_foreign(&store, Whose::Shared) {
+        Ok(()) => Some(store),
+        Err(refusal) => {
+            warn_once(&format!(
+                "the image store {} is not used: {refusal}",
+                store.display()
+            ));
+            None
+        }
+    };
+    let images = config.image_dirs.iter().cloned();
+    Ok(own.into_iter().chain(images).collect())
 }
 
 fn by_name(word: &str, config: &Config, host: &Host) -> Result<PathBuf> {

@@ -143,9 +143,16 @@ pub(super) fn plan(options: &Options, surroundings: &Surroundings<'_>) -> Result
         mounts.extend(working_directory(host, image, &mounts, &ordered));
     }
     mounts.extend(ordered);
-    for path in task_files::of_the_task(host, task) {
-        if shown_at_same_path(&mounts, &path.0).is_none_or(|shown| !shown) {
-            mounts.push(Mount::same(path.0, path.1));
+    for (path, origin) in task_files::of_the_task(host, task) {
+        if shown_at_same_path(&mounts, &path) == Some(true) {
+            continue;
+        }
+        mounts.push(Mount::same(path, origin));
+        if origin == task_files::PMIX
+            && let Err(error) = refuse_new_points_on_the_host(&mounts)
+        {
+            tracing::warn!("{error}: {origin} cannot be used");
+            mounts.pop();
         }
     }
     refuse_new_points_on_the_host(&mounts)?;

@@ -28,6 +28,7 @@ mod overlay;
 mod overlay_property;
 mod pack;
 mod packages;
+mod prepared;
 mod registry;
 mod run;
 mod squashfs;

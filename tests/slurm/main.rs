@@ -20,6 +20,7 @@ mod failures;
 mod host_commands;
 mod jobs;
 mod package;
+mod prepared;
 mod prolog;
 mod registry;
 mod releases;
