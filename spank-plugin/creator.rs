@@ -17,11 +17,10 @@ use chariot::sys::process::Helper;
 use chariot::sys::sharing::{MeetingPlace, State as Progress};
 use chariot::sys::{self, process};
 
-use crate::gpus;
 use crate::spank::{self, NAME, Slurm};
 use crate::state::State;
-use crate::submit::MULTI_PROG;
 use crate::task::BATCH_STEP;
+use crate::{gpus, multi_prog};
 
 /// What to do when a wait was too short.
 pub(crate) const SLOW: &str = "is the image's file system slow or stuck? the site's file has longer waits: \
@@ -90,7 +89,7 @@ fn request(slurm: &Slurm<'_>, state: &State, givens: &[Given]) -> Request {
     let mut command = slurm.command();
     let script = command.first().filter(|_| is_batch).map(PathBuf::from);
     let is_path = |word: &OsString| word.as_bytes().contains(&b'/');
-    if slurm.variable(MULTI_PROG).is_some() && !is_batch {
+    if !is_batch && multi_prog::is_set(slurm) {
         // Each task has another command, and Slurm says what is wrong with it.
         command.clear();
     } else if state.task_prolog == TaskProlog::Host && !command.first().is_some_and(is_path) {

@@ -138,6 +138,12 @@ impl Slurm<'_> {
         words.into_iter().map(OsStr::to_owned).collect()
     }
 
+    /// Removes a variable of what sbatch and salloc hand to the job for plugins.
+    pub(crate) fn forget(&self, name: &str) {
+        // It is removed whether it is there or not.
+        let _ = self.handle.job_control_unsetenv(name);
+    }
+
     /// Sets or removes a variable of the task.
     pub(crate) fn edit(&self, name: &OsStr, value: Option<&OsStr>) -> Result<(), Error> {
         let result = match value {
@@ -278,7 +284,7 @@ extern "C" fn slurm_spank_init_post_opt(
         count,
         words,
         |slurm, context| match context {
-            Context::Step | Context::Job => submit::options_complete(context),
+            Context::Step | Context::Job => submit::options_complete(slurm, context),
             Context::Node => {
                 task::options_complete(slurm);
                 Ok(())

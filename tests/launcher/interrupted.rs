@@ -40,7 +40,7 @@ fn an_interrupted_unpack_touches_nothing_outside_of_what_it_makes() {
     ] {
         let script = format!(
             "{DISPOSABLE} disposable '{source}
-             /chariot --config /nonexistent.toml unpack ./source new & \
+             /chariot --config /dev/null unpack ./source new & \
              sleep 0.7; kill -INT $!; sleep 0.2; (timeout 1 sh -c \": >source\" || true)'"
         );
         let said = place.run_with(&script, &[("LAUNCHER", &place.launcher)]);
