@@ -16,6 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::panic::{self, AssertUnwindSafe};
 
 use chariot::error::{Error, Exit};
+use chariot::escape;
 use chariot::host::Environment;
 use chariot::options::table::{OptionRow, TABLE};
 use chariot::sys::process;
@@ -329,17 +330,29 @@ pub(crate) fn tell(failure: &Error) {
 
 /// A line of error for the user and the log.
 pub(crate) fn error(line: &str) {
-    slurm_spank::spank_log(LogLevel::Error, line);
+    log_at(LogLevel::Error, line);
 }
 
 /// A line for the user.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "one of the two places that print, and escapes"
+)]
 pub(crate) fn say(line: &str) {
-    slurm_spank::slurm_spank_log(line);
+    slurm_spank::slurm_spank_log(&escape::line(line));
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "one of the two places that print, and escapes"
+)]
+fn log_at(level: LogLevel, line: &str) {
+    slurm_spank::spank_log(level, &escape::line(line));
 }
 
 /// A line for slurmd's log.
 pub(crate) fn log(line: &str) {
-    slurm_spank::spank_log(LogLevel::Info, line);
+    log_at(LogLevel::Info, line);
 }
 
 /// Sets or removes a variable of this process, which is srun, sbatch or salloc. Its threads, if there

@@ -121,7 +121,7 @@ fn values_of(place: &Path, text: &[u8]) -> Option<(Vec<(String, String)>, String
         .map(|entry| (entry.key.clone(), entry.value.clone()))
         .collect();
     values.sort();
-    Some((values, definition.to_string()))
+    Some((values, definition.lines().join("\n")))
 }
 
 #[test]

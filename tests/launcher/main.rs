@@ -27,6 +27,7 @@ mod overlay;
 mod overlay_property;
 mod pack;
 mod packages;
+mod printed;
 mod registry;
 mod run;
 mod squashfs;
