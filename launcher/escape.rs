@@ -35,6 +35,19 @@ pub fn quoted(bytes: &[u8]) -> String {
     shown + "\""
 }
 
+/// The same as JSON, in which bytes that are no text cannot be written and are replaced.
+pub fn json(bytes: &[u8]) -> String {
+    let mut shown = String::from("\"");
+    for character in String::from_utf8_lossy(bytes).chars() {
+        match character {
+            '"' | '\\' => shown.extend(['\\', character]),
+            other if acts(other) => shown += &format!("\\u{:04x}", u32::from(other)),
+            other => shown.push(other),
+        }
+    }
+    shown + "\""
+}
+
 /// Whether a character does more than to be seen: controls of ASCII and of ISO 6429 (a terminal takes U+009B for
 /// ESC [), separators of lines, and what turns the direction of writing, by which text passes for other text.
 pub fn acts(character: char) -> bool {
@@ -81,6 +94,15 @@ mod tests {
         for text in ["", "C:\\dir \"x\" $y", "Größe 大 שלום 👩‍🚀"] {
             assert!(matches!(line(text), Cow::Borrowed(same) if same == text));
         }
+    }
+
+    #[test]
+    fn a_json_string_is_read_back_as_it_was() {
+        let text = "/a b=\"c\"\\ \n\u{9b}\u{202e}\u{7f}ä";
+        let shown = json(text.as_bytes());
+        assert!(!shown.chars().any(acts));
+        assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text);
+        assert_eq!(json(b"\xff"), "\"\u{fffd}\"");
     }
 
     #[test]

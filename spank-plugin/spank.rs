@@ -23,7 +23,7 @@ use chariot::sys::process;
 use slurm_spank::spank_sys as sys;
 use slurm_spank::{LogLevel, OptionCache, SpankHandle};
 
-use crate::{submit, task, trusted};
+use crate::{audit, submit, task, trusted};
 use release::prepend_task_argv;
 pub(crate) use release::{can_prepend, scratch};
 
@@ -318,6 +318,20 @@ extern "C" fn slurm_spank_task_init(
         process::end(Exit::Container.code());
     }
     code
+}
+
+/// As root, in slurmstepd, when a task has ended.
+#[unsafe(no_mangle)]
+extern "C" fn slurm_spank_task_exit(
+    spank: sys::spank_t,
+    count: c_int,
+    words: *const *const c_char,
+) -> c_int {
+    callback(spank, count, words, |slurm, _| {
+        audit::write(slurm);
+        Ok(())
+    });
+    0
 }
 
 /// Prints a failure and its hint through Slurm.
