@@ -11,7 +11,6 @@ mod plan;
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -26,6 +25,7 @@ use crate::host::{Environment, Host, refuse_old_kernel};
 use crate::log::{self, Reader};
 use crate::plan::Plan;
 use crate::plan::environment::apply;
+use crate::print;
 use crate::sys::namespaces::Namespaces;
 use crate::sys::process::Silenced;
 use environment::{Change, assignment, assignments};
@@ -59,14 +59,13 @@ pub fn is_called() -> bool {
 pub fn main() -> ExitCode {
     let words: Vec<OsString> = env::args_os().collect();
     if words.len() < 2 {
-        let _ = command::command().print_help();
+        print::help(&mut command::command());
         return ExitCode::FAILURE;
     }
     let matches = match command::command().try_get_matches_from(words) {
         Ok(matches) => matches,
         Err(error) => {
-            let _ = error.print();
-            return match error.use_stderr() {
+            return match print::usage(error) {
                 true => ExitCode::from(USAGE),
                 false => ExitCode::SUCCESS,
             };
@@ -74,12 +73,8 @@ pub fn main() -> ExitCode {
     };
     run(&matches).unwrap_or_else(|error| {
         let number = std::process::id();
-        let mut text = format!("ch-run[{number}]: error: {error}\n");
-        if let Some(advice) = error.advice() {
-            text += &format!("ch-run[{number}]: hint: {advice}\n");
-        }
-        // Nobody is left to tell that standard error is gone.
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        let sentence = format!("error: {error}");
+        print::failure(&format!("ch-run[{number}]"), &sentence, error.advice());
         match error.exit_code() == Exit::Container.code() {
             true => ExitCode::from(FAILED),
             false => ExitCode::from(NO_COMMAND),

@@ -38,6 +38,8 @@ pub struct Config {
     pub enabled: bool,
     /// How much the launcher says: `error`, `warn`, `info` or `debug`.
     pub log_level: String,
+    /// How the line on each step is written.
+    pub audit: Audit,
     /// Where images are looked for by name, after the user's store.
     pub image_dirs: Vec<PathBuf>,
     /// Run only what lies in `image_dirs`.
@@ -97,6 +99,16 @@ pub struct Config {
     pub defaults: Vec<Given>,
 }
 
+/// How the line in slurmd's log is written that says what a step ran in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Audit {
+    /// Fields, `name=value`, quoted where they are texts.
+    #[default]
+    Fields,
+    /// One JSON object.
+    Json,
+}
+
 /// From where a step runs an image file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Stage {
@@ -122,6 +134,7 @@ impl Default for Config {
         Config {
             enabled: true,
             log_level: "info".into(),
+            audit: Audit::default(),
             image_dirs: Vec::new(),
             only_image_dirs: false,
             store: "$XDG_DATA_HOME/chariot".into(),
@@ -262,6 +275,16 @@ impl Config {
                 "kind" => put(&mut self.gpu_kind, Some(at.kind(value)?)),
                 _ => Err(at.unknown(&["kind"])),
             })?,
+            "log" => at.each(value, |at, value| match at.name() {
+                "audit" => {
+                    self.audit = match at.one_of(value, &["fields", "json"])?.as_str() {
+                        "json" => Audit::Json,
+                        _ => Audit::Fields,
+                    };
+                    Ok(())
+                }
+                _ => Err(at.unknown(&["audit"])),
+            })?,
             "bind_cwd" => self.bind_cwd = at.boolean(value)?,
             "task_prolog" => {
                 self.task_prolog = match at.one_of(value, &["container", "host"])?.as_str() {
@@ -303,6 +326,7 @@ impl Config {
                     "cdi_dirs",
                     "cdi_hooks",
                     "gpu",
+                    "log",
                     "bind_cwd",
                     "task_prolog",
                     "kernel_mount",

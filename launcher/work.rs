@@ -21,6 +21,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 
 use crate::error::{Error, Explain, Result};
+use crate::escape;
 use crate::sys::fork::{Change, Forked};
 use crate::sys::signals::HeldBack;
 use crate::sys::{fork, process, signals};
@@ -338,9 +339,9 @@ fn in_worker(pipe: File, guard: Pid, work: impl FnOnce(&Reporter) -> Result<Stri
 }
 
 fn tell(pipe: &File, error: &Error) {
-    write_line(pipe, 'E', &error.to_string());
+    write_line(pipe, 'E', &escape::line(&error.to_string()));
     if let Some(advice) = error.advice() {
-        write_line(pipe, 'H', advice);
+        write_line(pipe, 'H', &escape::line(advice));
     }
 }
 

@@ -6,6 +6,7 @@
 //! only module that may be `unsafe`.
 
 mod abi;
+mod audit;
 mod components;
 mod creator;
 mod gpus;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chariot::config::{Config, TaskProlog};
+use chariot::config::{Audit, Config, TaskProlog};
 use chariot::error::Error;
 use chariot::options::Given;
 use chariot::options::table::OptionRow;
@@ -44,6 +44,9 @@ pub(crate) struct State {
     pub(crate) wait_fetch: Duration,
     /// Slurm's directory for temporary files, with `%n` in it.
     pub(crate) scratch: Option<String>,
+    /// How the line on the step is written, and whether it was.
+    pub(crate) audit: Audit,
+    pub(crate) is_audited: bool,
     /// Where TaskProlog runs.
     pub(crate) task_prolog: TaskProlog,
     /// What is wrong with the site's file or with the plugin's arguments, so that what the site decided is not known.
@@ -129,6 +132,8 @@ pub(crate) fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
         patience: Config::default().wait_container,
         wait_fetch: Config::default().wait_fetch,
         scratch: None,
+        audit: Audit::default(),
+        is_audited: false,
         task_prolog: TaskProlog::default(),
         broken: None,
         problem: None,

@@ -22,6 +22,7 @@ use chariot::sys::namespaces::Namespaces;
 use chariot::sys::process;
 use chariot::sys::sharing::{Held, MeetingPlace, State as Progress};
 
+use crate::audit;
 use crate::creator;
 use crate::gpus;
 use crate::prolog;
@@ -86,6 +87,7 @@ pub(crate) fn options_complete(slurm: &Slurm<'_>) {
         state.patience = config.wait_container;
         state.wait_fetch = config.wait_fetch;
         state.counts_gpus = config.gpu_kind.is_some();
+        state.audit = config.audit;
         state.task_prolog = prolog::place(&config, slurm.release());
         state.defaults = config.defaults;
         if !(named || by_default) {
@@ -146,7 +148,8 @@ fn enter_or_fail(slurm: &Slurm<'_>, state: &State) -> Result<(), Error> {
         return Err(Error::new("the tasks have no meeting place"));
     };
     let mut clock = Laps::start(options.verbose && is_one_of_two(slurm));
-    if let Progress::Failed(code) = meet(slurm, state, meeting, &givens)? {
+    let asked = options.image.as_ref().map_or("", |image| &image.value);
+    if let Progress::Failed(code) = meet(slurm, state, meeting, &givens, asked)? {
         // Whoever tried has said why.
         process::end(code);
     }
@@ -258,6 +261,7 @@ fn meet(
     state: &State,
     meeting: &MeetingPlace,
     givens: &[Given],
+    asked: &str,
 ) -> Result<Progress, Error> {
     if meeting.state() != Progress::Missing {
         return Ok(meeting.state());
@@ -278,7 +282,7 @@ fn meet(
         }
     };
     if progress == Progress::Ready {
-        audit(slurm, meeting, start.elapsed());
+        audit::note(meeting, asked, start.elapsed());
     }
     meeting.publish(progress);
     Ok(progress)
@@ -303,28 +307,8 @@ fn wait_for_turn<'a>(state: &State, meeting: &'a MeetingPlace) -> Result<Held<'a
     }
 }
 
-fn read_record(file: &File) -> Result<Record, Error> {
+pub(crate) fn read_record(file: &File) -> Result<Record, Error> {
     let what = "can't read how to join the container";
     let bytes = handover::read(file).explain(|| what.into())?;
     Record::decode(&bytes).map_err(|error| error.within(what))
-}
-
-/// The line by which an administrator sees later what ran.
-fn audit(slurm: &Slurm<'_>, meeting: &MeetingPlace, time: Duration) {
-    let record = meeting
-        .look()
-        .ok()
-        .and_then(|(_, record)| read_record(&File::from(record)).ok());
-    let Some(record) = record else { return };
-    let number = |number: Option<u32>| number.map_or("-".into(), |number| number.to_string());
-    spank::log(&format!(
-        "{NAME}: user={} job={} step={} image={} digest={} mount={} ms={:.1}",
-        process::user(),
-        number(slurm.job()),
-        number(slurm.step()),
-        record.image.display(),
-        record.digest.as_deref().unwrap_or("-"),
-        record.kind,
-        time.as_secs_f64() * 1000.0,
-    ));
 }

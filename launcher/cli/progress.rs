@@ -1,11 +1,12 @@
 //! How far long work is: bars on a terminal, a line now and then in a log, nothing if nobody wants to know.
 
 use std::collections::HashMap;
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::escape;
+use crate::print;
 use crate::registry::LAYER;
 use crate::work::Progress;
 
@@ -33,7 +34,7 @@ impl Display {
     pub(super) fn new(quiet: bool) -> Display {
         if quiet {
             Display::Nothing
-        } else if std::io::stderr().is_terminal() {
+        } else if print::is_seen() {
             Display::Terminal {
                 all: MultiProgress::new(),
                 bars: HashMap::new(),
@@ -87,7 +88,7 @@ fn bar(progress: &Progress) -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
-    bar.with_message(progress.what.clone())
+    bar.with_message(escape::line(&progress.what).into_owned())
 }
 
 /// Layers that are fetched at once, added up.

@@ -9,9 +9,9 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 
 use super::convert::{asked_compression, compression, quiet, refuse_other_file};
 use super::convert::{refuse_other_tree, text};
+use super::flag;
 use super::progress::Display;
 use super::tool::Tool;
-use super::{flag, print};
 use crate::cache::{Access, Cache, evict};
 use crate::convert::make::{self, Form};
 use crate::error::{Error, Explain, Result};
@@ -21,6 +21,7 @@ use crate::image::Image;
 use crate::image::source::{self, Source, remote};
 use crate::image::squashfs::write::Compression;
 use crate::oci::Digest;
+use crate::print;
 use crate::registry::{self, Reference, Resolved};
 use crate::work;
 
@@ -307,26 +308,24 @@ pub(super) fn resolve(matches: &ArgMatches) -> Result<ExitCode> {
     let word = text(matches, "reference");
     let reference = match source::find(&word, &tool.config, &tool.host) {
         Ok(Source::Registry(reference)) => reference,
-        Ok(_) => return print("?\n"),
+        Ok(_) => return print::lines(["?"]),
         Err(error) => {
-            return print(&format!(
-                "-{error}\n{}\n",
-                error.advice().unwrap_or_default()
-            ));
+            let advice = error.advice().unwrap_or_default();
+            return print::lines([&format!("-{error}"), advice]);
         }
     };
     if reference.digest.is_some() {
-        return print(&format!("+{reference}\n"));
+        return print::lines([format!("+{reference}")]);
     }
     let patience = registry::hasty(&tool.config);
     // With the manifest in the cache, no node has to ask again.
     let cache = Cache::of(&tool.config, &tool.host);
     match remote::ask_in_child(&reference, &cache, patience, &mut |_| {})? {
-        Ok(resolved) => print(&format!("+{}\n", resolved.reference)),
-        Err(failure) if failure.cause.is_unknown() => print("?\n"),
+        Ok(resolved) => print::lines([format!("+{}", resolved.reference)]),
+        Err(failure) if failure.cause.is_unknown() => print::lines(["?"]),
         Err(failure) => {
             let advice = failure.error.advice().unwrap_or_default();
-            print(&format!("-{}\n{advice}\n", failure.error))
+            print::lines([&format!("-{}", failure.error), advice])
         }
     }
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use nix::sys::signal::Signal;
 
 use crate::error::Result;
+use crate::escape;
 use crate::handover;
 use crate::host::Environment;
 
@@ -115,7 +116,7 @@ impl Outcome {
             Outcome::Exited(code) => format!("x{code}").into_bytes(),
             Outcome::Killed(signal) => format!("k{signal}").into_bytes(),
             Outcome::Refused(sentence, hint, code) => {
-                format!("e{code}\n{}\n{hint}", sentence.replace('\n', " ")).into_bytes()
+                format!("e{code}\n{}\n{hint}", escape::line(sentence)).into_bytes()
             }
         }
     }

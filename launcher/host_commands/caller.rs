@@ -16,6 +16,7 @@ use rustix::fs::OFlags;
 use super::call::{Call, Outcome, encode_signal};
 use crate::error::{Error, Explain, Result};
 use crate::plan::host_commands::{PROGRAM, SOCKET};
+use crate::print;
 use crate::sys::signals::{self, Signals};
 use crate::sys::{self, fork, message};
 
@@ -80,12 +81,8 @@ pub fn main() -> ExitCode {
             ExitCode::from(u8::try_from(128 + number).unwrap_or(u8::MAX))
         }
         Outcome::Refused(sentence, hint, code) => {
-            let mut text = format!("chariot: {sentence}\n");
-            if !hint.is_empty() {
-                text += &format!("chariot: hint: {hint}\n");
-            }
-            // Nobody is left to tell that standard error is gone.
-            let _ = std::io::stderr().write_all(text.as_bytes());
+            let advice = Some(hint.as_str()).filter(|hint| !hint.is_empty());
+            print::failure("chariot", &sentence, advice);
             ExitCode::from(code)
         }
     }

@@ -10,6 +10,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 
 use super::{Service, answers};
+use crate::escape;
+use crate::print;
 use crate::sys::{detached, fork};
 
 /// What the server tells the process that watches it: first the container's mount namespace, then one line
@@ -39,7 +41,7 @@ impl Complaints {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
             .take();
         if let Some(mut stream) = stream {
-            let _ = writeln!(stream, "{}", text.replace('\n', " "));
+            let _ = writeln!(stream, "{}", escape::line(text));
         }
     }
 }
@@ -63,20 +65,21 @@ pub(super) fn run(device: OwnedFd, ready: OwnedFd, service: Service) -> u8 {
     let mut lines = BufReader::new(heard).lines().map_while(io::Result::ok);
     let namespace = lines.next();
     let complaint = lines.next();
-    let tell = |text: &str| {
+    let tell = |lines: &[&str]| {
         if let Some(namespace) = &namespace {
-            tell(namespace, text);
+            tell(namespace, lines);
         }
     };
     if let Some(complaint) = complaint {
-        tell(&complaint);
+        tell(&[&complaint]);
     }
     if let Some(signal) = server.killed_by() {
-        tell(&format!(
+        let killed = format!(
             "chariot: the server of the image {word} was killed by signal {signal}: its files cannot be \
-             read any more\nchariot: hint: was it the memory limit of the job, or somebody's kill -9? Start \
-             the container again"
-        ));
+             read any more"
+        );
+        let hint = "chariot: hint: was it the memory limit of the job, or somebody's kill -9? Start the container again";
+        tell(&[&killed, hint]);
     }
     0
 }
@@ -88,7 +91,7 @@ pub(super) fn mount_namespace(process: &str) -> io::Result<String> {
 }
 
 /// Writes to the standard error of a process in that mount namespace.
-fn tell(namespace: &str, text: &str) {
+fn tell(namespace: &str, lines: &[&str]) {
     let Ok(processes) = fs::read_dir("/proc") else {
         return;
     };
@@ -103,7 +106,7 @@ fn tell(namespace: &str, text: &str) {
         let Ok(error) = detached::descriptor_of(number, 2) else {
             continue;
         };
-        if writeln!(File::from(error), "{text}").is_ok() {
+        if print::elsewhere(File::from(error), lines).is_ok() {
             return;
         }
     }

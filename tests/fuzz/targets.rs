@@ -213,7 +213,7 @@ fn edf(bytes: &[u8]) {
             .map(|entry| (entry.key.clone(), entry.value.clone()))
             .collect();
         values.sort();
-        Some((values, definition.to_string()))
+        Some((values, definition.lines().join("\n")))
     };
     if let Some((values, rendered)) = load(bytes) {
         let (again, _) = load(rendered.as_bytes()).unwrap();

@@ -29,6 +29,7 @@ mod overlay_property;
 mod pack;
 mod packages;
 mod prepared;
+mod printed;
 mod registry;
 mod run;
 mod squashfs;
