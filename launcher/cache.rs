@@ -311,6 +311,7 @@ impl<'a> Cache<'a> {
         make: &impl Fn(&Reporter, &Output) -> Result<()>,
     ) -> Result<()> {
         let output = Output::file(&self.image(digest)?)?;
+        output.take_from(&lease.losers());
         let what = format!("can't make an image of {word}");
         let made = work::run_with(
             &what,

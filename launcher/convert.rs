@@ -430,8 +430,21 @@ struct NotWritten {
     number: i32,
 }
 
+/// What is wrong with an image that is read, and what to do about it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{text}")]
+struct NotRead {
+    text: String,
+    advice: &'static str,
+}
+
 /// Puts a member's path in front of what is wrong with it.
 fn within(path: &[u8], error: &io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    if let Some(NotRead { text, advice }) = inner {
+        let text = format!("{}: {text}", shown(path));
+        return io::Error::new(error.kind(), NotRead { text, advice });
+    }
     let reason = crate::error::innermost(error);
     io::Error::new(error.kind(), format!("{}: {reason}", shown(path)))
 }

@@ -360,7 +360,11 @@ fn open_tree(word: &str, path: &Path) -> Result<Contents> {
 /// Opens a file by what it holds.
 #[cfg(feature = "launcher")]
 fn open_file(word: &str, path: &Path, config: &Config) -> Result<Contents> {
-    let what = || format!("can't use the image {word}");
+    // What somebody typed may be a name, and not of a place.
+    let what = || match Path::new(word).file_name() == path.file_name() {
+        true => format!("can't use the image {word}"),
+        false => format!("can't use the image {word}: {}", path.display()),
+    };
     let file = open::regular(path).explain(what)?;
     let length = file.metadata().explain(what)?.len();
     let mut start = [0; 64];

@@ -421,6 +421,14 @@ impl Lease {
         }
     }
 
+    /// Who held it before and was taken for dead. Should they be there after all, they find that it is not theirs any
+    /// more.
+    pub fn losers(&self) -> Vec<Maker> {
+        let before = (1..self.number).map(|number| path(&self.directory, &self.name, number));
+        let texts = before.filter_map(|path| read(&path).ok().flatten());
+        texts.filter_map(|text| maker_in(&text)).collect()
+    }
+
     /// Whether somebody else has taken this one for dead.
     pub fn was_taken_over(&self) -> bool {
         self.open_own().is_none() || path(&self.directory, &self.name, self.number + 1).exists()

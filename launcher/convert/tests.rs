@@ -136,7 +136,10 @@ fn as_squashfs(layers: &Layers) -> io::Result<Contents> {
     )?;
     let length = file.metadata()?.len();
     let image = SquashFs::open(file, 0, length, 64 << 20).unwrap();
-    Ok(contents(&squashfs::Image(Arc::new(image))))
+    Ok(contents(&squashfs::Image::new(
+        Arc::new(image),
+        Path::new("image"),
+    )))
 }
 
 fn as_directory(layers: &Layers, root: &Path) -> io::Result<Contents> {
@@ -366,7 +369,7 @@ fn extended_attributes_go_along() {
         [(b"user.note".to_vec(), b"kept".to_vec())]
     );
     let again = Layers {
-        sources: vec![Box::new(squashfs::Image(image))],
+        sources: vec![Box::new(squashfs::Image::new(image, Path::new("image")))],
         are_oci: false,
         changes: None,
     };

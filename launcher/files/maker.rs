@@ -85,6 +85,19 @@ impl Maker {
         }
     }
 
+    /// Whether both are one process, whatever it makes.
+    pub fn is_same_process(&self, other: &Maker) -> bool {
+        let process = |maker: &Maker| {
+            (
+                maker.host.clone(),
+                maker.kernel.clone(),
+                maker.pid,
+                maker.start,
+            )
+        };
+        process(self) == process(other)
+    }
+
     /// Whether what it made is left over, which was last written at `modified`. `now` is by the same clock: a file
     /// server has its own.
     pub fn is_gone(&self, modified: SystemTime, now: SystemTime) -> bool {

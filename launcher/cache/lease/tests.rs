@@ -197,3 +197,16 @@ fn of_many_at_once_one_makes_it() {
         1
     );
 }
+
+#[test]
+fn who_takes_over_knows_from_whom() {
+    let place = tempfile::tempdir().unwrap();
+    let token = |pid: i32| format!(".lease.part.elsewhere.0badcafe-1.{pid}.5-0");
+    for pid in [1, 2] {
+        let text = format!("elsewhere {} 0 0 0 \n", token(pid));
+        fs::write(path(place.path(), "x", u64::try_from(pid).unwrap()), text).unwrap();
+    }
+    let lease = Lease::new(place.path(), "x", 3);
+    let known = [1, 2].map(|pid| maker::read(OsStr::new(&token(pid)), None).unwrap().1);
+    assert_eq!(lease.losers(), known);
+}
