@@ -235,22 +235,13 @@ impl<'a> Cache<'a> {
             if !access.may_fetch {
                 return Err(not_there(word));
             }
-            self.prepare()?;
-            self.refuse_squatted(digest)?;
-            let leases = self.root()?.join("leases");
             let is_there = || self.find(digest).is_some();
-            let turn = lease::take(
-                &leases,
-                digest.hex(),
-                word,
-                self.config.wait_fetch,
-                is_there,
-                access.see,
-            )?;
+            self.refuse_squatted(digest)?;
+            let turn = self.turn(digest, word, is_there, access.see)?;
             let Turn::Mine(lease) = turn else { break };
             match self.make(digest, word, &lease, access, &make) {
                 Ok(()) => {
-                    evict::after_fetch(self, digest, &self.image(digest)?);
+                    evict::after_fetch(self, &self.image(digest)?);
                     break;
                 }
                 // This process was suspended, or its machine was, and others did without it.
@@ -264,6 +255,26 @@ impl<'a> Cache<'a> {
             }
         }
         self.find(digest).ok_or_else(|| not_there(word))
+    }
+
+    /// Waits until it is this one's turn to fetch what an image of this digest is made of: what two fetch at once comes
+    /// twice, and who is done first may take the layers away.
+    ///
+    /// # Errors
+    /// Somebody else tried meanwhile and failed, or that takes too long.
+    pub fn turn(
+        &self,
+        digest: &Digest,
+        word: &str,
+        is_there: impl Fn() -> bool,
+        see: &mut dyn FnMut(&Progress),
+    ) -> Result<Turn> {
+        self.prepare()?;
+        let root = self.root()?;
+        let leases = root.join("leases");
+        let patience = self.config.wait_fetch;
+        let turn = lease::take(&leases, digest.hex(), word, patience, is_there, see);
+        turn.map_err(|error| self.with_room(error, root))
     }
 
     /// A failure to write at `place` because that is full, with what `chariot gc` could do about it: something, if the

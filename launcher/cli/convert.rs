@@ -116,7 +116,7 @@ pub(super) fn here(word: &str) -> String {
 }
 
 pub(super) fn unpack(matches: &ArgMatches) -> Result<ExitCode> {
-    let tool = Tool::read(matches)?;
+    let mut tool = Tool::read(matches)?;
     let (word, directory) = (
         text(matches, "source"),
         PathBuf::from(text(matches, "destination")),
@@ -186,7 +186,7 @@ fn archive_form(name: &str) -> Option<Form> {
 }
 
 fn into_file(matches: &ArgMatches, form: Form) -> Result<ExitCode> {
-    let tool = Tool::read(matches)?;
+    let mut tool = Tool::read(matches)?;
     let (word, destination) = (
         text(matches, "source"),
         PathBuf::from(text(matches, "destination")),
@@ -244,7 +244,7 @@ pub(super) fn source_date() -> Result<Option<u64>> {
 
 impl Tool {
     /// What a word names, fetched if it lies in a registry.
-    fn source(&self, word: &str, what: &str) -> Result<Source> {
+    fn source(&mut self, word: &str, what: &str) -> Result<Source> {
         let found = source::find(&here(word), &self.config, &self.host);
         self.fetch(found.map_err(|error| error.within(what))?)
     }
