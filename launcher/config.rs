@@ -6,7 +6,7 @@ pub mod registries;
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::error::{Error, Explain, Result};
 use crate::files::open;
+use crate::files::private::{self, Whose};
 use crate::options::table::{self, OptionRow, Shape};
 use crate::options::{Dialect, Given, Source};
 use place::{Place, line_of};
@@ -199,9 +200,7 @@ impl Config {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.explain(what)?,
         };
-        if nix::unistd::geteuid().is_root() {
-            refuse_foreign(&file, path)?;
-        }
+        refuse_foreign(&file, path)?;
         let text = open::text_of(&file, LARGEST).explain(what)?;
         let config = Config::parse(&text).map_err(|error| {
             error
@@ -377,19 +376,23 @@ fn cannot_use(path: &Path) -> String {
     format!("can't use the site's file {}", path.display())
 }
 
-/// Root takes orders from a file only if nobody else could have written them.
+/// Root takes orders from a file only if nobody else could have written it, or put it there; others from their own too.
 fn refuse_foreign(file: &File, path: &Path) -> Result<()> {
     let what = || cannot_use(path);
     let data = file.metadata().explain(what)?;
-    // What anybody writes to /dev/null nobody reads.
-    let is_nothing = data.file_type().is_char_device();
-    if is_nothing || data.uid() == 0 && data.mode() & 0o022 == 0 {
+    let is_root = nix::unistd::geteuid().is_root();
+    // What anybody writes to /dev/null nobody reads; a user's shell can give a pipe the name of a file.
+    if data.file_type().is_char_device() || !is_root && !data.is_file() {
         return Ok(());
     }
-    Err(
-        Error::new(format!("{}: others than root can write it", what()))
-            .hint(format!("chown root {0}; chmod go-w {0}", path.display())),
-    )
+    let whose = match is_root {
+        true => Whose::Roots,
+        false => Whose::Trusted,
+    };
+    private::refuse_file(file, path, whose).map_err(|refusal| {
+        Error::new(format!("{}: {refusal}", what()))
+            .hint("rules that others could change are none: chown root and chmod go-w it")
+    })
 }
 
 #[cfg(test)]

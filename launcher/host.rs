@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Explain, Result};
 use crate::files::open;
+use crate::files::private::{self, Whose};
 use crate::sys::process::{self, Helper};
 
 /// The oldest kernel that has every call that Chariot makes.
@@ -72,6 +73,10 @@ impl Host {
             .line()
             .and_then(|line| line.split(':').next().map(str::to_owned))
             .unwrap_or_else(|| format!("group{gid}"));
+        let environment = match uid {
+            0 => without_others(environment, &user.home),
+            _ => environment,
+        };
         Host {
             uid,
             gid,
@@ -167,6 +172,44 @@ impl Host {
             "XDG_CACHE_HOME" => xdg(".cache"),
             name => self.variable(name).map(OsStr::to_owned),
         }
+    }
+}
+
+/// Variables that say where a user's own files are.
+const OWN_PLACES: [&str; 7] = [
+    "HOME",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_RUNTIME_DIR",
+    "DOCKER_CONFIG",
+    "REGISTRY_AUTH_FILE",
+];
+
+/// Root's variables without those that lead to a place of another user's, as they do where HOME was kept from whoever
+/// became root: what lies there is that user's, who could have root read, run and write it.
+fn without_others(mut environment: Environment, home: &Path) -> Environment {
+    environment.retain_mut(|(name, value)| {
+        let is_others = OWN_PLACES.iter().any(|place| name == place)
+            && private::refuse_foreign(Path::new(value), Whose::Trusted).is_err();
+        if is_others && name == "HOME" {
+            *value = home.into();
+            return true;
+        }
+        !is_others
+    });
+    environment
+}
+
+/// Has this process forget, if it is root's, where another user's files are. It must have one thread.
+pub fn forget_others() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let environment: Environment = std::env::vars_os().collect();
+    let own = Host::look(environment.clone(), None).environment;
+    if own != environment {
+        process::adopt_environment(&own);
     }
 }
 

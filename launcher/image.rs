@@ -5,7 +5,6 @@
 pub mod metadata;
 #[cfg(feature = "launcher")]
 mod refusals;
-#[cfg(feature = "launcher")]
 pub mod sif;
 #[cfg(feature = "launcher")]
 pub mod source;

@@ -7,11 +7,12 @@ fn main() -> ExitCode {
     if let Some(refused) = chariot::cli::refuse_gain() {
         return refused;
     }
-    if chariot::ch_run::is_called() {
-        return chariot::ch_run::main();
+    if chariot::host_commands::is_called() {
+        return chariot::host_commands::main();
     }
-    match chariot::host_commands::is_called() {
-        true => chariot::host_commands::main(),
+    chariot::host::forget_others();
+    match chariot::ch_run::is_called() {
+        true => chariot::ch_run::main(),
         false => chariot::cli::main(),
     }
 }

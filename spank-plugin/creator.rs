@@ -41,7 +41,7 @@ pub(crate) fn make(
         &state.paths.launcher,
         "step",
         &request,
-        meeting.sender(),
+        Some(meeting.sender()),
         |_| {},
     )
     .map_err(|error| {
@@ -67,18 +67,21 @@ pub(crate) fn make(
     Ok(relay(&report))
 }
 
-/// Executes the launcher, which sends what it makes into `socket`. `adjust` has the last word on how.
+/// Executes the launcher, which sends what it makes into `socket`, if there is one. `adjust` has the last word on how.
 pub(crate) fn start(
     launcher: &Path,
     subcommand: &str,
     request: &Request,
-    socket: BorrowedFd<'_>,
+    socket: Option<BorrowedFd<'_>>,
     adjust: impl FnOnce(&mut Command),
 ) -> Result<Helper, Error> {
     let what = || format!("can't run {}", launcher.display());
     let input = sys::memory_file_of(c"request", &request.encode()).explain(what)?;
     let mut command = Command::new(launcher);
-    command.args([subcommand, "--socket", &socket.as_raw_fd().to_string()]);
+    command.arg(subcommand);
+    if let Some(socket) = socket {
+        command.args(["--socket", &socket.as_raw_fd().to_string()]);
+    }
     command.args(["--parent", &std::process::id().to_string()]);
     adjust(&mut command);
     process::start_helper(command, input, socket).explain(what)

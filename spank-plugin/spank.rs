@@ -20,6 +20,7 @@ use chariot::escape;
 use chariot::host::Environment;
 use chariot::options::table::{OptionRow, TABLE};
 use chariot::sys::process;
+use chariot::sys::rights::Ids;
 use slurm_spank::spank_sys as sys;
 use slurm_spank::{LogLevel, OptionCache, SpankHandle};
 
@@ -85,9 +86,13 @@ impl Slurm<'_> {
         self.handle.job_id().ok()
     }
 
-    /// The user and the primary group of the job.
-    pub(crate) fn user(&self) -> Option<(u32, u32)> {
-        Some((self.handle.job_uid().ok()?, self.handle.job_gid().ok()?))
+    /// The user and the groups of the job.
+    pub(crate) fn user(&self) -> Option<Ids> {
+        Some(Ids {
+            user: self.handle.job_uid().ok()?,
+            group: self.handle.job_gid().ok()?,
+            groups: self.handle.job_supplementary_gids().ok()?,
+        })
     }
 
     /// A variable of the job's environment.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::spec::{Device, Spec};
 use crate::error::{Error, Result};
+use crate::files::private::{self, Whose};
 use crate::options::Sourced;
 use crate::options::device::{self, ALL};
 
@@ -44,6 +45,16 @@ impl Registry {
             directories: directories.to_vec(),
         };
         for (strength, directory) in directories.iter().enumerate() {
+            // Who describes a device says what a container has of the host.
+            let place = match directory.is_file() {
+                true => directory.parent().unwrap_or(directory),
+                false => directory,
+            };
+            if let Err(refusal) = private::refuse_foreign(place, Whose::Shared) {
+                let what = format!("can't use the devices of {}", directory.display());
+                registry.broken.push(refusal.told(&what));
+                continue;
+            }
             let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
             let mut paths: Vec<PathBuf> = entries
                 .map(|entry| entry.path())

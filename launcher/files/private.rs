@@ -8,15 +8,17 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, mkdirat, openat};
 use rustix::io::Errno;
 
-use super::open::read_text;
+use super::open::{read_text, regular_at};
 use crate::error::{Error, io_reason};
 use crate::sys::process;
 
@@ -36,7 +38,9 @@ const UNMAPPED: u32 = 65_534;
 pub enum Whose {
     /// This user alone.
     Own,
-    /// This user, or root; they may have let a group write there, as for a project's images.
+    /// This user, or root.
+    Trusted,
+    /// The same; and they may have let a group write there, as for a project's images.
     Shared,
     /// Root alone, as are all its parents: what everybody believes.
     Roots,
@@ -102,7 +106,7 @@ pub type Result<T> = std::result::Result<T, Refusal>;
 /// # Errors
 /// It is not there, or not as `whose` says.
 pub fn open(path: &Path, whose: Whose) -> Result<OwnedFd> {
-    walk(path, whose, None).and_then(|found| found.to_work_in())
+    walk(path, whose, End::Place, None).and_then(|found| found.to_work_in())
 }
 
 /// The same, made with `mode` if it is not there, and its parents with it.
@@ -110,7 +114,8 @@ pub fn open(path: &Path, whose: Whose) -> Result<OwnedFd> {
 /// # Errors
 /// As [`open()`], or it cannot be made.
 pub fn make(path: &Path, whose: Whose, mode: u32) -> Result<OwnedFd> {
-    walk(path, whose, Some(Mode::from_raw_mode(mode))).and_then(|found| found.to_work_in())
+    walk(path, whose, End::Place, Some(Mode::from_raw_mode(mode)))
+        .and_then(|found| found.to_work_in())
 }
 
 /// Whether a directory is there and as `whose` says. It need not be readable.
@@ -118,7 +123,46 @@ pub fn make(path: &Path, whose: Whose, mode: u32) -> Result<OwnedFd> {
 /// # Errors
 /// As [`open()`].
 pub fn look(path: &Path, whose: Whose) -> Result<()> {
-    walk(path, whose, None).map(drop)
+    walk(path, whose, End::Place, None).map(drop)
+}
+
+/// Opens a regular file to read it, in a directory that is as `whose` says, and not through a link: it is never one that
+/// somebody else has put there.
+///
+/// # Errors
+/// As [`open()`], or it is no regular file.
+pub fn open_file(path: &Path, whose: Whose) -> Result<File> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(failed("open", path, Errno::ISDIR.into()));
+    };
+    let found = walk(parent, whose, End::Place, None)?;
+    let (file, _) = regular_at(&found.directory, Path::new(name))
+        .map_err(|error| failed("open", path, error))?;
+    Ok(file)
+}
+
+/// Refuses a file that was opened by this path, if another user owns it, can write it, or could have put it there or a
+/// link to it.
+///
+/// # Errors
+/// As [`look`], of the file and of both ways to it.
+pub fn refuse_file(file: &File, path: &Path, whose: Whose) -> Result<()> {
+    let named = std::path::absolute(path).map_err(|error| failed("getcwd", path, error))?;
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let real = std::fs::read_link(&link).map_err(|error| failed("readlink", path, error))?;
+    for way in [&named, &real] {
+        let parent = way.parent().unwrap_or(Path::new("/"));
+        walk(parent, whose, End::Way, None)?;
+    }
+    if let Ok(data) = named.symlink_metadata()
+        && !whose.trusts(data.uid())
+    {
+        return Err(Refusal::Foreign {
+            place: named,
+            reason: format!("belongs to user {}", data.uid()),
+        });
+    }
+    whose.refuse(file, path, true)
 }
 
 /// Refuses a place where somebody else has been first. One that is not there yet, or cannot be had for other reasons, is
@@ -131,6 +175,15 @@ pub fn refuse_foreign(path: &Path, whose: Whose) -> Result<()> {
         Err(refusal) if refusal.is_foreign() => Err(refusal),
         _ => Ok(()),
     }
+}
+
+/// What the last directory on a path is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The place to be used.
+    Place,
+    /// Like its parents a part of the way, to a file.
+    Way,
 }
 
 /// A directory that was looked at.
@@ -154,19 +207,20 @@ fn failed(call: &str, place: &Path, error: io::Error) -> Refusal {
     }
 }
 
-fn walk(path: &Path, whose: Whose, make: Option<Mode>) -> Result<Found> {
+fn walk(path: &Path, whose: Whose, end: End, make: Option<Mode>) -> Result<Found> {
     let path = std::path::absolute(path).map_err(|error| failed("getcwd", path, error))?;
     let mut here = PathBuf::from("/");
     let mut directory =
         enter(CWD, OsStr::new("/")).map_err(|error| failed("open", &here, error))?;
     let mut left = components(&path);
-    whose.refuse(&directory, &here, left.is_empty())?;
+    let is_end = |left: &[OsString]| left.is_empty() && end == End::Place;
+    whose.refuse(&directory, &here, is_end(&left))?;
     let mut more = STEPS;
     while let Some(name) = left.pop() {
         let place = here.join(&name);
         match enter(&directory, &name) {
             Ok(next) => {
-                whose.refuse(&next, &place, left.is_empty())?;
+                whose.refuse(&next, &place, is_end(&left))?;
                 (directory, here) = (next, place);
                 continue;
             }
@@ -190,7 +244,7 @@ fn walk(path: &Path, whose: Whose, make: Option<Mode>) -> Result<Found> {
                         }
                         left.append(&mut components(&target));
                         // A link may lead to where the walk is already.
-                        whose.refuse(&directory, &here, left.is_empty())?;
+                        whose.refuse(&directory, &here, is_end(&left))?;
                     }
                     _ => return Err(failed("open", &place, error)),
                 }
@@ -223,21 +277,22 @@ impl Whose {
     fn trusts(self, user: u32) -> bool {
         match self {
             _ if user == 0 => true,
-            Whose::Own | Whose::Shared if user == process::user() => true,
+            Whose::Own | Whose::Trusted | Whose::Shared if user == process::user() => true,
             // Root of the machine is nobody in a namespace of the user's own; so is everybody else, but they
             // cannot make anything that belongs to this user, as the directory itself must.
             _ => user == UNMAPPED && is_root_unmapped(),
         }
     }
 
-    fn refuse(self, directory: &OwnedFd, place: &Path, is_last: bool) -> Result<()> {
+    /// Refuses what another user owns, or can write.
+    fn refuse(self, file: impl AsFd, place: &Path, is_last: bool) -> Result<()> {
         let foreign = |reason: String| {
             Err(Refusal::Foreign {
                 place: place.to_owned(),
                 reason,
             })
         };
-        let data = fstat(directory).map_err(|errno| failed("fstat", place, errno.into()))?;
+        let data = fstat(&file).map_err(|errno| failed("fstat", place, errno.into()))?;
         let is_owners = match (is_last, self) {
             (true, Whose::Own) => data.st_uid == process::user(),
             _ => self.trusts(data.st_uid),
@@ -252,7 +307,7 @@ impl Whose {
         if writes & OTHERS != 0 {
             return foreign("can be written by everybody".into());
         }
-        match self == Whose::Shared || (self == Whose::Own && is_own_group(directory, &data)) {
+        match self == Whose::Shared || (self != Whose::Roots && is_own_group(file, &data)) {
             true => Ok(()),
             false => foreign(format!("can be written by group {}", data.st_gid)),
         }
@@ -287,8 +342,8 @@ impl Whose {
 
 /// Whether the group that may write there is this user's own, which many systems give everybody for their umask of
 /// 002, and no list of more users and groups hides behind the bits of the group.
-fn is_own_group(directory: &OwnedFd, data: &Stat) -> bool {
-    let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
+fn is_own_group(file: impl AsFd, data: &Stat) -> bool {
+    let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
     let list = rustix::fs::getxattr(&path, "system.posix_acl_access", &mut [0_u8; 0][..]);
     matches!(list, Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS))
         && crate::host::is_own_group(process::user(), data.st_gid)

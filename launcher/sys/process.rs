@@ -13,6 +13,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::{Call, called};
 use crate::error::CallError;
 
+/// The most that a helper can say, in bytes: lines for a user to read.
+const LONGEST_REPORT: usize = 1 << 20;
+
+/// How long a helper that was killed may take to end.
+const LAST: Duration = Duration::from_secs(5);
+
 /// A helper process and the pipe it reports through.
 #[derive(Debug)]
 pub struct Helper {
@@ -21,13 +27,17 @@ pub struct Helper {
 }
 
 /// Starts `command` as a helper of this process: no environment, `input` as its standard input, output and error into
-/// a pipe, and `passed` open in it under its own number. It should call [`end_with`] at its start. Nothing is to be
+/// a pipe, and `passed`, if there is something, open in it under its own number. It should call [`end_with`] at its start. Nothing is to be
 /// done between fork and exec, so that the memory of slurmstepd is not copied: that took half a millisecond. This
 /// process must have one thread.
 ///
 /// # Errors
 /// ENOENT and the like if the program cannot be executed.
-pub fn start_helper(mut command: Command, input: OwnedFd, passed: BorrowedFd<'_>) -> Call<Helper> {
+pub fn start_helper(
+    mut command: Command,
+    input: OwnedFd,
+    passed: Option<BorrowedFd<'_>>,
+) -> Call<Helper> {
     let failed = not_started(&command);
     let (report, writer) = pipe()?;
     let errors = writer.try_clone().map_err(&failed)?;
@@ -36,10 +46,12 @@ pub fn start_helper(mut command: Command, input: OwnedFd, passed: BorrowedFd<'_>
         .stdin(input)
         .stdout(writer)
         .stderr(errors);
-    pass_on(passed)?;
+    passed.map(pass_on).transpose()?;
     let child = command.spawn();
-    let kept = rustix::io::fcntl_setfd(passed, rustix::io::FdFlags::CLOEXEC);
-    super::rustix_called(kept, || "fcntl(F_SETFD, FD_CLOEXEC)".into())?;
+    if let Some(passed) = passed {
+        let kept = rustix::io::fcntl_setfd(passed, rustix::io::FdFlags::CLOEXEC);
+        super::rustix_called(kept, || "fcntl(F_SETFD, FD_CLOEXEC)".into())?;
+    }
     Ok(Helper {
         child: child.map_err(failed)?,
         report,
@@ -95,7 +107,7 @@ impl Helper {
     /// up to `most` in all. These lines go to `see`, without the letter, and not into the report.
     ///
     /// # Errors
-    /// ETIMEDOUT when it was killed; what had been reported is lost.
+    /// ETIMEDOUT when it was killed, EMSGSIZE when it said too much; what had been reported is lost.
     pub fn report_while(
         mut self,
         patience: Duration,
@@ -115,6 +127,10 @@ impl Helper {
             }
             match pipe.read(&mut buffer) {
                 Ok(0) => break Ok(()),
+                // It is the user's process, and this one may be root's.
+                Ok(_) if text.len() > LONGEST_REPORT => {
+                    break Err(CallError::new("read()", Errno::EMSGSIZE));
+                }
                 Ok(count) => {
                     text.extend_from_slice(&buffer[..count]);
                     if take_progress(&mut text, &mut see) {
@@ -129,10 +145,28 @@ impl Helper {
             // Whether it could be killed shows below.
             let _ = self.child.kill();
         }
-        // A task whose SIGCHLD is ignored has no child to wait for; the report is what counts.
-        let _ = self.child.wait();
+        wait_until(&mut self.child, deadline);
         result.map(|()| String::from_utf8_lossy(&text).into_owned())
     }
+}
+
+/// Waits until a helper has ended. One that has closed its report and goes on is killed; one that cannot even be killed,
+/// in a file system that does not answer, is not waited for.
+fn wait_until(child: &mut std::process::Child, deadline: Instant) {
+    let number = i32::try_from(child.id()).unwrap_or(0);
+    let handle = handle_of(nix::unistd::Pid::from_raw(number));
+    let has_ended = |deadline: Instant| match &handle {
+        Ok(handle) => matches!(wait_readable(handle.as_fd(), deadline), Ok(true)),
+        // A task whose SIGCHLD is ignored has no child to wait for; the report is what counts.
+        Err(error) => error.errno() == Errno::ESRCH,
+    };
+    if !has_ended(deadline) {
+        let _ = child.kill();
+        if !has_ended(Instant::now() + LAST) {
+            return;
+        }
+    }
+    let _ = child.wait();
 }
 
 /// Takes complete lines that begin with `P` out of a report; true if there was one.

@@ -97,6 +97,21 @@ fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
+/// What root runs, with somebody's HOME.
+fn as_root(shared: &Shared, home: &str, script: &str) -> Said {
+    let here = shared.here().display();
+    let output = Command::new("timeout")
+        .args(["60", "bash", "-c", script])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
+        .env("HOME", shared.here().join(home))
+        .env("R", format!("{here}/chariot --config {here}/site.toml"))
+        .current_dir(shared.here())
+        .stdin(Stdio::null())
+        .output();
+    output.unwrap().into()
+}
+
 /// The place of a test, or a skip.
 macro_rules! shared {
     () => {
@@ -223,4 +238,91 @@ fn an_image_by_name_of_a_storage_that_somebody_else_has_made_is_not_run() {
         )
         .ok();
     shared.run(ADA, run).ok();
+}
+
+#[test]
+fn a_sites_file_that_others_could_have_written_or_put_there_is_nobodys_law() {
+    let shared = shared!();
+    shared.site("");
+    let refused = |path: &str, reason: &str| {
+        for said in [
+            shared.run(ADA, &format!("${{R% *}} {path} run ./img true")),
+            as_root(&shared, "root", &format!("${{R% *}} {path} images")),
+        ] {
+            assert_eq!(said.code, 125, "{path}: {said:#?}");
+            assert!(said.err.contains(reason), "{path}: {said:#?}");
+        }
+    };
+    shared.prepare("echo > scratch/hers.toml; chmod 666 scratch/hers.toml; mkdir open roots; echo > open/site.toml; chmod 777 open");
+    refused("scratch/hers.toml", "can be written by everybody");
+    refused("open/site.toml", "open can be written by everybody");
+    shared.run(EVE, "mkdir -p $S/d; echo 'enabled = true' > $S/d/site.toml; ln -s /dev/null $S/link.toml; ln -s $PWD/site.toml $S/other.toml").ok();
+    refused("scratch/d/site.toml", "belongs to user 4711");
+    refused("scratch/other.toml", "belongs to user 4711");
+    // Root's own, through a link of root's and where all may write but not take away.
+    shared.prepare("ln -s ../site.toml roots/link.toml; echo > scratch/roots.toml");
+    for path in ["roots/link.toml", "scratch/roots.toml", "site.toml"] {
+        shared
+            .run(ADA, &format!("${{R% *}} {path} run ./img true"))
+            .ok();
+        as_root(&shared, "root", &format!("${{R% *}} {path} images")).ok();
+    }
+    // Who runs the launcher by hand can have a file of one's own; for root that is somebody else's.
+    shared
+        .run(
+            ADA,
+            "echo > ada/site.toml; ${R% *} ada/site.toml run ./img true",
+        )
+        .ok();
+    let said = as_root(&shared, "root", "${R% *} ada/site.toml images");
+    assert!(said.err.contains("belongs to user 4712"), "{said:#?}");
+}
+
+#[test]
+fn environments_and_devices_of_a_directory_that_somebody_else_made_are_not_looked_for() {
+    let shared = shared!();
+    let place = shared.scratch().join("hers");
+    let hers = place.display();
+    shared.site(&format!(
+        "edf_dirs = [\"{hers}\"]\ncdi_dirs = [\"{hers}\"]\n"
+    ));
+    let cdi = r#"{"cdiVersion":"0.6.0","kind":"x.org/gpu","devices":[{"name":"0","containerEdits":{"env":["HERS=1"]}}]}"#;
+    let image = shared.here().join("img");
+    let prepare = format!(
+        "mkdir {hers}; echo 'image = \"{}\"' > {hers}/e.toml; echo '{cdi}' > {hers}/x.json",
+        image.display()
+    );
+    let asked = "$R run --edf e -- echo ran; $R run --device x.org/gpu=0 ./img -- echo ran";
+    shared.run(EVE, &prepare).ok();
+    let said = shared.run(ADA, asked);
+    assert_eq!(said.out, "", "{said:#?}");
+    let reason = format!("{hers} belongs to user 4711");
+    assert_eq!(said.err.matches(&reason).count(), 2, "{said:#?}");
+    fs::remove_dir_all(&place).unwrap();
+    shared.run(ADA, &prepare).ok();
+    assert_eq!(shared.run(ADA, asked).ok(), "ran\nran");
+}
+
+#[test]
+fn root_uses_nothing_of_a_users_home_because_a_variable_says_so() {
+    let shared = shared!();
+    shared.site("");
+    shared.run(ADA, "mkdir -p ada/.local/share/chariot ada/.edf ada/.docker; cp -r img ada/.local/share/chariot/debian; \
+                     echo 'image = \"/x\"' > ada/.edf/hers.toml").ok();
+    let said = as_root(&shared, "ada", "$R images; $R edf check hers");
+    assert!(!said.out.contains("debian"), "{said:#?}");
+    assert!(
+        said.err.contains("can't find an environment named hers"),
+        "{said:#?}"
+    );
+    let said = as_root(
+        &shared,
+        "ada",
+        "XDG_DATA_HOME=$HOME/.local/share $R images; HOME=/nonexistent XDG_CACHE_HOME=$HOME/.cache $R gc",
+    );
+    assert!(!said.out.contains("debian"), "{said:#?}");
+    assert!(!shared.here().join("ada/.cache").exists());
+    // A home of root's own is used, wherever it is.
+    shared.prepare("mkdir -p root/.edf; cp ada/.edf/hers.toml root/.edf/");
+    as_root(&shared, "root", "$R edf check hers").ok();
 }

@@ -166,3 +166,41 @@ fn where_a_link_of_roots_leads_is_asked_as_well() {
         format!("{} belongs to user 4711", place.path().join("a").display())
     );
 }
+
+#[test]
+fn a_file_is_as_good_as_both_ways_to_it() {
+    let Some((place, path)) = place() else { return };
+    let (file, link) = (path.join("file"), place.path().join("a/link"));
+    fs::write(&file, "").unwrap();
+    symlink(&file, &link).unwrap();
+    let refused = |path: &Path, whose| {
+        let opened = File::open(path).unwrap();
+        refuse_file(&opened, path, whose).map_err(|refusal| refusal.to_string())
+    };
+    for whose in [Whose::Roots, Whose::Trusted] {
+        assert_eq!(refused(&link, whose), Ok(()));
+        for (on_the_way, what) in [
+            (&path, "b belongs to user 4711"),
+            (&file, "belongs to user 4711"),
+            (&link, "link belongs to user 4711"),
+        ] {
+            owner(on_the_way, EVE);
+            let error = refused(&link, whose).unwrap_err();
+            assert!(error.ends_with(what), "{error}");
+            owner(on_the_way, 0);
+        }
+        mode(&file, 0o666);
+        let error = refused(&link, whose).unwrap_err();
+        assert!(
+            error.ends_with("link can be written by everybody"),
+            "{error}"
+        );
+        mode(&file, 0o644);
+        // In a directory such as /tmp nobody else can take it away.
+        mode(&path, 0o1777);
+        assert_eq!(refused(&link, whose), Ok(()));
+        mode(&path, 0o777);
+        assert!(refused(&link, whose).is_err());
+        mode(&path, 0o755);
+    }
+}
