@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
 
 use super::{Call, called};
 use crate::error::CallError;
@@ -51,7 +52,7 @@ pub fn start_helper(mut command: Command, input: OwnedFd, passed: BorrowedFd<'_>
 /// # Errors
 /// The kernel's answer; ESRCH if the parent is another process by now.
 pub fn end_with(parent: u32) -> Call<()> {
-    let signal = nix::sys::signal::Signal::SIGKILL;
+    let signal = Signal::SIGKILL;
     called(nix::sys::prctl::set_pdeathsig(signal), || {
         "prctl(PR_SET_PDEATHSIG)".into()
     })?;
@@ -66,7 +67,7 @@ pub fn end_with(parent: u32) -> Call<()> {
 pub fn end_with_this(command: &mut Command) {
     use std::os::unix::process::CommandExt;
     let asked = || {
-        let signal = nix::sys::signal::Signal::SIGTERM;
+        let signal = Signal::SIGTERM;
         nix::sys::prctl::set_pdeathsig(signal).map_err(std::io::Error::from)
     };
     // SAFETY: between fork(2) and execve(2) it makes one system call, and takes no lock and no memory.
@@ -82,13 +83,23 @@ fn not_started(command: &Command) -> impl Fn(std::io::Error) -> CallError + use<
     }
 }
 
+/// What a helper said, and how it ended.
+#[derive(Debug)]
+pub struct Report {
+    /// Its lines.
+    pub text: String,
+    /// The signal that killed it, if one did and that is known.
+    pub killed_by: Option<Signal>,
+}
+
 impl Helper {
     /// Everything that the helper reports until it ends. It is killed after `patience`.
     ///
     /// # Errors
     /// ETIMEDOUT when it was killed; what had been reported is lost.
     pub fn report(self, patience: Duration) -> Call<String> {
-        self.report_while(patience, patience, |_| {})
+        let report = self.report_while(patience, patience, |_| {})?;
+        Ok(report.text)
     }
 
     /// The same, but each line that begins with `P` says that it goes on: the helper then has `patience` again,
@@ -101,7 +112,7 @@ impl Helper {
         patience: Duration,
         most: Duration,
         mut see: impl FnMut(&str),
-    ) -> Call<String> {
+    ) -> Call<Report> {
         let last = Instant::now() + most;
         let mut deadline = (Instant::now() + patience).min(last);
         let mut pipe = File::from(self.report);
@@ -130,8 +141,13 @@ impl Helper {
             let _ = self.child.kill();
         }
         // A task whose SIGCHLD is ignored has no child to wait for; the report is what counts.
-        let _ = self.child.wait();
-        result.map(|()| String::from_utf8_lossy(&text).into_owned())
+        let status = self.child.wait().ok();
+        let signal =
+            status.and_then(|status| std::os::unix::process::ExitStatusExt::signal(&status));
+        result.map(|()| Report {
+            text: String::from_utf8_lossy(&text).into_owned(),
+            killed_by: signal.and_then(|number| Signal::try_from(number).ok()),
+        })
     }
 }
 
@@ -223,6 +239,15 @@ pub fn end(code: u8) -> ! {
     // SAFETY: _exit(2) has no conditions.
     unsafe { libc::_exit(code.into()) }
 }
+
+/// Waits as long as whoever ends a step, a job or a service takes to come from one of its processes to the next. Who
+/// has seen another one killed and is killed as well was no witness of an accident, and has nothing to tell.
+pub fn await_own_end() {
+    std::thread::sleep(OWN_END);
+}
+
+/// Slurm and systemd go through a list; half a second is long on a busy machine, and short for who is left.
+const OWN_END: Duration = Duration::from_millis(500);
 
 /// Leaves a descriptor open in the program that this process executes next: `fcntl(fd, F_SETFD, 0)`,
 /// fcntl(2).
@@ -342,7 +367,7 @@ pub fn pipe() -> Call<(OwnedFd, OwnedFd)> {
 /// # Errors
 /// The kernel's answer.
 pub fn ignore_polite_signals() -> Call<()> {
-    use nix::sys::signal::{SigHandler, Signal, signal};
+    use nix::sys::signal::{SigHandler, signal};
     for number in [
         Signal::SIGHUP,
         Signal::SIGINT,
