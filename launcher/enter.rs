@@ -4,6 +4,7 @@
 
 #[cfg(feature = "launcher")]
 mod below;
+mod elf;
 #[cfg(feature = "launcher")]
 mod hooks;
 #[cfg(feature = "launcher")]

@@ -198,7 +198,10 @@ pub fn run_with(
     match (guard.wait().explain(|| what.into()), outcome) {
         (_, Some(outcome)) => outcome,
         // It was killed, and so was the worker.
-        (_, None) => Err(killed(what, None)),
+        (_, None) => {
+            process::await_own_end();
+            Err(killed(what, None))
+        }
     }
 }
 

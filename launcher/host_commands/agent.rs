@@ -235,14 +235,13 @@ impl Office {
         }
     }
 
-    /// The container's time is over: nothing that it started outside stays.
+    /// The container's time is over: nothing that it started outside stays, and who waits for it inside ends alike.
     fn end(&self) {
-        for command in self
-            .callers
-            .iter()
-            .filter_map(|caller| caller.command.as_ref())
-        {
-            let _ = command.signal(Signal::SIGKILL);
+        for caller in &self.callers {
+            if let Some(command) = &caller.command {
+                let _ = command.signal(Signal::SIGKILL);
+            }
+            caller.tell(&Outcome::Killed(Signal::SIGKILL as i32));
         }
     }
 }

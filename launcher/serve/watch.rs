@@ -8,11 +8,16 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use super::{Service, answers};
 use crate::escape;
 use crate::print;
 use crate::sys::{detached, fork};
+
+/// Who ends a step kills server, watcher and tasks in one go, and nobody is to hear of it. Not longer: who could not read
+/// a file is about to end, and the sentence with them.
+const WHOLE_STEP: Duration = Duration::from_millis(50);
 
 /// What the server tells the process that watches it: first the container's mount namespace, then one line
 /// that the user should read.
@@ -74,6 +79,7 @@ pub(super) fn run(device: OwnedFd, ready: OwnedFd, service: Service) -> u8 {
         tell(&[&complaint]);
     }
     if let Some(signal) = server.killed_by() {
+        std::thread::sleep(WHOLE_STEP);
         let killed = format!(
             "chariot: the server of the image {word} was killed by signal {signal}: its files cannot be \
              read any more"

@@ -283,3 +283,29 @@ fn a_word_of_the_programs_own_is_not_taken_for_multi_prog() {
         assert!(!said.err.contains("can't run"), "{said:#?}");
     }
 }
+
+#[test]
+fn a_program_for_another_machine_or_without_its_loader_ends_in_126_or_127() {
+    let site = site!();
+    let put = |name: &str, bytes: &[u8]| {
+        site.script(name, "");
+        std::fs::write(site.here().join(name), bytes).unwrap();
+    };
+    let mut foreign = std::fs::read(Path::new(&site.image).join("bin/busybox")).unwrap();
+    foreign[18] = if cfg!(target_arch = "aarch64") {
+        62
+    } else {
+        183
+    };
+    put("foreign", &foreign);
+    // The image has no C library.
+    put("lost", &std::fs::read("/bin/true").unwrap());
+    for (program, code, sentence) in [
+        ("./foreign", 126, "can't run ./foreign: it is a program for"),
+        ("./lost", 127, "can't run ./lost: it is loaded by /lib"),
+    ] {
+        let said = site.run(&format!("srun -N2 -n4 --ch-image=$I {program}"));
+        said.failed(code, sentence, 2);
+    }
+    site.nodes_are_fine();
+}

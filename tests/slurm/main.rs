@@ -28,6 +28,7 @@ mod registry;
 mod releases;
 mod squashfs;
 mod steps;
+mod told;
 mod trusted;
 mod upgrade;
 
