@@ -102,6 +102,7 @@ pub fn create(plan: &Plan) -> Result<Entered> {
     // Set-user-ID programs of the image and of the host give nothing. The capabilities that this
     // process has over its own namespace go away when it executes a program, unless it is root.
     namespaces::no_new_privileges().explain(what)?;
+    root.begin_watches();
     clock.lap("pivot");
 
     let listener = root.listener();

@@ -12,7 +12,7 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use crate::error::{Error, Explain, Result};
 use crate::host::Host;
-use crate::sys::namespaces::Namespaces;
+use crate::sys::namespaces::{self, Namespaces};
 use crate::sys::{detached, message, process, sharing};
 
 /// How long the others wait for the first, and the process that it leaves behind for the others.
@@ -100,10 +100,15 @@ impl Room {
         }
         let (go, ready) = sharing::pair().explain(what)?;
         let keep = vec![self.listener.as_raw_fd(), ready.as_raw_fd()];
-        let work = move || match sharing::receive_from(ready.as_fd()) {
-            Ok([user, mount]) => self.serve(&Namespaces { user, mount }),
-            // There is no container.
-            Err(_) => 0,
+        let work = move || {
+            if namespaces::no_new_privileges().is_err() {
+                return 1;
+            }
+            match sharing::receive_from(ready.as_fd()) {
+                Ok([user, mount]) => self.serve(&Namespaces { user, mount }),
+                // There is no container.
+                Err(_) => 0,
+            }
         };
         detached::start(c"ch-run-join", keep, work).explain(what)?;
         Ok(Door(Some(go)))

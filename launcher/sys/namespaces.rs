@@ -214,13 +214,26 @@ pub fn drop_capabilities() -> Call<()> {
 /// # Errors
 /// The kernel's answer.
 pub fn clear_capabilities() -> Call<()> {
+    keep_capabilities(rustix::thread::CapabilitySet::empty())
+}
+
+/// Gives up all but the one by which descriptors of processes that have capabilities can be reached, ptrace(2).
+///
+/// # Errors
+/// The kernel's answer.
+#[cfg(feature = "launcher")]
+pub fn keep_tracing_alone() -> Call<()> {
+    keep_capabilities(rustix::thread::CapabilitySet::SYS_PTRACE)
+}
+
+fn keep_capabilities(kept: rustix::thread::CapabilitySet) -> Call<()> {
     use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
-    let none = CapabilitySets {
-        effective: CapabilitySet::empty(),
-        permitted: CapabilitySet::empty(),
+    let sets = CapabilitySets {
+        effective: kept,
+        permitted: kept,
         inheritable: CapabilitySet::empty(),
     };
-    super::rustix_called(set_capabilities(None, none), || "capset()".into())
+    super::rustix_called(set_capabilities(None, sets), || "capset()".into())
 }
 
 /// `chdir(path)`, chdir(2), and a look whether the kernel still shows a path for it: a directory

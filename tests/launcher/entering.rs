@@ -294,3 +294,61 @@ fn roots_own_container_says_so_once_and_does_not_steer_the_kernel_whatever_it_un
     let said = scene.as_owner("unshare -r $C explain ../img -- true");
     assert!(!said.ok().contains("/proc/sys"), "{said:#?}");
 }
+
+#[test]
+fn the_processes_beside_a_container_have_no_rights_and_no_files_and_let_nobody_look() {
+    let scene = scene!();
+    scene
+        .as_owner("$C pack --quiet ../img img.sqfs; touch here")
+        .ok();
+    // What a program of the image sees that is root in the user namespace.
+    let look = "for p in /proc/[0-9]*; do read n <$p/comm || continue; \
+                case $n in chariot-serve|chariot-watch) echo $n; \
+                ls $p/root/ $p/root/.. $p/fd/ $p/cwd/ $p/ns/ $p/map_files; cat $p/root/../etc/passwd $p/mem $p/environ;; esac; done";
+    std::fs::write(scene.here().join("own/look"), look).unwrap();
+    for options in ["", "--root"] {
+        scene
+            .as_owner(&format!(
+                "rm -f up go; $C run {options} ./img.sqfs -- sh -c '. ./look 2>/dev/null; touch up; until [ -e go ]; do sleep 0.05; done' >seen 2>log & \
+                 until [ -e up ]; do sleep 0.05; done; ps -o args= -u $(id -u) >names"
+            ))
+            .ok();
+        let read =
+            |name: &str| std::fs::read_to_string(scene.here().join("own").join(name)).unwrap();
+        let seen = read("seen");
+        let is_name = |line: &str| {
+            // ls(1) names a directory before it finds that it may not look into it.
+            let is_heading = line.is_empty() || line.starts_with("/proc/") && line.ends_with(':');
+            is_heading || matches!(line, "chariot-serve" | "chariot-watch")
+        };
+        assert!(
+            seen.lines().count() >= 2 && seen.lines().all(is_name),
+            "{options}: {seen}"
+        );
+        let image = scene.here().join("own/img.sqfs").display().to_string();
+        for name in ["chariot-watch", "chariot-serve"] {
+            assert!(
+                read("names").contains(&format!("{name} {image}")),
+                "{}",
+                read("names")
+            );
+        }
+        // What root sees that they have, as soon as they have come so far. To reach the standard error of a program that
+        // has capabilities takes one.
+        let kept = if options.is_empty() { 0 } else { 1 << 19 };
+        let expected = [0, kept].map(|kept: u32| {
+            format!("CapEff:\t{kept:016x}\nCapPrm:\t{kept:016x}\nNoNewPrivs:\t1\n\n.\n..\n")
+        });
+        let uid = scene.owner.uid;
+        until("they have no rights and no files", || {
+            let said = scene.as_root(&format!(
+                "for n in serve watch; do p=$(pgrep -u {uid} -x chariot-$n); grep -hE '^(CapPrm|CapEff|NoNewPrivs):' /proc/$p/task/*/status | sort -u; \
+                 ls -a /proc/$p/root/ /proc/$p/root/.. | sort -u | grep -v :; done"
+            ));
+            said.ok() == expected.concat().trim_end()
+        });
+        scene.as_root(&format!(
+            "touch own/go; while pgrep -u {uid} chariot- >/dev/null; do sleep 0.05; done"
+        ));
+    }
+}

@@ -143,21 +143,18 @@ pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// A function of a script: the user's servers of the image files whose path begins so.
-pub(crate) const SERVERS: &str = "servers() { for p in $(pgrep -u $(id -u) -x chariot-serve); do \
-     ls -l /proc/$p/fd 2>/dev/null | grep -q \"$1\" && echo $p; done; }; ";
+/// A function of a script: the user's servers of the image files whose path begins so. Nobody may look which files they
+/// have open; ps(1) shows it.
+pub(crate) const SERVERS: &str = "servers() { pgrep -u $(id -u) -f \"^chariot-serve $1\"; }; ";
 
-/// The servers of an image file that are running on this machine.
+/// The servers of an image file that are running on this machine. Where there was little room for it, only the end of
+/// its path is shown.
 pub(crate) fn servers(image: &str) -> Vec<u32> {
     let serves = |process: &Path| {
-        let name = std::fs::read_to_string(process.join("comm"));
-        let files = std::fs::read_dir(process.join("fd"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        let mut targets = files.filter_map(|file| file.path().read_link().ok());
-        name.is_ok_and(|name| name == "chariot-serve\n")
-            && targets.any(|target| target == Path::new(image))
+        let title = std::fs::read(process.join("cmdline")).unwrap_or_default();
+        let title = String::from_utf8_lossy(&title).into_owned();
+        let shown = title.trim_end_matches('\0').strip_prefix("chariot-serve ");
+        shown.is_some_and(|shown| !shown.is_empty() && image.ends_with(shown))
     };
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     processes
