@@ -27,14 +27,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Explain, Result};
 use crate::files::own::{Below, Own, Purpose};
 use crate::files::private::{self, Whose};
 use crate::files::{self, Output};
 use crate::host::Host;
 use crate::log::warn_once;
 use crate::oci::Digest;
-use crate::sys::process;
+use crate::sys::{process, signals};
 use crate::work::{self, Progress, Reporter};
 use lease::Turn;
 
@@ -235,23 +235,13 @@ impl<'a> Cache<'a> {
             if !access.may_fetch {
                 return Err(not_there(word));
             }
-            self.prepare()?;
-            self.refuse_squatted(digest)?;
-            let leases = self.root()?.join("leases");
             let is_there = || self.find(digest).is_some();
-            let turn = lease::take(
-                &leases,
-                digest.hex(),
-                word,
-                self.config.wait_fetch,
-                is_there,
-                access.see,
-            )?;
+            self.refuse_squatted(digest)?;
+            let turn = self.turn(digest, word, is_there, access.see)?;
             let Turn::Mine(lease) = turn else { break };
             match self.make(digest, word, &lease, access, &make) {
                 Ok(()) => {
-                    lease.end();
-                    evict::after_fetch(self, digest, &self.image(digest)?);
+                    evict::after_fetch(self, &self.image(digest)?);
                     break;
                 }
                 // This process was suspended, or its machine was, and others did without it.
@@ -265,6 +255,26 @@ impl<'a> Cache<'a> {
             }
         }
         self.find(digest).ok_or_else(|| not_there(word))
+    }
+
+    /// Waits until it is this one's turn to fetch what an image of this digest is made of: what two fetch at once comes
+    /// twice, and who is done first may take the layers away.
+    ///
+    /// # Errors
+    /// Somebody else tried meanwhile and failed, or that takes too long.
+    pub fn turn(
+        &self,
+        digest: &Digest,
+        word: &str,
+        is_there: impl Fn() -> bool,
+        see: &mut dyn FnMut(&Progress),
+    ) -> Result<Turn> {
+        self.prepare()?;
+        let root = self.root()?;
+        let leases = root.join("leases");
+        let patience = self.config.wait_fetch;
+        let turn = lease::take(&leases, digest.hex(), word, patience, is_there, see);
+        turn.map_err(|error| self.with_room(error, root))
     }
 
     /// A failure to write at `place` because that is full, with what `chariot gc` could do about it: something, if the
@@ -312,6 +322,7 @@ impl<'a> Cache<'a> {
         make: &impl Fn(&Reporter, &Output) -> Result<()>,
     ) -> Result<()> {
         let output = Output::file(&self.image(digest)?)?;
+        output.take_from(&lease.losers());
         let what = format!("can't make an image of {word}");
         let made = work::run_with(
             &what,
@@ -331,9 +342,15 @@ impl<'a> Cache<'a> {
             },
             |progress| (access.see)(progress),
         );
+        // A Ctrl-C between the two would leave the lease, and who finds the image looks for none.
+        let held = signals::hold_back().explain(|| what)?;
         // One that is there is open on other machines, which would lose it if another took its name.
         let named = made.and_then(|_| output.finish_unless_there());
         output.abandon();
+        if named.is_ok() {
+            lease.end();
+        }
+        held.let_through();
         named.map(|_| ())
     }
 }

@@ -8,11 +8,11 @@
 #[cfg(feature = "launcher")]
 mod edits;
 #[cfg(feature = "launcher")]
-mod elf;
+pub mod elf;
 #[cfg(feature = "launcher")]
 mod gpus;
 #[cfg(feature = "launcher")]
-mod ld_cache;
+pub mod ld_cache;
 #[cfg(feature = "launcher")]
 mod loader;
 #[cfg(feature = "launcher")]
@@ -20,7 +20,7 @@ mod nvidia;
 #[cfg(feature = "launcher")]
 mod registry;
 #[cfg(feature = "launcher")]
-mod spec;
+pub mod spec;
 
 use std::path::PathBuf;
 use std::time::Duration;

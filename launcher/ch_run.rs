@@ -11,7 +11,6 @@ mod plan;
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -19,13 +18,14 @@ use clap::ArgMatches;
 
 use crate::cli::{become_command, become_entered};
 use crate::config::{self, Config};
-use crate::enter;
+use crate::enter::{self, member::Member};
 use crate::error::{Error, Exit, Explain, Result};
 use crate::files::open;
 use crate::host::{Environment, Host, refuse_old_kernel};
 use crate::log::{self, Reader};
 use crate::plan::Plan;
 use crate::plan::environment::apply;
+use crate::print;
 use crate::sys::namespaces::Namespaces;
 use crate::sys::process::Silenced;
 use environment::{Change, assignment, assignments};
@@ -59,14 +59,13 @@ pub fn is_called() -> bool {
 pub fn main() -> ExitCode {
     let words: Vec<OsString> = env::args_os().collect();
     if words.len() < 2 {
-        let _ = command::command().print_help();
+        print::help(&mut command::command());
         return ExitCode::FAILURE;
     }
     let matches = match command::command().try_get_matches_from(words) {
         Ok(matches) => matches,
         Err(error) => {
-            let _ = error.print();
-            return match error.use_stderr() {
+            return match print::usage(error) {
                 true => ExitCode::from(USAGE),
                 false => ExitCode::SUCCESS,
             };
@@ -74,12 +73,8 @@ pub fn main() -> ExitCode {
     };
     run(&matches).unwrap_or_else(|error| {
         let number = std::process::id();
-        let mut text = format!("ch-run[{number}]: error: {error}\n");
-        if let Some(advice) = error.advice() {
-            text += &format!("ch-run[{number}]: hint: {advice}\n");
-        }
-        // Nobody is left to tell that standard error is gone.
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        let sentence = format!("error: {error}");
+        print::failure(&format!("ch-run[{number}]"), &sentence, error.advice());
         match error.exit_code() == Exit::Container.code() {
             true => ExitCode::from(FAILED),
             false => ExitCode::from(NO_COMMAND),
@@ -185,14 +180,16 @@ fn in_its_words(error: Error, name: &str) -> Error {
 fn start(matches: &ArgMatches, host: &Host, planned: &Plan) -> Result<ExitCode> {
     match matches.get_one::<u32>("join-pid") {
         Some(pid) => {
-            let namespaces = Namespaces::of(&pid.to_string())
-                .map_err(|error| Error::new(format!("can't join: no PID {pid}: {error}")))?;
-            joined(planned, &namespaces)
+            let member = Member::find(i32::try_from(*pid).unwrap_or(i32::MAX))
+                .map_err(|error| error.within("can't join"))?;
+            member.refuse_foreign()?;
+            joined(planned, member.namespaces())
         }
         None if join::is_wanted(matches) => match join::meet(matches, host)? {
             join::Turn::First(room) => {
+                let door = room.open()?;
                 let entered = enter::create(planned)?;
-                room.open()?;
+                door.let_in()?;
                 become_entered(planned, entered)
             }
             join::Turn::Later(namespaces) => joined(planned, &namespaces),

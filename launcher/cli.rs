@@ -21,21 +21,28 @@ mod tool;
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
 use crate::config;
-use crate::error::{Error, Exit, Explain, Result};
+use crate::error::{Error, Exit, Explain};
 use crate::options::table::{self, OptionRow};
+use crate::print;
+use crate::sys::process::{self, Gain};
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let matches = match command().try_get_matches() {
         Ok(matches) => matches,
-        Err(error) => return usage(&error),
+        // Help and version are no failures; any other complaint of the parser ends in 125.
+        Err(error) => {
+            return match print::usage(error) {
+                true => ExitCode::from(Exit::Container.code()),
+                false => ExitCode::SUCCESS,
+            };
+        }
     };
     let result = match matches.subcommand() {
         Some(("run", matches)) => run::run(matches),
@@ -64,39 +71,37 @@ pub fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         if !error.is_told_elsewhere() {
-            tell(&error);
+            print::failure("chariot", &error.to_string(), error.advice());
         }
         ExitCode::from(error.exit_code())
     })
 }
 
-/// Prints a failure, once, for a person.
-fn tell(error: &Error) {
-    let mut text = format!("chariot: {error}\n");
-    if let Some(advice) = error.advice() {
-        text.push_str(&format!("chariot: hint: {advice}\n"));
-    }
-    // Nobody is left to tell that standard error is gone.
-    let _ = io::stderr().write_all(text.as_bytes());
-}
-
-/// Help and version are no failures; any other complaint of the parser ends in 125.
-fn usage(error: &clap::Error) -> ExitCode {
-    let _ = error.print();
-    match error.use_stderr() {
-        true => ExitCode::from(Exit::Container.code()),
-        false => ExitCode::SUCCESS,
-    }
-}
-
-/// Prints to standard output; a closed pipe, as in `chariot explain … | head`, is no failure.
-fn print(text: &str) -> Result<ExitCode> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).explain(|| "can't write to standard output".to_owned())
+/// Refuses to run with more rights than its caller has, which the launcher was not made for: what the caller names is
+/// opened, and what is in it done, with all the rights that there are.
+pub fn refuse_gain() -> Option<ExitCode> {
+    let what = "can't run with other rights than the caller's";
+    let error = match process::gain().explain(|| what.into()) {
+        Ok(None) => return None,
+        Ok(Some(gain)) => {
+            let file = env::current_exe().unwrap_or_else(|_| PathBuf::from("chariot"));
+            let file = file.display();
+            let (reason, hint) = match gain {
+                Gain::User => ("it is set-user-ID", format!("chmod u-s {file}")),
+                Gain::Group => ("it is set-group-ID", format!("chmod g-s {file}")),
+                Gain::Capabilities => ("its file has capabilities", format!("setcap -r {file}")),
+                Gain::Rule => (
+                    "a security module gives it some (AT_SECURE)",
+                    "the rule has to let it run as its caller".into(),
+                ),
+            };
+            Error::new(format!("{what}: {reason}"))
+                .hint(format!("{hint}; Chariot needs no privilege"))
         }
-        _ => Ok(ExitCode::SUCCESS),
-    }
+        Err(error) => error,
+    };
+    print::failure("chariot", &error.to_string(), error.advice());
+    Some(ExitCode::from(error.exit_code()))
 }
 
 /// The whole command line. What takes long to put together is put together when it is asked for: it would be

@@ -6,6 +6,7 @@ pub mod registries;
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub struct Config {
     pub enabled: bool,
     /// How much the launcher says: `error`, `warn`, `info` or `debug`.
     pub log_level: String,
+    /// How the line on each step is written.
+    pub audit: Audit,
     /// Where images are looked for by name, after the user's store.
     pub image_dirs: Vec<PathBuf>,
     /// Run only what lies in `image_dirs`.
@@ -97,6 +100,16 @@ pub struct Config {
     pub defaults: Vec<Given>,
 }
 
+/// How the line in slurmd's log is written that says what a step ran in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Audit {
+    /// Fields, `name=value`, quoted where they are texts.
+    #[default]
+    Fields,
+    /// One JSON object.
+    Json,
+}
+
 /// From where a step runs an image file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Stage {
@@ -122,6 +135,7 @@ impl Default for Config {
         Config {
             enabled: true,
             log_level: "info".into(),
+            audit: Audit::default(),
             image_dirs: Vec::new(),
             only_image_dirs: false,
             store: "$XDG_DATA_HOME/chariot".into(),
@@ -155,24 +169,45 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads the site's file; one that is not there says nothing.
+    /// Reads the site's file. One that somebody named has to be there: a mistyped name would else be a site without
+    /// rules. Where none is named, a site may have none.
     ///
     /// # Errors
     /// A file that cannot be read or understood, or that somebody other than root could have written
     /// while root is reading it.
     pub fn load(path: &Path) -> Result<Config> {
-        let what = || format!("can't use the site's file {}", path.display());
+        match path == Path::new(PATH) {
+            true => Ok(Config::look(path)?.unwrap_or_default()),
+            false => Config::load_existing(path),
+        }
+    }
+
+    /// Reads the site's file, which has to be there.
+    ///
+    /// # Errors
+    /// As [`Config::load`], or there is none.
+    pub fn load_existing(path: &Path) -> Result<Config> {
+        Config::look(path)?.ok_or_else(|| {
+            let what = cannot_use(path);
+            Error::new(format!("{what}: there is none"))
+                .hint("is its name right, after config= in plugstack.conf or after --config?")
+        })
+    }
+
+    fn look(path: &Path) -> Result<Option<Config>> {
+        let what = || cannot_use(path);
         let file = match open::typed(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Config::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.explain(what)?,
         };
         refuse_foreign(&file, path)?;
         let text = open::text_of(&file, LARGEST).explain(what)?;
-        Config::parse(&text).map_err(|error| {
+        let config = Config::parse(&text).map_err(|error| {
             error
                 .within(&what())
                 .hint("the administrator can test the file with `chariot check`")
-        })
+        })?;
+        Ok(Some(config))
     }
 
     /// Reads the text of a site's file.
@@ -239,6 +274,16 @@ impl Config {
                 "kind" => put(&mut self.gpu_kind, Some(at.kind(value)?)),
                 _ => Err(at.unknown(&["kind"])),
             })?,
+            "log" => at.each(value, |at, value| match at.name() {
+                "audit" => {
+                    self.audit = match at.one_of(value, &["fields", "json"])?.as_str() {
+                        "json" => Audit::Json,
+                        _ => Audit::Fields,
+                    };
+                    Ok(())
+                }
+                _ => Err(at.unknown(&["audit"])),
+            })?,
             "bind_cwd" => self.bind_cwd = at.boolean(value)?,
             "task_prolog" => {
                 self.task_prolog = match at.one_of(value, &["container", "host"])?.as_str() {
@@ -280,6 +325,7 @@ impl Config {
                     "cdi_dirs",
                     "cdi_hooks",
                     "gpu",
+                    "log",
                     "bind_cwd",
                     "task_prolog",
                     "kernel_mount",
@@ -326,14 +372,20 @@ fn default(at: &Place<'_>, value: &DeValue<'_>, defaults: &mut Vec<Given>) -> Re
     Ok(())
 }
 
+fn cannot_use(path: &Path) -> String {
+    format!("can't use the site's file {}", path.display())
+}
+
 /// Root takes orders from a file only if nobody else could have written it, or put it there; others from their own too.
 fn refuse_foreign(file: &File, path: &Path) -> Result<()> {
-    let what = || format!("can't use the site's file {}", path.display());
-    // What a shell gives the name of, or /dev/null.
-    if !file.metadata().explain(what)?.is_file() {
+    let what = || cannot_use(path);
+    let data = file.metadata().explain(what)?;
+    let is_root = nix::unistd::geteuid().is_root();
+    // What anybody writes to /dev/null nobody reads; a user's shell can give a pipe the name of a file.
+    if data.file_type().is_char_device() || !is_root && !data.is_file() {
         return Ok(());
     }
-    let whose = match nix::unistd::geteuid().is_root() {
+    let whose = match is_root {
         true => Whose::Roots,
         false => Whose::Trusted,
     };

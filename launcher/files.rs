@@ -10,6 +10,7 @@
 //! | `new_tree`, `paths` | what is made, renamed and taken away in a new directory, on paths of any length |
 //! | [`confined`] | a directory as the root of the process that fills it |
 //! | [`open`] | opening a name that somebody else chose: it may be a FIFO, a device or a link by now |
+//! | [`seldom`] | a stamp by which one process of many says something, once in a while |
 //! | [`share`] | one file under two names |
 //! | [`space`] | room on a file system, and what to do where there is none |
 
@@ -36,6 +37,7 @@ pub(crate) mod paths;
 pub mod private;
 #[cfg(feature = "launcher")]
 pub mod removal;
+pub mod seldom;
 #[cfg(feature = "launcher")]
 pub mod share;
 #[cfg(feature = "launcher")]
@@ -46,7 +48,9 @@ mod sync;
 #[cfg(feature = "launcher")]
 pub use look::Identity;
 #[cfg(feature = "launcher")]
-use look::{UNFINISHED, is_directory, look, open_directory, open_parent, split, touched};
+pub(crate) use look::UNFINISHED;
+#[cfg(feature = "launcher")]
+use look::{is_directory, look, open_directory, open_parent, split, touched};
 #[cfg(feature = "launcher")]
 pub use output::{Output, write, write_first};
 

@@ -39,6 +39,7 @@ pub mod config;
 pub mod convert;
 pub mod enter;
 pub mod error;
+pub mod escape;
 pub mod files;
 pub mod handover;
 pub mod host;
@@ -50,6 +51,8 @@ pub mod log;
 pub mod oci;
 pub mod options;
 pub mod plan;
+#[cfg(feature = "launcher")]
+pub mod print;
 #[cfg(feature = "launcher")]
 pub mod registry;
 #[cfg(feature = "launcher")]

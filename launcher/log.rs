@@ -2,12 +2,13 @@
 //! reads.
 
 use std::fmt::{Debug, Write as _};
-use std::io::{self, Write as _};
 use std::sync::{Mutex, PoisonError};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
+
+use crate::print;
 
 /// What stands in front of a line, by what is reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,15 +72,14 @@ impl Subscriber for Lines {
     fn event(&self, event: &Event<'_>) {
         let mut text = Text(String::new());
         event.record(&mut text);
-        let line = text.0.replace('\n', " ");
-        // Nobody is left to tell that standard error is gone.
-        let _ = match self.reader {
-            Reader::Person => writeln!(io::stderr(), "chariot: {line}"),
+        let line = text.0;
+        match self.reader {
+            Reader::Person => print::message(&format!("chariot: {line}")),
             Reader::ChRun => {
-                writeln!(io::stderr(), "ch-run[{}]: {line}", std::process::id())
+                print::message(&format!("ch-run[{}]: {line}", std::process::id()));
             }
-            Reader::Task => writeln!(io::stdout(), "I{line}"),
-        };
+            Reader::Task => print::report('I', &line),
+        }
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {

@@ -21,12 +21,16 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 
 use crate::error::{Error, Explain, Result};
+use crate::escape;
 use crate::sys::fork::{Change, Forked};
 use crate::sys::signals::HeldBack;
 use crate::sys::{fork, process, signals};
 
 /// How often progress is told at most.
 const OFTEN: Duration = Duration::from_millis(100);
+
+/// How long a worker that nobody wants has to finish a small file.
+const ASKED: Duration = Duration::from_millis(100);
 
 /// How long a worker that was killed may take to end: one that waits for a dead file server takes for ever.
 const KILLED: Duration = Duration::from_secs(1);
@@ -194,7 +198,10 @@ pub fn run_with(
     match (guard.wait().explain(|| what.into()), outcome) {
         (_, Some(outcome)) => outcome,
         // It was killed, and so was the worker.
-        (_, None) => Err(killed(what, None)),
+        (_, None) => {
+            process::await_own_end();
+            Err(killed(what, None))
+        }
     }
 }
 
@@ -279,7 +286,7 @@ fn guard(
             let handles: Vec<_> = launcher.iter().map(AsFd::as_fd).collect();
             let _ = signals::wait_for(&handles, Some(GUARDED));
         }
-        End::Unwanted => worker.kill_within(KILLED),
+        End::Unwanted => worker.end_within(ASKED, KILLED),
     }
     abandon(getppid() != launcher);
     125
@@ -335,9 +342,9 @@ fn in_worker(pipe: File, guard: Pid, work: impl FnOnce(&Reporter) -> Result<Stri
 }
 
 fn tell(pipe: &File, error: &Error) {
-    write_line(pipe, 'E', &error.to_string());
+    write_line(pipe, 'E', &escape::line(&error.to_string()));
     if let Some(advice) = error.advice() {
-        write_line(pipe, 'H', advice);
+        write_line(pipe, 'H', &escape::line(advice));
     }
 }
 

@@ -6,9 +6,13 @@
 //! only module that may be `unsafe`.
 
 mod abi;
+mod audit;
+mod components;
 mod creator;
 mod gpus;
+mod multi_prog;
 mod prolog;
+mod site;
 mod spank;
 mod state;
 mod submit;

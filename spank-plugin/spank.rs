@@ -16,6 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::panic::{self, AssertUnwindSafe};
 
 use chariot::error::{Error, Exit};
+use chariot::escape;
 use chariot::host::Environment;
 use chariot::options::table::{OptionRow, TABLE};
 use chariot::sys::process;
@@ -23,7 +24,7 @@ use chariot::sys::rights::Ids;
 use slurm_spank::spank_sys as sys;
 use slurm_spank::{LogLevel, OptionCache, SpankHandle};
 
-use crate::{submit, task, trusted};
+use crate::{audit, submit, task, trusted};
 use release::prepend_task_argv;
 pub(crate) use release::{can_prepend, scratch};
 
@@ -141,6 +142,12 @@ impl Slurm<'_> {
     pub(crate) fn command(&self) -> Vec<OsString> {
         let words = self.handle.job_argv_os().unwrap_or_default();
         words.into_iter().map(OsStr::to_owned).collect()
+    }
+
+    /// Removes a variable of what sbatch and salloc hand to the job for plugins.
+    pub(crate) fn forget(&self, name: &str) {
+        // It is removed whether it is there or not.
+        let _ = self.handle.job_control_unsetenv(name);
     }
 
     /// Sets or removes a variable of the task.
@@ -283,7 +290,7 @@ extern "C" fn slurm_spank_init_post_opt(
         count,
         words,
         |slurm, context| match context {
-            Context::Step | Context::Job => submit::options_complete(context),
+            Context::Step | Context::Job => submit::options_complete(slurm, context),
             Context::Node => {
                 task::options_complete(slurm);
                 Ok(())
@@ -324,6 +331,20 @@ extern "C" fn slurm_spank_task_init(
     code
 }
 
+/// As root, in slurmstepd, when a task has ended.
+#[unsafe(no_mangle)]
+extern "C" fn slurm_spank_task_exit(
+    spank: sys::spank_t,
+    count: c_int,
+    words: *const *const c_char,
+) -> c_int {
+    callback(spank, count, words, |slurm, _| {
+        audit::write(slurm);
+        Ok(())
+    });
+    0
+}
+
 /// Prints a failure and its hint through Slurm.
 pub(crate) fn tell(failure: &Error) {
     error(&format!("{NAME}: {failure}"));
@@ -334,17 +355,29 @@ pub(crate) fn tell(failure: &Error) {
 
 /// A line of error for the user and the log.
 pub(crate) fn error(line: &str) {
-    slurm_spank::spank_log(LogLevel::Error, line);
+    log_at(LogLevel::Error, line);
 }
 
 /// A line for the user.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "one of the two places that print, and escapes"
+)]
 pub(crate) fn say(line: &str) {
-    slurm_spank::slurm_spank_log(line);
+    slurm_spank::slurm_spank_log(&escape::line(line));
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "one of the two places that print, and escapes"
+)]
+fn log_at(level: LogLevel, line: &str) {
+    slurm_spank::spank_log(level, &escape::line(line));
 }
 
 /// A line for slurmd's log.
 pub(crate) fn log(line: &str) {
-    slurm_spank::spank_log(LogLevel::Info, line);
+    log_at(LogLevel::Info, line);
 }
 
 /// Sets or removes a variable of this process, which is srun, sbatch or salloc. Its threads, if there

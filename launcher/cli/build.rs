@@ -2,7 +2,6 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, ExitCode, Stdio};
@@ -18,6 +17,7 @@ use crate::files::Output;
 use crate::files::output::Scratch;
 use crate::image::source;
 use crate::options::given::is_path;
+use crate::print;
 use crate::sys::process;
 
 /// What a build behind a proxy has to know.
@@ -224,10 +224,7 @@ impl Builder {
 /// Runs the builder; what it says goes where this program's messages go.
 fn run(builder: &Builder, words: &[OsString]) -> Result<()> {
     let what = || builder.path.display().to_string();
-    let error = std::io::stderr()
-        .as_fd()
-        .try_clone_to_owned()
-        .explain(what)?;
+    let error = print::handle().explain(what)?;
     let mut process = Process::new(&builder.path);
     process.args(words).stdout(Stdio::from(error));
     process::end_with_this(&mut process);

@@ -12,13 +12,14 @@ use serde::Serialize;
 
 use super::asked::config_path;
 use super::run::locate;
-use super::{flag, mpi, print};
+use super::{flag, mpi};
 use crate::cdi;
 use crate::config::Config;
 use crate::error::{Result, io_reason};
 use crate::files::open;
 use crate::host::{self, Host, refuse_old_kernel};
 use crate::options::given;
+use crate::print;
 use crate::sys::{self, Call, fork, mounts, namespaces};
 
 /// The longest of the system's small files that is read, in bytes.
@@ -84,11 +85,10 @@ pub(super) fn check(matches: &ArgMatches) -> Result<ExitCode> {
         Some(word) => of_image(word, config_path(matches))?,
         None => of_machine(config_path(matches)),
     };
-    let text = match matches.get_flag("json") {
-        true => serde_json::to_string_pretty(&findings).unwrap_or_default() + "\n",
-        false => findings.iter().map(line).collect(),
+    match matches.get_flag("json") {
+        true => print::json(&findings)?,
+        false => print::lines(findings.iter().flat_map(lines))?,
     };
-    print(&text)?;
     let works = findings.iter().all(|finding| finding.ok || !finding.needed);
     Ok(ExitCode::from(u8::from(!works)))
 }
@@ -124,17 +124,16 @@ fn of_image(word: &str, config: &Path) -> Result<Vec<Finding>> {
     Ok(mpi::findings(&locate(word, &config, &host, true)?))
 }
 
-fn line(finding: &Finding) -> String {
+fn lines(finding: &Finding) -> Vec<String> {
     let mark = match (finding.ok, finding.needed) {
         (true, _) => "ok     ",
         (false, true) => "MISSING",
         (false, false) => "without",
     };
-    let mut text = format!("{mark} {:<22} {}\n", finding.what, finding.found);
-    if let Some(advice) = &finding.advice {
-        text.push_str(&format!("        what to do: {advice}\n"));
-    }
-    text
+    let found = format!("{mark} {:<22} {}", finding.what, finding.found);
+    let advice = finding.advice.as_ref();
+    let advice = advice.map(|advice| format!("        what to do: {advice}"));
+    [found].into_iter().chain(advice).collect()
 }
 
 fn kernel() -> Finding {

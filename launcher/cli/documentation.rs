@@ -6,9 +6,10 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command};
 
-use super::{argument, command, print};
+use super::{argument, command};
 use crate::error::{Error, Result};
 use crate::options::table;
+use crate::print;
 
 /// The site's file with every key and its default.
 const SITE_FILE: &str = include_str!("../../etc/chariot.toml");
@@ -43,7 +44,7 @@ pub(super) fn completions(matches: &ArgMatches) -> Result<ExitCode> {
     if let Some(shell) = matches.get_one::<clap_complete::Shell>("shell") {
         clap_complete::generate(*shell, &mut command(), "chariot", &mut text);
     }
-    print(&String::from_utf8_lossy(&text))
+    print::own_text(&String::from_utf8_lossy(&text))
 }
 
 /// `chariot help TOPIC`.
@@ -53,13 +54,13 @@ pub(super) fn help(matches: &ArgMatches) -> Result<ExitCode> {
             format!("  {name:<10} {}\n", text.lines().next().unwrap_or_default())
         });
         let own = command().render_help();
-        return print(&format!(
+        return print::own_text(&format!(
             "{own}\nSubjects, for `chariot help TOPIC`:\n{}",
             names.concat()
         ));
     };
     if let Some((_, text)) = TOPICS.iter().find(|(name, _)| name == topic) {
-        return print(text);
+        return print::own_text(text);
     }
     let mut whole = command();
     whole.build();
@@ -67,7 +68,7 @@ pub(super) fn help(matches: &ArgMatches) -> Result<ExitCode> {
         .find_subcommand_mut(topic)
         .filter(|command| !command.is_hide_set())
     {
-        Some(command) => print(&command.render_long_help().to_string()),
+        Some(command) => print::own_text(&command.render_long_help().to_string()),
         None => Err(
             Error::new(format!("there is no help on {topic}")).hint(format!(
                 "the subjects are {}",
@@ -91,7 +92,7 @@ pub(super) fn man(matches: &ArgMatches) -> Result<ExitCode> {
             .map_err(failed)?,
         _ => launcher(&mut text).map_err(failed)?,
     }
-    print(&String::from_utf8_lossy(&text))
+    print::own_text(&String::from_utf8_lossy(&text))
 }
 
 fn failed(error: io::Error) -> Error {

@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Command};
 
 use super::asked::config_path;
-use super::print;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::options::edf::{Definition, Surroundings};
 use crate::options::given;
+use crate::print;
 
 pub(super) fn command() -> Command {
     let file = Arg::new("environment")
@@ -44,10 +44,7 @@ pub(super) fn edf(matches: &ArgMatches) -> Result<ExitCode> {
     let definition = Definition::load(word.map_or("", String::as_str), &around)?;
     definition.givens(&around)?;
     match what {
-        "render" => print(&definition.to_string()),
-        _ => print(&format!(
-            "{}: nothing is wrong\n",
-            definition.file.display()
-        )),
+        "render" => print::lines(definition.lines()),
+        _ => print::lines([format!("{}: nothing is wrong", definition.file.display())]),
     }
 }

@@ -7,18 +7,20 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Arg, ArgMatches, Command};
 use indicatif::{HumanBytes, HumanDuration};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
+use super::flag;
 use super::tool::Tool;
-use super::{flag, print};
 use crate::cache::{Cache, evict};
 use crate::error::{Error, Explain, Result};
+use crate::escape;
 use crate::files::own::{Own, Purpose};
 use crate::files::private::{self, Whose};
 use crate::files::{removal, space};
 use crate::image::Image;
 use crate::image::source;
 use crate::options::size;
+use crate::print;
 
 pub(super) fn images_command() -> Command {
     Command::new("images")
@@ -67,7 +69,8 @@ pub(super) fn collect_command() -> Command {
 #[derive(Debug, Serialize)]
 struct Listed {
     name: String,
-    path: PathBuf,
+    #[serde(serialize_with = "as_text")]
+    path: Option<PathBuf>,
     /// Bytes; none for a directory, which would have to be walked.
     size: Option<u64>,
     digest: Option<String>,
@@ -102,7 +105,7 @@ impl Listed {
                 .filter(|time| *time > 0)
                 .or_else(|| seconds(data.modified().ok()?)),
             used: data.accessed().ok().and_then(seconds),
-            path,
+            path: Some(path),
         })
     }
 }
@@ -132,7 +135,7 @@ pub(super) fn images(matches: &ArgMatches) -> Result<ExitCode> {
     let tool = Tool::read(matches)?;
     let all = listed(&tool)?;
     if matches.get_flag("json") {
-        return print(&json(&all)?);
+        return print::json(&all);
     }
     if all.is_empty() {
         tracing::info!("there are no images yet: chariot pull NAME, or chariot build -t NAME DIR");
@@ -140,14 +143,14 @@ pub(super) fn images(matches: &ArgMatches) -> Result<ExitCode> {
     }
     let width = all
         .iter()
-        .map(|image| image.name.len())
+        .map(|image| escape::line(&image.name).chars().count())
         .max()
         .unwrap_or(0)
         .max(4);
-    let mut text = format!(
-        "{:width$}  {:>10}  {:12}  {:12}  {:12}  FROM\n",
+    let mut lines = vec![format!(
+        "{:width$}  {:>10}  {:12}  {:12}  {:12}  FROM",
         "NAME", "SIZE", "DIGEST", "MADE", "USED"
-    );
+    )];
     for image in &all {
         let size = image
             .size
@@ -160,12 +163,12 @@ pub(super) fn images(matches: &ArgMatches) -> Result<ExitCode> {
         let digest: String = digest.chars().take(12).collect();
         let (made, used) = (ago(image.made), ago(image.used));
         let from = image.source.as_deref().unwrap_or("-");
-        text.push_str(&format!(
-            "{:width$}  {size:>10}  {digest:12}  {made:12}  {used:12}  {from}\n",
-            image.name
+        lines.push(format!(
+            "{:width$}  {size:>10}  {digest:12}  {made:12}  {used:12}  {from}",
+            escape::line(&image.name)
         ));
     }
-    print(&text)
+    print::lines(lines)
 }
 
 pub(super) fn ago(time: Option<u64>) -> String {
@@ -175,10 +178,14 @@ pub(super) fn ago(time: Option<u64>) -> String {
     })
 }
 
-pub(super) fn json(value: &impl Serialize) -> Result<String> {
-    let text = serde_json::to_string_pretty(value)
-        .map_err(|error| Error::new(format!("can't write JSON: {error}")))?;
-    Ok(text + "\n")
+/// For JSON, which has no other bytes than text: one file with an odd name would take the whole list away.
+pub(super) fn as_text<S: Serializer>(
+    path: &Option<PathBuf>,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    path.as_ref()
+        .map(|path| path.to_string_lossy())
+        .serialize(serializer)
 }
 
 pub(super) fn remove(matches: &ArgMatches) -> Result<ExitCode> {

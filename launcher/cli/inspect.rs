@@ -10,15 +10,16 @@ use indicatif::HumanBytes;
 use serde::Serialize;
 
 use super::convert::{here, text};
-use super::images::{ago, json};
+use super::flag;
+use super::images::{ago, as_text};
 use super::tool::Tool;
-use super::{flag, print};
 use crate::cache::Cache;
 use crate::convert::origin::Origin;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::image::metadata::Mark;
 use crate::image::source::{self, Source, remote};
+use crate::print;
 use crate::registry;
 
 pub(super) fn command() -> Command {
@@ -38,6 +39,7 @@ pub(super) fn command() -> Command {
 struct Inspected {
     image: String,
     kind: &'static str,
+    #[serde(serialize_with = "as_text")]
     path: Option<PathBuf>,
     size: Option<u64>,
     compression: Option<&'static str>,
@@ -66,8 +68,8 @@ pub(super) fn inspect(matches: &ArgMatches) -> Result<ExitCode> {
         ..inspected(&source, &tool)?
     };
     match matches.get_flag("json") {
-        true => print(&json(&inspected)?),
-        false => print(&described(&inspected)),
+        true => print::json(&inspected),
+        false => print::lines(described(&inspected)),
     }
 }
 
@@ -116,6 +118,7 @@ fn of_image(image: &Image) -> Inspected {
     let mut mark = image.metadata.mark.clone().unwrap_or_default();
     let claimed = mark.digest.take();
     mark.digest = image.metadata.digest().map(str::to_owned);
+    mark.tree = None;
     mark.environment = image.metadata.environment.iter().cloned().collect();
     Inspected {
         kind: match squashfs.map(|image| image.place().0) {
@@ -133,7 +136,7 @@ fn of_image(image: &Image) -> Inspected {
     }
 }
 
-fn described(of: &Inspected) -> String {
+fn described(of: &Inspected) -> Vec<String> {
     let mut lines = vec![("image", of.image.clone()), ("kind", of.kind.to_owned())];
     let mut add = |name, value: Option<String>| {
         lines.extend(
@@ -179,11 +182,11 @@ fn described(of: &Inspected) -> String {
         );
     }
     let mut last = "";
-    let mut text = String::new();
+    let mut described = Vec::new();
     for (name, value) in &lines {
         let shown = if *name == last { "" } else { name };
-        text.push_str(&format!("{shown:12} {value}\n"));
+        described.push(format!("{shown:12} {value}"));
         last = name;
     }
-    text
+    described
 }

@@ -6,12 +6,14 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
 
-use super::{print, step};
+use super::step;
 use crate::cache::Access;
 use crate::config::Config;
 use crate::error::{Explain, Result};
+use crate::escape;
 use crate::host::Host;
 use crate::image::Image;
+use crate::print;
 
 pub(super) fn command() -> Command {
     Command::new("open")
@@ -45,8 +47,9 @@ pub(super) fn open(matches: &ArgMatches) -> Result<ExitCode> {
         .path
         .canonicalize()
         .explain(|| "can't say where the image lies".into())?;
-    match path.to_str() {
-        Some(path) if !path.contains('\n') => print(&format!("O{path}\n")),
-        _ => Ok(ExitCode::SUCCESS),
+    // A name that would not come as it is belongs to an image that is served.
+    if let Some(path) = path.to_str().filter(|path| escape::line(path) == *path) {
+        print::report('O', path);
     }
+    Ok(ExitCode::SUCCESS)
 }

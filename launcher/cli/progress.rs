@@ -1,11 +1,12 @@
 //! How far long work is: bars on a terminal, a line now and then in a log, nothing if nobody wants to know.
 
 use std::collections::HashMap;
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::escape;
+use crate::print;
 use crate::registry::LAYER;
 use crate::work::Progress;
 
@@ -33,7 +34,7 @@ impl Display {
     pub(super) fn new(quiet: bool) -> Display {
         if quiet {
             Display::Nothing
-        } else if std::io::stderr().is_terminal() {
+        } else if print::is_seen() {
             Display::Terminal {
                 all: MultiProgress::new(),
                 bars: HashMap::new(),
@@ -87,7 +88,7 @@ fn bar(progress: &Progress) -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
-    bar.with_message(progress.what.clone())
+    bar.with_message(escape::line(&progress.what).into_owned())
 }
 
 /// Layers that are fetched at once, added up.
@@ -121,5 +122,27 @@ pub(super) fn line(progress: &Progress) -> String {
     match progress.total {
         0 => format!("{}: {done}", progress.what),
         total => format!("{}: {done} of {}", progress.what, HumanBytes(total)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_no_number_that_nobody_knows() {
+        let line = |what: &str, done, total| {
+            let what = what.to_owned();
+            super::line(&Progress {
+                what,
+                done,
+                total,
+                elsewhere: false,
+            })
+        };
+        assert_eq!(line("n1 is at work", 0, 0), "n1 is at work");
+        assert_eq!(line("fetching", 0, 518), "fetching");
+        assert_eq!(line("fetching", 518, 518), "fetching: 518 B of 518 B");
+        assert_eq!(line("unpacking", 518, 0), "unpacking: 518 B");
     }
 }

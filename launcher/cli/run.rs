@@ -8,7 +8,6 @@ use std::process::{Command, ExitCode};
 use clap::ArgMatches;
 
 use super::asked::{Asked, words};
-use super::print;
 use super::progress::Display;
 use crate::cache::Access;
 use crate::config::Config;
@@ -19,6 +18,7 @@ use crate::host_commands::Agent;
 use crate::image::Image;
 use crate::plan::environment::apply;
 use crate::plan::{Plan, Task};
+use crate::print;
 
 /// `chariot run IMAGE COMMAND`: this process becomes the command.
 pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode> {
@@ -34,7 +34,7 @@ pub(super) fn shell(matches: &ArgMatches) -> Result<ExitCode> {
 
 /// `chariot explain IMAGE COMMAND`.
 pub(super) fn explain(matches: &ArgMatches) -> Result<ExitCode> {
-    print(&plan(matches, Wanted::Words(words(matches)), false)?.to_string())
+    print::lines(plan(matches, Wanted::Words(words(matches)), false)?.explained())
 }
 
 /// What is to be run.

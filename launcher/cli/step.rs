@@ -16,7 +16,7 @@
 //! none of the user's variables: everything comes from the request.
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,6 +37,7 @@ use crate::image::Image;
 use crate::log::{self, Reader};
 use crate::options::{Dialect, Options, given};
 use crate::plan::{Plan, Task};
+use crate::print::report;
 use crate::sys::namespaces::Namespaces;
 use crate::sys::{self, process, sharing};
 use crate::work::Progress;
@@ -107,12 +108,6 @@ pub(super) fn step(matches: &ArgMatches) -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
-}
-
-fn report(letter: char, text: &str) {
-    let line = text.replace('\n', " ");
-    // If the task that reads this is gone, so is everybody who could be told.
-    let _ = writeln!(io::stdout(), "{letter}{line}");
 }
 
 fn make(matches: &ArgMatches) -> Result<()> {

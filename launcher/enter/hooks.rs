@@ -2,7 +2,6 @@
 //! in it. They run as the user on the host's files, without a capability, with the variables of the specification and
 //! no others. The image cannot reach into them: none of its variables, files or libraries is in use yet.
 
-use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +14,7 @@ use serde_json::json;
 use crate::cdi::Hook;
 use crate::error::{Error, Explain, Result, io_reason};
 use crate::plan::Plan;
+use crate::print;
 use crate::sys::fork::{self, Change, Forked};
 use crate::sys::{self, Call, mounts, namespaces, process, signals};
 
@@ -136,7 +136,7 @@ fn become_hook(hook: &Hook, files: Vec<(OwnedFd, i32)>) -> u8 {
         }
         Err(error) => error.to_string(),
     };
-    let _ = write!(std::io::stderr(), "{reason}");
+    print::message(&reason);
     126
 }
 

@@ -8,12 +8,13 @@ use std::path::PathBuf;
 use nix::sys::signal::Signal;
 
 use crate::error::Result;
+use crate::escape;
 use crate::handover;
 use crate::host::Environment;
 
 /// A command to be run outside, as its caller would have run it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Call {
+pub struct Call {
     /// Its name and its arguments.
     pub(super) words: Vec<OsString>,
     /// The caller's directory, as it is called inside.
@@ -32,7 +33,7 @@ pub(super) struct Call {
 
 impl Call {
     /// The call as bytes.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         let mut bytes = handover::stamp();
         let mut put = |letter, text: &OsStr| handover::field(&mut bytes, letter, text);
         for word in &self.words {
@@ -57,7 +58,7 @@ impl Call {
     ///
     /// # Errors
     /// They are none, or one of another form.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Call> {
+    pub fn decode(bytes: &[u8]) -> Result<Call> {
         handover::body(bytes)?
             .and_then(Call::from_fields)
             .ok_or_else(handover::foreign)
@@ -115,7 +116,7 @@ impl Outcome {
             Outcome::Exited(code) => format!("x{code}").into_bytes(),
             Outcome::Killed(signal) => format!("k{signal}").into_bytes(),
             Outcome::Refused(sentence, hint, code) => {
-                format!("e{code}\n{}\n{hint}", sentence.replace('\n', " ")).into_bytes()
+                format!("e{code}\n{}\n{hint}", escape::line(sentence)).into_bytes()
             }
         }
     }

@@ -14,6 +14,7 @@ use crate::error::{Error, Exit, Explain, Result};
 use crate::host::{self, Environment};
 use crate::options::table;
 use crate::plan::environment::{Edit, apply};
+use crate::print;
 use crate::sys::fork::{self, Forked};
 use crate::sys::{namespaces::change_directory, signals};
 
@@ -121,8 +122,7 @@ fn prepare(call: &Call, directory: &Path, files: Vec<(OwnedFd, i32)>) -> Result<
 
 /// Says what went wrong on the caller's standard error, which this process has by now.
 fn complain(error: &Error) -> u8 {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "chariot: {error}");
+    print::message(&format!("chariot: {error}"));
     error.exit_code()
 }
 

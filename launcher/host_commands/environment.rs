@@ -1,24 +1,148 @@
-//! The variables of a command outside: its caller's, without what the container made of them.
+//! The variables of a command outside: its caller's, without what the container made of them, and without those by which
+//! the caller, who is inside, would choose the code that runs outside.
+//!
+//! That keeps the host's programs from loading an image's libraries. It is no fence: whoever can call a command can also
+//! submit a job, which runs what they like.
+
+use std::ffi::{OsStr, OsString};
 
 use crate::host::{self, Environment};
-use crate::plan::environment::{Edit, STAYS_OUTSIDE};
+use crate::options::table::{self, OptionRow};
+use crate::plan::environment::Edit;
 
-/// What the caller has, but for variables that are still as the container set them: those are as they were before. The
-/// host's libraries are for the host's programs, whatever the container's are.
+/// Variables that steer the dynamic linker and the C library: what glibc takes from set-user-ID programs
+/// (unsecvars.h), without TMPDIR, which names no code.
+const OF_LIBRARIES: [&str; 21] = [
+    "LD_*",
+    "_RLD*",
+    "GLIBC_TUNABLES",
+    "GCONV_PATH",
+    "GETCONF_DIR",
+    "MALLOC_*",
+    "LOCPATH",
+    "PATH_LOCALE",
+    "NLSPATH",
+    "NIS_PATH",
+    "TZDIR",
+    "HOSTALIASES",
+    "LOCALDOMAIN",
+    "RES_OPTIONS",
+    "RESOLV_*",
+    "OPENSSL_*",
+    "PMIX_MCA_*",
+    "PMIX_INSTALL_PREFIX",
+    "TERMINFO*",
+    "TERMCAP",
+    "TERMPATH",
+];
+
+/// Variables that steer interpreters, as sudo(8) removes them, since a site's command can be a script. Functions that a
+/// shell exports pass: users call them in their steps.
+const OF_INTERPRETERS: [&str; 20] = [
+    "BASH_ENV",
+    "ENV",
+    "IFS",
+    "CDPATH",
+    "PS4",
+    "GLOBIGNORE",
+    "BASHOPTS",
+    "SHELLOPTS",
+    "FPATH",
+    "NULLCMD",
+    "READNULLCMD",
+    "ZDOTDIR",
+    "PERL5*",
+    "PERLLIB",
+    "PERLIO_DEBUG",
+    "PYTHON*",
+    "RUBY*",
+    "LUA_*",
+    "NODE_*",
+    "JAVA_TOOL_OPTIONS",
+];
+
+/// Variables that say what Slurm's commands read and load. Steps have no use for another value.
+const OF_SLURM: [&str; 6] = [
+    "SLURM_CONF*",
+    "SLURM_*PLUG*",
+    "SLURM_SACK*",
+    "SLURM_JWT",
+    "SPANK_*",
+    "_SLURM_SPANK_*",
+];
+
+/// What the caller has, but for variables that are still as the container set them: those are as they were before, and so
+/// are those that choose code. Of these a step that is started outside and runs in a container again gets the caller's.
 pub(super) fn outside(inside: Environment, before: &Environment, edits: &[Edit]) -> Environment {
-    let mut result = inside;
-    for edit in edits {
-        let name = edit.name.to_string_lossy();
-        let is_untouched = host::find(&result, &name) == edit.value.as_deref();
-        if !(is_untouched || STAYS_OUTSIDE.contains(&name.as_ref())) {
-            continue;
-        }
-        result.retain(|(known, _)| *known != edit.name);
-        if let Some(value) = host::find(before, &name) {
-            result.push((edit.name.clone(), value.to_owned()));
-        }
-    }
+    let is_untouched =
+        |edit: &&Edit| host::find(&inside, &edit.name.to_string_lossy()) == edit.value.as_deref();
+    let untouched: Vec<&OsString> = edits
+        .iter()
+        .filter(is_untouched)
+        .map(|edit| &edit.name)
+        .collect();
+    let is_as_before = |name: &OsString| untouched.contains(&name) || chooses_code(name);
+    let (taken, mut result): (Environment, Environment) = inside
+        .iter()
+        .cloned()
+        .partition(|(name, _)| is_as_before(name));
+    let was = before.iter().filter(|(name, _)| is_as_before(name));
+    result.extend(was.cloned());
+    let for_steps = taken.into_iter().filter(|variable| {
+        !untouched.contains(&&variable.0)
+            && !is_one_of(&OF_SLURM, &variable.0)
+            && !before.contains(variable)
+    });
+    let for_steps = for_steps.collect();
+    hand_on(for_steps, &mut result);
     result
+}
+
+/// Has them set in the containers of steps: `CH_SET_ENV`, one assignment a line.
+fn hand_on(variables: Environment, environment: &mut Environment) {
+    let Some(name) = table::find("set-env").map(OptionRow::variable) else {
+        return;
+    };
+    let mut lines: Vec<String> = variables
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(_, value)| !value.contains('\n'))
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    if lines.is_empty() {
+        return;
+    }
+    // What the caller has asked for by it themselves comes later, and so has the last word.
+    if let Some(own) = host::find(environment, &name) {
+        lines.push(own.to_string_lossy().into_owned());
+    }
+    let name = OsString::from(name);
+    environment.retain(|(known, _)| *known != name);
+    environment.push((name, lines.join("\n").into()));
+}
+
+/// Whether a variable says which code, or which answers of the network, a program of the host goes by.
+fn chooses_code(name: &OsStr) -> bool {
+    is_one_of(&OF_LIBRARIES, name)
+        || is_one_of(&OF_INTERPRETERS, name)
+        || is_one_of(&OF_SLURM, name)
+}
+
+fn is_one_of(patterns: &[&str], name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    patterns.iter().any(|pattern| matches(pattern, &name))
+}
+
+/// `*` stands for anything.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((start, rest)) => name.strip_prefix(start).is_some_and(|name| {
+            rest.is_empty()
+                || (0..=name.len())
+                    .any(|from| name.get(from..).is_some_and(|name| matches(rest, name)))
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -59,13 +183,103 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_that_somebody_inside_took_away_stays_away() {
+        let before = environment(&[("LANG", "C"), ("DEBUG", "1")]);
+        let edits = [Edit::set("LANG", "de", "")];
+        assert!(outside(Environment::new(), &before, &edits).is_empty());
+    }
+
+    #[test]
     fn libraries_of_the_container_are_not_loaded_into_commands_of_the_host() {
         let before = environment(&[("LD_PRELOAD", "/host.so")]);
         let edits = [
             Edit::unset("LD_PRELOAD", ""),
             Edit::set("LD_LIBRARY_PATH", "/image/lib", ""),
         ];
-        let inside = environment(&[("LD_PRELOAD", "/mine.so"), ("LD_LIBRARY_PATH", "/more")]);
-        assert_eq!(outside(inside, &before, &edits), before);
+        let inside = environment(&[
+            ("LD_PRELOAD", "/mine.so"),
+            ("LD_LIBRARY_PATH", "/image/lib"),
+        ]);
+        assert_eq!(
+            outside(inside, &before, &edits),
+            environment(&[
+                ("LD_PRELOAD", "/host.so"),
+                ("CH_SET_ENV", "LD_PRELOAD=/mine.so")
+            ])
+        );
+    }
+
+    #[test]
+    fn what_chooses_the_code_that_runs_outside_is_what_it_was_outside() {
+        for name in [
+            "LD_PRELOAD",
+            "LD_AUDIT",
+            "LD_LIBRARY_PATH",
+            "GLIBC_TUNABLES",
+            "GCONV_PATH",
+            "GETCONF_DIR",
+            "MALLOC_CHECK_",
+            "LOCPATH",
+            "NLSPATH",
+            "HOSTALIASES",
+            "LOCALDOMAIN",
+            "RES_OPTIONS",
+            "RESOLV_HOST_CONF",
+            "TZDIR",
+            "BASH_ENV",
+            "PYTHONPATH",
+            "LUA_PATH",
+            "SLURM_CONF",
+            "SLURM_CONF_SERVER",
+            "SLURM_PLUGIN_DIR",
+            "SLURM_MPI_PLUGIN_DIR",
+            "SPANK_X",
+            "_SLURM_SPANK_OPTION_x_y",
+        ] {
+            let inside = environment(&[(name, "inside"), ("A", "1")]);
+            let find = |environment: &Environment| {
+                host::find(environment, name).map(|value| value.to_string_lossy().into_owned())
+            };
+            assert_eq!(
+                find(&outside(inside.clone(), &Environment::new(), &[])),
+                None,
+                "{name}"
+            );
+            let before = environment(&[(name, "outside")]);
+            let seen = outside(inside, &before, &[]);
+            assert_eq!(find(&seen).as_deref(), Some("outside"), "{name}");
+            // Nor is it lost for a caller that has none of it.
+            let seen = outside(environment(&[("A", "1")]), &before, &[]);
+            assert_eq!(find(&seen).as_deref(), Some("outside"), "{name}");
+        }
+        for name in [
+            "SLURM_JOB_ID",
+            "SLURM_NTASKS",
+            "TMPDIR",
+            "ENVIRONMENT",
+            "PMIX_RANK",
+            "TZ",
+            "LANG",
+        ] {
+            assert!(!chooses_code(name.as_ref()), "{name}");
+        }
+    }
+
+    #[test]
+    fn steps_have_in_their_container_what_their_caller_has_in_its_own() {
+        let inside = environment(&[
+            ("MALLOC_ARENA_MAX", "1"),
+            ("LD_PRELOAD", "/tool.so"),
+            ("PYTHONPATH", "two\nlines"),
+            ("SLURM_CONF", "/mine.conf"),
+            ("CH_SET_ENV", "LD_PRELOAD=/other.so"),
+        ]);
+        assert_eq!(
+            outside(inside, &Environment::new(), &[]),
+            environment(&[(
+                "CH_SET_ENV",
+                "MALLOC_ARENA_MAX=1\nLD_PRELOAD=/tool.so\nLD_PRELOAD=/other.so"
+            )])
+        );
     }
 }

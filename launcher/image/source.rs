@@ -21,7 +21,7 @@ use crate::convert::archive::is_archive;
 use crate::convert::layout::{self, is_flat, is_layout};
 use crate::convert::make::{self, Form};
 use crate::convert::origin::Origin;
-use crate::error::{Error, Result};
+use crate::error::{Error, Explain, Result};
 use crate::files::private::{self, Whose};
 use crate::files::{Output, open};
 use crate::host::Host;
@@ -111,16 +111,24 @@ fn by_path(word: &str, path: &Path, config: &Config) -> Result<Source> {
         return Ok(Source::Archive(place(Kind::Archive(None))));
     }
     // Images are opened once; only what is none is looked at for an archive.
-    match Image::open(word, path, config) {
-        Err(_)
-            if data.is_file()
-                && start_of(path).is_ok_and(|start| is_archive(&start) && !sif::is_sif(&start)) =>
-        {
+    let error = match Image::open(word, path, config) {
+        Ok(image) => return Ok(Source::Image(Box::new(image))),
+        Err(error) if !data.is_file() => return Err(error),
+        Err(error) => error,
+    };
+    match start_of(path) {
+        Ok(start) if is_archive(&start) && !sif::is_sif(&start) => {
             Ok(Source::Archive(place(Kind::Archive(None))))
         }
-        image => image.map(|image| Source::Image(Box::new(image))),
+        // A file server that fails says nothing of what the file is.
+        Err(failed) if failed.raw_os_error().is_some() && failed.kind() != DENIED => {
+            Err(failed).explain(|| format!("can't use the image {word}"))
+        }
+        _ => Err(error),
     }
 }
+
+const DENIED: io::ErrorKind = io::ErrorKind::PermissionDenied;
 
 fn start_of(path: &Path) -> io::Result<Vec<u8>> {
     let mut start = vec![0; 512];

@@ -15,6 +15,7 @@ use super::table;
 use super::{Dialect, Options};
 use crate::config::Config;
 use crate::error::{Error, Explain, Result};
+use crate::escape;
 use crate::files::open;
 use crate::files::private::{self, Whose};
 
@@ -189,54 +190,41 @@ pub fn replace(givens: &mut Vec<Given>, around: &Surroundings<'_>) -> Result<Opt
     Ok(Some(definition))
 }
 
-/// The result as a file of its own, each line with where it came from.
-impl fmt::Display for Definition {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Definition {
+    /// The result as a file of its own, each line with where it came from.
+    pub fn lines(&self) -> Vec<String> {
         let origin = |entry: &Entry| format!("# {}:{}", entry.at.file.display(), entry.at.line);
-        let is_in_table = |entry: &&Entry| entry.key.contains('.');
-        for entry in self
-            .entries
-            .iter()
-            .filter(|entry| !is_in_table(entry) && !entry.adds_up())
-        {
-            writeln!(out, "{} = {}  {}", entry.key, shown(entry), origin(entry))?;
-        }
+        let is_plain = |entry: &&Entry| !entry.key.contains('.') && !entry.adds_up();
+        let plain = self.entries.iter().filter(is_plain);
+        let mut lines: Vec<String> = plain
+            .map(|entry| format!("{} = {}  {}", entry.key, shown(entry), origin(entry)))
+            .collect();
         for list in ["mounts", "devices"] {
-            let mut items = self
+            let items: Vec<_> = self
                 .entries
                 .iter()
                 .filter(|entry| entry.key == list)
-                .peekable();
-            if items.peek().is_some() {
-                writeln!(out, "{list} = [")?;
-                for entry in items {
-                    writeln!(out, "    {},  {}", quoted(&entry.value), origin(entry))?;
-                }
-                writeln!(out, "]")?;
+                .map(|entry| format!("    {},  {}", quoted(&entry.value), origin(entry)))
+                .collect();
+            if !items.is_empty() {
+                lines.push(format!("{list} = ["));
+                lines.extend(items);
+                lines.push("]".to_owned());
             }
         }
         for table in ["env", "annotations"] {
-            let prefix = format!("{table}.");
-            let mut items = self
-                .entries
-                .iter()
-                .filter(|entry| entry.key.starts_with(&prefix))
-                .peekable();
-            if items.peek().is_some() {
-                writeln!(out, "\n[{table}]")?;
-                for entry in items {
-                    let key = &entry.key[prefix.len()..];
-                    writeln!(
-                        out,
-                        "{} = {}  {}",
-                        quoted_key(key),
-                        quoted(&entry.value),
-                        origin(entry)
-                    )?;
-                }
+            let in_table = |entry: &Entry| {
+                let key = entry.key.strip_prefix(table)?.strip_prefix('.')?;
+                let (key, value) = (quoted_key(key), quoted(&entry.value));
+                Some(format!("{key} = {value}  {}", origin(entry)))
+            };
+            let items: Vec<_> = self.entries.iter().filter_map(in_table).collect();
+            if !items.is_empty() {
+                lines.extend([String::new(), format!("[{table}]")]);
+                lines.extend(items);
             }
         }
-        Ok(())
+        lines
     }
 }
 
@@ -254,7 +242,7 @@ fn quoted(text: &str) -> String {
         match character {
             '"' | '\\' => quoted.extend(['\\', character]),
             '$' => quoted += "$$",
-            control if control.is_control() => quoted += &format!("\\u{:04x}", u32::from(control)),
+            other if escape::acts(other) => quoted += &format!("\\u{:04x}", u32::from(other)),
             other => quoted.push(other),
         }
     }

@@ -20,7 +20,7 @@ pub const RUNNING: &str = "CH_RUNNING";
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The host's libraries are built for the host's libc: preloading them inside breaks every program.
-pub(crate) const STAYS_OUTSIDE: [&str; 2] = ["LD_PRELOAD", "LD_LIBRARY_PATH"];
+const STAYS_OUTSIDE: [&str; 2] = ["LD_PRELOAD", "LD_LIBRARY_PATH"];
 
 /// One change of the environment.
 #[derive(Debug, Clone, PartialEq, Eq)]

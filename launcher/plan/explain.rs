@@ -6,60 +6,64 @@ use super::environment::Edit;
 use super::mounts::{Mount, MountSource};
 use super::{Plan, Root};
 
-impl Display for Plan {
-    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        let identity = &self.identity;
-        writeln!(
-            out,
-            "image        {} ({}, {})",
-            self.image.path.display(),
-            self.image.kind(),
-            self.root
-        )?;
-        writeln!(out, "namespaces   user, mount")?;
-        writeln!(
-            out,
-            "uid          {} inside is {} outside",
-            identity.user.0, identity.user.1
-        )?;
-        writeln!(
-            out,
-            "gid          {} inside is {} outside",
-            identity.group.0, identity.group.1
-        )?;
-        writeln!(
-            out,
-            "privileges   no new ones; {}",
-            capabilities(identity.user.0)
-        )?;
-        writeln!(out, "mounts")?;
-        for mount in &self.mounts {
-            writeln!(out, "  {mount}")?;
+impl Plan {
+    /// What it will do, line by line.
+    pub fn explained(&self) -> Vec<String> {
+        let ((user, host_user), (group, host_group)) = (self.identity.user, self.identity.group);
+        let (image, kind) = (self.image.path.display(), self.image.kind());
+        let mut lines = vec![
+            format!("image        {image} ({kind}, {})", self.root),
+            "namespaces   user, mount".to_owned(),
+            format!("uid          {user} inside is {host_user} outside"),
+            format!("gid          {group} inside is {host_group} outside"),
+            format!("privileges   no new ones; {}", capabilities(user)),
+        ];
+        if self.is_of_root {
+            lines.push(
+                "machine      the image runs as its root, and does not steer its kernel".to_owned(),
+            );
         }
-        self.explain_devices(out)?;
-        writeln!(out, "environment  the caller's, and")?;
-        for edit in &self.environment {
-            writeln!(out, "  {edit}")?;
+        lines.push("mounts".to_owned());
+        let indented = |shown: &dyn Display| format!("  {shown}");
+        lines.extend(self.mounts.iter().map(|mount| indented(mount)));
+        if !self.devices.is_empty() {
+            lines.push("devices".to_owned());
         }
-        writeln!(
-            out,
-            "  HOME and TMPDIR move to / and /tmp if their directories are not visible"
-        )?;
-        self.explain_workdir(out)?;
+        lines.extend(self.devices.iter().map(|device| indented(device)));
+        let hooks = self.hooks.iter().map(|hook| hook.words.join(" "));
+        lines.extend(hooks.map(|words| format!("  which has {words} run before")));
+        lines.push("environment  the caller's, and".to_owned());
+        lines.extend(self.environment.iter().map(|edit| indented(edit)));
+        lines.push(
+            "  HOME and TMPDIR move to / and /tmp if their directories are not visible".to_owned(),
+        );
+        lines.push(format!("workdir      {}", self.explained_workdir()));
         if self.fakeroot {
-            writeln!(out, "fakeroot     changes of owners are pretended")?;
+            lines.push("fakeroot     changes of owners are pretended".to_owned());
         }
         if !self.annotations.is_empty() {
-            writeln!(out, "annotations  of no effect here")?;
+            lines.push("annotations  of no effect here".to_owned());
         }
-        for annotation in &self.annotations {
-            writeln!(out, "  {annotation}")?;
+        lines.extend(self.annotations.iter().map(|known| indented(known)));
+        let words = self.task.command.iter().map(|word| word.to_string_lossy());
+        let command: String = words.map(|word| format!(" {word}")).collect();
+        lines.push(format!("command     {command}"));
+        lines
+    }
+
+    fn explained_workdir(&self) -> String {
+        if let Some(asked) = &self.workdir.asked {
+            return format!("{} ({})", asked.value.display(), asked.origin);
         }
-        write!(out, "command     ")?;
-        for word in &self.task.command {
-            write!(out, " {}", word.to_string_lossy())?;
+        let mut text = String::new();
+        if let Some(caller) = &self.workdir.caller {
+            let path = caller.path.display();
+            text += &format!("{path} if it is visible inside, else ");
         }
-        writeln!(out)
+        if let Some(image) = &self.workdir.image {
+            text += &format!("{} (the image's), else ", image.display());
+        }
+        text + "/"
     }
 }
 
@@ -67,39 +71,6 @@ fn capabilities(uid: u32) -> &'static str {
     match uid {
         0 => "capabilities over the container's own user namespace only",
         _ => "no capabilities",
-    }
-}
-
-impl Plan {
-    fn explain_devices(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        if !self.devices.is_empty() {
-            writeln!(out, "devices")?;
-        }
-        for device in &self.devices {
-            writeln!(out, "  {device}")?;
-        }
-        for hook in &self.hooks {
-            writeln!(out, "  which has {} run before", hook.words.join(" "))?;
-        }
-        Ok(())
-    }
-
-    fn explain_workdir(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        write!(out, "workdir      ")?;
-        if let Some(asked) = &self.workdir.asked {
-            return writeln!(out, "{} ({})", asked.value.display(), asked.origin);
-        }
-        if let Some(caller) = &self.workdir.caller {
-            write!(
-                out,
-                "{} if it is visible inside, else ",
-                caller.path.display()
-            )?;
-        }
-        if let Some(image) = &self.workdir.image {
-            write!(out, "{} (the image's), else ", image.display())?;
-        }
-        writeln!(out, "/")
     }
 }
 

@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
@@ -42,6 +42,18 @@ struct Page {
     /// The tasks that have said which GPUs they have, and which these are, a bit for each.
     arrived: AtomicU32,
     gpus: [AtomicU64; 4],
+    notes: [Note; NOTES],
+}
+
+/// How many notes there are, and the longest, in bytes: PATH_MAX.
+const NOTES: usize = 5;
+const LONGEST: usize = 4096;
+
+/// Some bytes that a task leaves for slurmstepd.
+#[repr(C)]
+struct Note {
+    length: AtomicU32,
+    bytes: [AtomicU8; LONGEST],
 }
 
 const READY: u32 = 0x100;
@@ -176,6 +188,35 @@ impl MeetingPlace {
             word.is_some_and(|word| word.load(Ordering::Acquire) >> (number % 64) & 1 == 1)
         };
         (arrived, (0..page.gpus.len() * 64).filter(has).collect())
+    }
+
+    /// Leaves a note, of which there is a place for some; of a longer one the rest is cut off. To be called by who holds
+    /// the lock.
+    pub fn leave_note(&self, number: usize, text: &[u8]) {
+        // SAFETY: the page is mapped, aligned and initialised for the life of the process.
+        let page = unsafe { self.page.as_ref() };
+        let Some(note) = page.notes.get(number) else {
+            return;
+        };
+        let mut length = 0;
+        for (place, byte) in note.bytes.iter().zip(text) {
+            place.store(*byte, Ordering::Relaxed);
+            length += 1;
+        }
+        note.length.store(length, Ordering::Release);
+    }
+
+    /// A note that was left, or nothing. It is as long as a note can be, whatever the page says.
+    pub fn note(&self, number: usize) -> Vec<u8> {
+        // SAFETY: the page is mapped, aligned and initialised for the life of the process.
+        let page = unsafe { self.page.as_ref() };
+        let Some(note) = page.notes.get(number) else {
+            return Vec::new();
+        };
+        let length = note.length.load(Ordering::Acquire);
+        let length = usize::try_from(length).unwrap_or(0);
+        let bytes = note.bytes.iter().take(length);
+        bytes.map(|byte| byte.load(Ordering::Relaxed)).collect()
     }
 
     /// Takes the lock, pthread_mutex_timedlock(3). A task that died holding it gives it up: the
@@ -366,6 +407,18 @@ mod tests {
         place.arrive(&[]);
         place.arrive(&[0, 1, 255, 256]);
         assert_eq!(place.gpus(), (3, vec![0, 1, 65, 255]));
+    }
+
+    #[test]
+    fn notes_are_read_as_they_were_left_and_no_longer_than_their_place() {
+        let place = MeetingPlace::new().unwrap();
+        assert_eq!(place.note(0), b"");
+        place.leave_note(0, b"/a\n\xff");
+        place.leave_note(1, &[7; 2 * LONGEST]);
+        place.leave_note(NOTES, b"nowhere");
+        assert_eq!(place.note(0), b"/a\n\xff");
+        assert_eq!(place.note(1), [7; LONGEST]);
+        assert_eq!(place.note(NOTES), b"");
     }
 
     #[test]

@@ -65,6 +65,26 @@ fn a_command_runs_outside_as_its_caller_would_have_run_it() {
 }
 
 #[test]
+fn no_variable_set_inside_chooses_the_code_that_runs_outside() {
+    needs_static!();
+    let place = place!();
+    let srun = "#!/bin/bash\necho ${LD_AUDIT-none} ${SLURM_CONF-none} ${LOCPATH-none} ${RES_OPTIONS-none} ${A-none}\n\
+                echo \"$CH_SET_ENV\"\n";
+    let said = run(
+        &place,
+        srun,
+        "echo 'echo read' >rc; export LD_AUDIT=/x.so SLURM_CONF=/x LOCPATH=/x BASH_ENV=$PWD/rc RES_OPTIONS=debug A=1; srun",
+    );
+    let (steered, kept) = said.ok().split_once('\n').unwrap();
+    assert_eq!(steered, "none none none none 1", "{said:#?}");
+    assert!(
+        kept.contains("LOCPATH=/x") && !kept.contains("SLURM_CONF"),
+        "{said:#?}"
+    );
+    assert_eq!(said.err, "");
+}
+
+#[test]
 fn from_a_directory_of_the_image_steps_go_to_that_directory_again() {
     needs_static!();
     let place = place!();

@@ -39,6 +39,7 @@ fn the_plugin_exports_what_slurm_looks_for_and_asks_for_what_22_05_has() {
             "plugin_version",
             "slurm_spank_init",
             "slurm_spank_init_post_opt",
+            "slurm_spank_task_exit",
             "slurm_spank_task_init",
             "slurm_spank_task_init_privileged",
             "spank_option_callback",

@@ -200,7 +200,10 @@ fn a_sites_default_image_and_binds_hold_for_every_step_that_does_not_refuse_them
 }
 
 /// Runs `work` with something else in the launcher's place, or nothing.
-fn with_launcher(replacement: Option<&str>, work: impl FnOnce() + std::panic::UnwindSafe) {
+pub(crate) fn with_launcher(
+    replacement: Option<&str>,
+    work: impl FnOnce() + std::panic::UnwindSafe,
+) {
     use std::os::unix::fs::PermissionsExt;
     let launcher = std::path::PathBuf::from(std::env::var_os("CHARIOT").unwrap());
     let away = launcher.with_extension("away");

@@ -171,7 +171,7 @@ fn the_audit_line_says_how_the_image_was_mounted_and_its_files_can_be_changed() 
         .lines()
         .find(|line| line.contains("chariot: user=") && line.contains(&image));
     assert!(
-        line.is_some_and(|line| line.contains("mount=squashfs")),
+        line.is_some_and(|line| line.contains("mount=\"squashfs\"")),
         "{line:?}"
     );
 }

@@ -284,9 +284,14 @@ fn the_audit_line_names_user_job_and_image() {
     let site = site!();
     let job = site.run("salloc -n1 -w n1 bash -c 'srun --ch-image=$I true; echo $SLURM_JOB_ID'");
     let log = std::fs::read_to_string(site.cluster.join("log/slurmd-n1.log")).unwrap();
-    let expected = format!("job={} step=0 image={}", job.ok(), site.image);
-    assert!(
-        log.lines()
-            .any(|line| line.contains("chariot: user=") && line.contains(&expected))
+    let expected = format!(
+        "job={} step=0 asked=\"{1}\" image=\"{1}\" digest=- mount=\"directory\"",
+        job.ok(),
+        site.image
     );
+    let lines: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("chariot: user=") && line.contains(&expected))
+        .collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
 }

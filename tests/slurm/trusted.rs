@@ -64,12 +64,12 @@ macro_rules! trusted {
 /// How the last step with this image was mounted on node n1, by the audit line.
 fn mounted(site: &Site, image: &str) -> String {
     let log = std::fs::read_to_string(site.cluster.join("log/slurmd-n1.log")).unwrap();
-    let named = format!(" image={image} ");
+    let named = format!(" image=\"{image}\" ");
     let line = log.lines().rfind(|line| line.contains(&named)).unwrap();
-    line.split("mount=")
+    line.split("mount=\"")
         .nth(1)
         .unwrap()
-        .split(' ')
+        .split('"')
         .next()
         .unwrap()
         .to_owned()

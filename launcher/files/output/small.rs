@@ -13,14 +13,27 @@ use super::{Output, cannot_write, lacks};
 use crate::error::{Explain, Result};
 use crate::files::maker::Role;
 use crate::files::{look, open, open_parent, split, sync};
+use crate::sys::signals;
 
 /// Writes a small file that is there as a whole or not at all.
 ///
 /// # Errors
 /// As [`Output::file`] and [`Output::finish`], or it cannot be written.
 pub fn write(destination: &Path, bytes: &[u8]) -> Result<()> {
-    let output = filled(Output::file(destination)?, bytes)?;
-    output.finish().inspect_err(|_| output.abandon())
+    uninterrupted(|| {
+        let output = filled(Output::file(destination)?, bytes)?;
+        output.finish().inspect_err(|_| output.abandon())
+    })
+}
+
+/// A Ctrl-C in the middle would leave a part: these files have no process beside their writer's that could clean up.
+fn uninterrupted<T>(write: impl FnOnce() -> Result<T>) -> Result<T> {
+    let held = signals::hold_back();
+    let written = write();
+    if let Ok(held) = held {
+        held.let_through();
+    }
+    written
 }
 
 /// Writes a small file unless somebody else, on any machine, was first. Whether this one was.
@@ -28,7 +41,7 @@ pub fn write(destination: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// As [`write()`].
 pub fn write_first(destination: &Path, bytes: &[u8]) -> Result<bool> {
-    first(filled(Output::file(destination)?, bytes)?)
+    uninterrupted(|| first(filled(Output::file(destination)?, bytes)?))
 }
 
 /// The same in an open directory, of which `path` is only told.
@@ -42,10 +55,10 @@ pub(in crate::files) fn write_first_in(
     let parent = directory
         .try_clone()
         .explain(|| cannot_write(&destination))?;
-    first(filled(
-        Output::begin_in(parent, &destination, name, false)?,
-        bytes,
-    )?)
+    uninterrupted(|| {
+        let output = Output::begin_in(parent, &destination, name, false)?;
+        first(filled(output, bytes)?)
+    })
 }
 
 fn first(output: Output) -> Result<bool> {

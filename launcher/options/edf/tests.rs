@@ -126,7 +126,7 @@ fn a_file_builds_on_others_and_has_the_last_word() {
         ]
     );
     // Each line says where it came from, and the whole is a file that says the same.
-    let text = files.load("c").unwrap().to_string();
+    let text = files.load("c").unwrap().lines().join("\n");
     assert!(text.contains("image = \"/c\"  # "), "{text}");
     assert!(text.contains("b.toml:2"), "{text}");
     let again = Files::new(&[("again.toml", &text)]);

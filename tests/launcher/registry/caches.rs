@@ -127,6 +127,66 @@ fn what_a_job_has_made_is_pulled_into_the_store_without_a_second_copy() {
     assert_eq!(images[0].metadata().unwrap().nlink(), 2);
 }
 
+/// A layer that takes its time.
+fn slow() -> Lying {
+    Lying::start(|kind, _, answer| {
+        if kind == "layer" {
+            std::thread::sleep(std::time::Duration::from_secs(2));
+        }
+        answer
+    })
+}
+
+#[test]
+fn whatever_asks_for_an_image_at_the_same_time_it_is_fetched_once() {
+    let run = "$R run docker://$H/team/app:1 -- /bin/nothing";
+    let asking = "for i in {1..40}; do ls .cache/chariot/leases/* >/dev/null 2>&1 && break; sleep 0.05; done";
+    for (first, second) in [
+        ("$R pull --quiet $H/team/app:1", run),
+        (run, "$R pull --quiet $H/team/app:1"),
+        (
+            "$R pull --quiet $H/team/app:1",
+            "$R pull --quiet $H/team/app:1",
+        ),
+        ("$R pull --quiet $H/team/app:1 ./tree", run),
+        (
+            "$R pull --quiet $H/team/app:1 ./i.sqfs",
+            "$R pull --quiet --compression gzip $H/team/app:1",
+        ),
+        (
+            "$R pack --quiet docker://$H/team/app:1 i.sqfs",
+            "$R unpack --quiet docker://$H/team/app:1 tree",
+        ),
+    ] {
+        let place = place!();
+        let lying = slow();
+        let script = format!(
+            "{first} & {asking}; {second}; echo $?; wait $!; echo $?; ls .cache/chariot/leases"
+        );
+        let said = with(&place, &lying, "", &script);
+        // The image has no program.
+        let code = |command: &str| if command == run { 127 } else { 0 };
+        let expected = format!("{}\n{}\n", code(second), code(first));
+        assert_eq!(said.out, expected, "{first}; {second}: {said:#?}");
+        assert_eq!(layers(&lying), 1, "{first}; {second}: {said:#?}");
+    }
+}
+
+#[test]
+fn a_pull_that_is_killed_while_others_wait_for_it_does_not_hold_them_up() {
+    let place = place!();
+    let lying = beginning_first();
+    let script = format!(
+        "{BEGINS} $R pull --quiet $H/team/app:1 ./tree & wait_for; $R pull --quiet $H/team/app:1 & sleep 0.5; kill -9 %1; wait %2; echo $?; \
+         ls -A tree .cache/chariot/leases; find . -name '.*.part.*'"
+    );
+    let start = std::time::Instant::now();
+    let said = with(&place, &lying, "", &script);
+    assert_eq!(said.out, "0\n.cache/chariot/leases:\n", "{said:#?}");
+    assert!(start.elapsed().as_secs() < 12, "{said:#?}");
+    assert_eq!(ranges(&lying), ["bytes=200000-"], "{said:#?}");
+}
+
 #[test]
 fn a_store_on_another_file_system_is_found_by_jobs_too() {
     let place = place!();

@@ -1,0 +1,195 @@
+//! The one place from which the launcher writes to its standard output and standard error; clippy.toml sees to it. It
+//! takes lines, and each stays one: what is in them of users, images, archives and registries is escaped here. Texts of
+//! more lines are Chariot's own, or JSON.
+//!
+//! Nobody is left to tell that standard error is gone.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this is the place that the others are sent to"
+)]
+
+use std::error::Error as _;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue};
+use serde::Serialize;
+
+use crate::error::{Error, Explain, Result};
+use crate::escape;
+
+/// Prints lines to standard output. A closed pipe, as in `chariot explain … | head`, is no failure.
+///
+/// # Errors
+/// As write(2).
+pub fn lines<T: AsRef<str>>(lines: impl IntoIterator<Item = T>) -> Result<ExitCode> {
+    own_text(&joined(lines))
+}
+
+/// Prints what Chariot itself consists of: its manual, its help.
+///
+/// # Errors
+/// As write(2).
+pub fn own_text(text: &str) -> Result<ExitCode> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).explain(|| "can't write to standard output".to_owned())
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Prints a value as JSON, which has its own escapes.
+///
+/// # Errors
+/// As write(2).
+pub fn json(value: &impl Serialize) -> Result<ExitCode> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Error::new(format!("can't write JSON: {error}")))?;
+    own_text(&(json_for_terminals(&text) + "\n"))
+}
+
+/// JSON leaves some characters alone that terminals obey. Outside of strings there are none.
+fn json_for_terminals(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match escape::acts(character) && character != '\n' {
+            true => shown += &format!("\\u{:04x}", u32::from(character)),
+            false => shown.push(character),
+        }
+    }
+    shown
+}
+
+/// A line of a protocol on standard output, for the process that started this one.
+pub fn report(letter: char, text: &str) {
+    // If whoever reads this is gone, so is everybody who could be told.
+    let _ = io::stdout().write_all(format!("{letter}{}\n", escape::line(text)).as_bytes());
+}
+
+/// Prints a failure, and what to do, on standard error. `name` is who speaks.
+pub fn failure(name: &str, sentence: &str, advice: Option<&str>) {
+    let mut lines = vec![format!("{name}: {sentence}")];
+    lines.extend(advice.map(|advice| format!("{name}: hint: {advice}")));
+    messages(lines);
+}
+
+/// Prints a line on standard error.
+pub fn message(line: &str) {
+    messages([line]);
+}
+
+/// Prints lines on standard error, in one piece.
+fn messages<T: AsRef<str>>(lines: impl IntoIterator<Item = T>) {
+    let _ = io::stderr().write_all(joined(lines).as_bytes());
+}
+
+/// Writes lines to somebody else's standard error.
+///
+/// # Errors
+/// As write(2).
+pub fn elsewhere<T: AsRef<str>>(
+    mut out: impl Write,
+    lines: impl IntoIterator<Item = T>,
+) -> io::Result<()> {
+    out.write_all(joined(lines).as_bytes())
+}
+
+fn is_more(text: &str) -> bool {
+    text.chars().any(escape::acts)
+}
+
+fn joined<T: AsRef<str>>(lines: impl IntoIterator<Item = T>) -> String {
+    let mut text = String::new();
+    for line in lines {
+        text += &escape::line(line.as_ref());
+        text.push('\n');
+    }
+    text
+}
+
+/// Prints what the parser of the command line has to say: help, which is Chariot's own, or a complaint, which quotes
+/// what was typed. True for a complaint.
+pub fn usage(mut error: clap::Error) -> bool {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return false;
+    }
+    let quoted: Vec<_> = error
+        .context()
+        .map(|(kind, value)| (kind, value.clone()))
+        .collect();
+    for (kind, value) in quoted {
+        let value = match value {
+            ContextValue::String(text) => ContextValue::String(escape::line(&text).into_owned()),
+            ContextValue::Strings(texts) => {
+                let shown = texts.iter().map(|text| escape::line(text).into_owned());
+                ContextValue::Strings(shown.collect())
+            }
+            // It has been put together with what was typed in it.
+            ContextValue::StyledStrs(tips) if tips.iter().any(|tip| is_more(&tip.to_string())) => {
+                ContextValue::None
+            }
+            own => own,
+        };
+        error.insert(kind, value);
+    }
+    let said = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    match error.source() {
+        // What refused the value quotes it too.
+        Some(reason) => {
+            let (value, name) = (
+                said(ContextKind::InvalidValue),
+                said(ContextKind::InvalidArg),
+            );
+            let sentence = format!("error: invalid value '{value}' for '{name}': {reason}");
+            messages([&sentence, "", "For more information, try '--help'."]);
+        }
+        None => messages(error.render().to_string().lines()),
+    }
+    true
+}
+
+/// The whole help, on standard output.
+pub fn help(command: &mut clap::Command) {
+    let _ = command.print_help();
+}
+
+/// Whether a person sees what is written to standard error.
+pub fn is_seen() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Standard error, for another program to speak for itself.
+///
+/// # Errors
+/// No descriptor to be had.
+pub fn handle() -> io::Result<OwnedFd> {
+    io::stderr().as_fd().try_clone_to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_the_same_value_without_characters_that_act() {
+        let text = serde_json::to_string_pretty(&["\x1b\u{9b}\u{202e}\n\u{7f}ä"]).unwrap();
+        let shown = json_for_terminals(&text);
+        assert!(!shown.chars().any(|one| one != '\n' && escape::acts(one)));
+        let read: Vec<String> = serde_json::from_str(&shown).unwrap();
+        assert_eq!(read, ["\x1b\u{9b}\u{202e}\n\u{7f}ä"]);
+    }
+
+    #[test]
+    fn each_line_stays_one() {
+        let mut out = Vec::new();
+        elsewhere(&mut out, ["a\nchariot: b", "c"]).unwrap();
+        assert_eq!(out, b"a\\nchariot: b\nc\n");
+    }
+}
