@@ -332,6 +332,44 @@ fn root_uses_nothing_of_a_users_home_because_a_variable_says_so() {
     as_root(&shared, "root", "$R edf check hers").ok();
 }
 
+#[test]
+fn the_sites_cache_is_filled_and_read_only_where_root_alone_can_have_made_it() {
+    let shared = shared!();
+    let scratch = shared.scratch().display().to_string();
+    shared.prepare("mkdir elsewhere");
+    let hex = "1".repeat(64);
+    for (squatted, reason) in [
+        (
+            "ln -s $PWD/elsewhere $S/site",
+            "is a link that user 4711 has laid",
+        ),
+        ("mkdir -p $S/site/cache/images", "belongs to user 4711"),
+    ] {
+        shared.run(EVE, squatted).ok();
+        shared.site(&format!("site_cache = \"{scratch}/site/cache\"\n"));
+        let said = as_root(
+            &shared,
+            "root",
+            &format!("$R pull --site docker://127.0.0.1:1/x@sha256:{hex}"),
+        );
+        said.failed(125, reason, 1);
+        // What she puts there is nobody's image.
+        shared.run(EVE, &format!("mkdir -p $S/site/cache/images && $R pack --quiet img $S/site/cache/images/{hex}.sqfs; true")).ok();
+        let said = shared.run(
+            ADA,
+            &format!("$R run --pull never docker://127.0.0.1:1/x@sha256:{hex} -- echo hers"),
+        );
+        assert_eq!((said.out.as_str(), said.code), ("", 125), "{said:#?}");
+        shared.run(EVE, "rm -r $S/site").ok();
+    }
+    assert_eq!(
+        fs::read_dir(shared.here().join("elsewhere"))
+            .unwrap()
+            .count(),
+        0
+    );
+}
+
 /// Mounts a file system of eve's, of whose process nothing is left or which never answers, and runs a command in the mount
 /// namespace in which it is.
 const SERVED: &str = r#"
