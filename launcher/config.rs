@@ -381,15 +381,20 @@ fn refuse_foreign(file: &File, path: &Path) -> Result<()> {
     let what = || cannot_use(path);
     let data = file.metadata().explain(what)?;
     let is_root = nix::unistd::geteuid().is_root();
-    // What anybody writes to /dev/null nobody reads; a user's shell can give a pipe the name of a file.
-    if data.file_type().is_char_device() || !is_root && !data.is_file() {
+    // A user's shell can give a pipe the name of a file.
+    if !is_root && !data.is_file() {
         return Ok(());
     }
     let whose = match is_root {
         true => Whose::Roots,
         false => Whose::Trusted,
     };
-    private::refuse_file(file, path, whose).map_err(|refusal| {
+    // What anybody writes to /dev/null nobody reads.
+    let refused = match data.file_type().is_char_device() {
+        true => private::refuse_way(path, whose),
+        false => private::refuse_file(file, path, whose),
+    };
+    refused.map_err(|refusal| {
         Error::new(format!("{}: {refusal}", what()))
             .hint("rules that others could change are none: chown root and chmod go-w it")
     })

@@ -11,7 +11,7 @@ mod walk;
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +21,9 @@ use rustix::io::Errno;
 use super::open::regular_at;
 use crate::error::{Error, io_reason};
 use walk::{End, Walk};
+
+/// As many links as the kernel follows on one path.
+const LINKS: u32 = 40;
 
 /// Whom a directory has to belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,25 +152,37 @@ pub fn open_file(path: &Path, whose: Whose) -> Result<File> {
 /// link to it.
 ///
 /// # Errors
-/// As [`look`], of the file and of both ways to it.
+/// As [`refuse_way`], of the file too.
 pub fn refuse_file(file: &File, path: &Path, whose: Whose) -> Result<()> {
-    let named = std::path::absolute(path).map_err(|error| failed("getcwd", path, error))?;
-    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let real = std::fs::read_link(&link).map_err(|error| failed("readlink", path, error))?;
-    for way in [&named, &real] {
-        let parent = way.parent().unwrap_or(Path::new("/"));
-        Walk::to(parent, whose, End::Way, None)?;
-    }
-    if let Ok(data) = named.symlink_metadata()
-        && !whose.trusts(data.uid())
-    {
-        return Err(Refusal::Foreign {
-            place: named,
-            reason: format!("belongs to user {}", data.uid()),
-        });
-    }
+    refuse_way(path, whose)?;
     let data = fstat(file).map_err(|errno| failed("fstat", path, errno.into()))?;
     whose.refuse(file, &data, path, true)
+}
+
+/// Refuses a path by which another user could have a file found, of all directories and links that lead there.
+///
+/// # Errors
+/// As [`look_at_way`], of all of them.
+pub fn refuse_way(path: &Path, whose: Whose) -> Result<()> {
+    let mut way = std::path::absolute(path).map_err(|error| failed("getcwd", path, error))?;
+    for _ in 0..LINKS {
+        let parent = way.parent().unwrap_or(Path::new("/")).to_owned();
+        look_at_way(&parent, whose)?;
+        let data = way.symlink_metadata();
+        let data = data.map_err(|error| failed("lstat", &way, error))?;
+        if !whose.trusts(data.uid()) {
+            return Err(Refusal::Foreign {
+                place: way,
+                reason: format!("belongs to user {}", data.uid()),
+            });
+        }
+        match way.read_link() {
+            Ok(target) => way = parent.join(target),
+            // It is the file itself, in a directory where nobody else can put another.
+            Err(_) => return Ok(()),
+        }
+    }
+    Err(failed("open", path, Errno::LOOP.into()))
 }
 
 /// Refuses a place where somebody else has been first. One that is not there yet, or cannot be had for other reasons, is

@@ -264,6 +264,13 @@ fn a_sites_file_that_others_could_have_written_or_put_there_is_nobodys_law() {
     shared.run(EVE, "mkdir -p $S/d; echo 'enabled = true' > $S/d/site.toml; ln -s /dev/null $S/link.toml; ln -s $PWD/site.toml $S/other.toml").ok();
     refused("scratch/d/site.toml", "belongs to user 4711");
     refused("scratch/other.toml", "belongs to user 4711");
+    shared.prepare("ln -s ../scratch/other.toml roots/by-hers.toml");
+    refused("roots/by-hers.toml", "other.toml belongs to user 4711");
+    let said = as_root(&shared, "root", "${R% *} scratch/link.toml images");
+    assert!(
+        said.err.contains("link.toml belongs to user 4711"),
+        "{said:#?}"
+    );
     // Root's own, through a link of root's and where all may write but not take away.
     shared.prepare("ln -s ../site.toml roots/link.toml; echo > scratch/roots.toml");
     for path in ["roots/link.toml", "scratch/roots.toml", "site.toml"] {

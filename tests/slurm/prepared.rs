@@ -68,7 +68,8 @@ fn names_of_directories_that_slurm_will_make_keep_no_job_of_others_from_running(
         "srun -N1 -w n1 --mpi=pmix --ch-image=$I sh -c 'ls -d {}/spmix_appdir_* $PMIX_SERVER_TMPDIR | wc -l'",
         scratch(&site, 1).display()
     ));
-    assert_eq!((said.ok(), said.err.as_str()), ("2", ""), "{said:#?}");
+    assert_eq!(said.ok(), "2");
+    assert!(!said.err.contains("chariot: "), "{said:#?}");
 }
 
 #[test]

@@ -110,7 +110,7 @@ impl Walk {
             .map_err(|errno| self.failed("fstat", &self.place, errno.into()))?;
         self.whose
             .refuse(&self.directory, &data, &self.place, is_last)?;
-        self.is_open = data.st_mode & OTHERS != 0;
+        self.is_open = data.st_mode & (GROUP | OTHERS) != 0;
         Ok(())
     }
 
