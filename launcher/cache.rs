@@ -130,6 +130,16 @@ impl<'a> Cache<'a> {
         self.root.as_deref().map_err(Error::clone)
     }
 
+    /// The caches that are read: the user's and the site's, if nobody else could have put there what they hold.
+    ///
+    /// # Errors
+    /// As [`Cache::root`].
+    pub fn places(&self) -> Result<Vec<&Path>> {
+        let root = self.root()?;
+        let own = self.below(&["images"]).map(|_| root);
+        Ok(own.into_iter().chain(self.site.as_deref()).collect())
+    }
+
     /// Where the image of this digest is, or will be.
     fn image(&self, digest: &Digest) -> Result<PathBuf> {
         Ok(self.root()?.join(image_name(digest)))

@@ -117,12 +117,9 @@ fn listed(tool: &Tool) -> Result<Vec<Listed>> {
         all.extend(found.filter_map(|path| Listed::new(source::name_of(&path), path, tool)));
     }
     let cache = Cache::of(&tool.config, &tool.host);
-    let is_own = Own::open(cache.root()?, Purpose::Cache).is_ok_and(|own| own.is_some());
-    let own = is_own.then(|| cache.root()).transpose()?;
-    let caches = [own, tool.config.site_cache.as_deref()];
-    for path in caches
+    for path in cache
+        .places()?
         .iter()
-        .flatten()
         .flat_map(|cache| source::list(&cache.join("images")))
     {
         let short: String = source::name_of(&path).chars().take(12).collect();
