@@ -26,6 +26,21 @@ pub fn write(destination: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
+/// The same in an open directory, of which `destination` is only told.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_in(directory: OwnedFd, destination: &Path, bytes: &[u8]) -> Result<()> {
+    let name = Path::new(destination.file_name().unwrap_or_default());
+    uninterrupted(|| {
+        let output = filled(
+            Output::begin_in(directory, destination, name, false)?,
+            bytes,
+        )?;
+        output.finish().inspect_err(|_| output.abandon())
+    })
+}
+
 /// A Ctrl-C in the middle would leave a part: these files have no process beside their writer's that could clean up.
 fn uninterrupted<T>(write: impl FnOnce() -> Result<T>) -> Result<T> {
     let held = signals::hold_back();
