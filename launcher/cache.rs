@@ -109,6 +109,8 @@ impl<'a> Cache<'a> {
             return Err(Error::new(format!("{what}: only root may write there"))
                 .hint("without --site it goes into your own store"));
         }
+        // Before a directory is made there: all users believe what lies in it.
+        private::refuse_foreign(&site, Whose::Roots).map_err(|refusal| refusal.told(what))?;
         Ok(Cache {
             root: Ok(site),
             moved: None,

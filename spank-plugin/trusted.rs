@@ -24,8 +24,11 @@ use crate::creator;
 use crate::spank::{self, NAME, Slurm};
 use crate::state::{self, State};
 
-/// How long the user's process may take to open the image.
+/// How long the user's process may take to find the image.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// PATH_MAX of limits.h.
+const LONGEST_PATH: usize = 4096;
 
 /// As root, in the task: sees to it that the image is mounted for the step, if the site trusts it.
 pub(crate) fn prepare(slurm: &Slurm<'_>) {
@@ -113,5 +116,8 @@ fn said_by_the_user(slurm: &Slurm<'_>, state: &State, user: &Ids) -> Result<Opti
     })?;
     let report = helper.report(PATIENCE).explain(what)?;
     let line = report.lines().find_map(|line| line.strip_prefix('O'));
-    Ok(line.map(PathBuf::from))
+    // What no call would take is not for the log either.
+    Ok(line
+        .filter(|path| path.len() < LONGEST_PATH)
+        .map(PathBuf::from))
 }

@@ -46,11 +46,14 @@ impl Registry {
         };
         for (strength, directory) in directories.iter().enumerate() {
             // Who describes a device says what a container has of the host.
-            let place = match directory.is_file() {
-                true => directory.parent().unwrap_or(directory),
-                false => directory,
-            };
-            if let Err(refusal) = private::refuse_foreign(place, Whose::Shared) {
+            let parent = directory.parent().unwrap_or(directory);
+            let refused = private::refuse_foreign(directory, Whose::Shared).and_then(|()| {
+                match directory.is_file() {
+                    true => private::refuse_foreign(parent, Whose::Shared),
+                    false => Ok(()),
+                }
+            });
+            if let Err(refusal) = refused {
                 let what = format!("can't use the devices of {}", directory.display());
                 registry.broken.push(refusal.told(&what));
                 continue;

@@ -12,6 +12,7 @@ use crate::error::{Error, Result, io_reason};
 use crate::files::private::{self, Whose};
 use crate::host::{Host, user};
 use crate::image::Image;
+use crate::log::warn_once;
 use crate::options::{Sourced, size};
 use crate::plan::environment::Edit;
 use crate::plan::identity::Identity;
@@ -120,10 +121,15 @@ fn image(matches: &ArgMatches, config: &Config, host: &Host, user: &OsStr) -> Re
     let named = storage
         .join("img")
         .join(text.replace('/', "%").replace(':', "+"));
-    if named.symlink_metadata().is_ok() {
-        // The default lies where all may write, so that somebody else may have made it.
-        private::refuse_foreign(&storage.join("img"), Whose::Own)
-            .map_err(|refusal| refusal.told(&format!("can't run {text} from storage")))?;
+    // The default lies where all may write, so that somebody else may have made it, with an image of any name.
+    let refused = private::refuse_foreign(&storage.join("img"), Whose::Own).err();
+    if let Some(refusal) = &refused {
+        warn_once(&format!(
+            "the storage {} is not used: {refusal}",
+            storage.display()
+        ));
+    }
+    if refused.is_none() && named.symlink_metadata().is_ok() {
         if matches.get_flag("write") && !matches.get_flag("unsafe") {
             return Err(Error::new("--write invalid when running by name"));
         }

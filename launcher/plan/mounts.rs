@@ -150,6 +150,9 @@ pub(super) fn plan(options: &Options, surroundings: &Surroundings<'_>) -> Result
         if shown_at_same_path(&mounts, &path) == Some(true) {
             continue;
         }
+        if origin == task_files::PMIX && !task_files::is_slurms(&path) {
+            continue;
+        }
         mounts.push(Mount::same(path, origin));
         if origin == task_files::PMIX
             && let Err(error) = refuse_new_points_on_the_host(&mounts)

@@ -1,12 +1,10 @@
 //! Files of the host that belong to one task, which its container has to show.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Task;
-use crate::files::private::{self, Whose};
+use crate::files::private::{self, Refusal, Whose};
 use crate::host::Host;
-use crate::sys::process;
 
 /// What the task's environment names on this node: PMIx's directories, X11's authority file, the
 /// batch script.
@@ -20,9 +18,7 @@ pub(super) fn of_the_task(host: &Host, task: &Task) -> Vec<(PathBuf, &'static st
         }
         match name.as_ref() {
             "XAUTHORITY" if path.exists() => paths.push((path, "XAUTHORITY")),
-            name if name.starts_with("PMIX_") && name.ends_with("DIR") && is_slurms(&path) => {
-                paths.push((path, PMIX));
-            }
+            name if name.starts_with("PMIX_") && name.ends_with("DIR") => paths.push((path, PMIX)),
             _ => {}
         }
     }
@@ -47,18 +43,16 @@ pub(super) const PMIX: &str = "PMIx";
 
 /// Whether Slurm made it, as root, or for the user. Its names can be foretold, and lie where all may write: another user
 /// can lay a link or a directory there for jobs to come.
-fn is_slurms(path: &Path) -> bool {
-    let is_theirs = |data: std::fs::Metadata| {
-        data.is_dir() && (data.uid() == 0 || data.uid() == process::user())
-    };
-    if !path.symlink_metadata().is_ok_and(is_theirs) {
-        return false;
+pub(super) fn is_slurms(path: &Path) -> bool {
+    match private::look_at_way(path, Whose::Shared) {
+        Ok(()) => path.symlink_metadata().is_ok_and(|data| data.is_dir()),
+        Err(Refusal::Foreign { place, reason }) if place != path => {
+            let (path, place) = (path.display(), place.display());
+            tracing::warn!("{path} is not in the container: {place} {reason}");
+            false
+        }
+        Err(_) => false,
     }
-    let refused = private::look(path, Whose::Shared).err();
-    if let Some(refusal) = &refused {
-        tracing::warn!("{} is not in the container: {refusal}", path.display());
-    }
-    refused.is_none()
 }
 
 /// The directories that Slurm's PMIx made for this step, which no variable names:
@@ -74,7 +68,6 @@ fn of_pmix(scratch: &Path, host: &Host) -> Vec<PathBuf> {
             name.starts_with("spmix_appdir_") && name.ends_with(&step)
         })
         .map(|entry| entry.path())
-        .filter(|path| is_slurms(path))
         .collect()
 }
 
@@ -102,7 +95,9 @@ mod tests {
         };
         let shown = || -> Vec<PathBuf> {
             let all = of_the_task(&host, &task).into_iter();
-            all.map(|(path, _)| path).collect()
+            all.map(|(path, _)| path)
+                .filter(|path| is_slurms(path))
+                .collect()
         };
         std::fs::create_dir(path(1)).unwrap();
         assert_eq!(shown(), [path(1)]);
@@ -111,6 +106,10 @@ mod tests {
         std::fs::write(path(4), "").unwrap();
         symlink(path(1), place.path().join("pmix.42.0")).unwrap();
         assert_eq!(shown(), [path(1)]);
+        assert!(
+            is_slurms(Path::new("/tmp")),
+            "where all may write, and Slurm has made nothing"
+        );
         if nix::unistd::geteuid().is_root() {
             lchown(path(1), Some(4711), None).unwrap();
             assert!(shown().is_empty());

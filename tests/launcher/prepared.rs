@@ -230,6 +230,11 @@ fn an_image_by_name_of_a_storage_that_somebody_else_has_made_is_not_run() {
     let said = shared.run(ADA, run);
     assert_ne!(said.code, 0, "{said:#?}");
     assert!(said.err.contains("belongs to user 4711"), "{said:#?}");
+    // Nor does hers stand in the way of an image by path, whatever she calls it there.
+    shared.run(EVE, "mkdir $S/ada.ch/img/.%img").ok();
+    shared
+        .run(ADA, "export USER=ada; ./ch-run -s $S/ada.ch ./img -- true")
+        .ok();
     shared.run(EVE, "mv $S/ada.ch $S/eve.ch").ok();
     shared
         .run(
@@ -325,4 +330,108 @@ fn root_uses_nothing_of_a_users_home_because_a_variable_says_so() {
     // A home of root's own is used, wherever it is.
     shared.prepare("mkdir -p root/.edf; cp ada/.edf/hers.toml root/.edf/");
     as_root(&shared, "root", "$R edf check hers").ok();
+}
+
+#[test]
+fn the_sites_cache_is_filled_and_read_only_where_root_alone_can_have_made_it() {
+    let shared = shared!();
+    let scratch = shared.scratch().display().to_string();
+    shared.prepare("mkdir elsewhere");
+    let hex = "1".repeat(64);
+    for (squatted, reason) in [
+        (
+            "ln -s $PWD/elsewhere $S/site",
+            "is a link that user 4711 has laid",
+        ),
+        ("mkdir -p $S/site/cache/images", "belongs to user 4711"),
+    ] {
+        shared.run(EVE, squatted).ok();
+        shared.site(&format!("site_cache = \"{scratch}/site/cache\"\n"));
+        let said = as_root(
+            &shared,
+            "root",
+            &format!("$R pull --site docker://127.0.0.1:1/x@sha256:{hex}"),
+        );
+        said.failed(125, reason, 1);
+        // What she puts there is nobody's image.
+        shared.run(EVE, &format!("mkdir -p $S/site/cache/images && $R pack --quiet img $S/site/cache/images/{hex}.sqfs; true")).ok();
+        let said = shared.run(
+            ADA,
+            &format!("$R run --pull never docker://127.0.0.1:1/x@sha256:{hex} -- echo hers"),
+        );
+        assert_eq!((said.out.as_str(), said.code), ("", 125), "{said:#?}");
+        shared.run(EVE, "rm -r $S/site").ok();
+    }
+    assert_eq!(
+        fs::read_dir(shared.here().join("elsewhere"))
+            .unwrap()
+            .count(),
+        0
+    );
+}
+
+/// Mounts a file system of eve's, of whose process nothing is left or which never answers, and runs a command in the mount
+/// namespace in which it is.
+const SERVED: &str = r#"
+import ctypes, os, subprocess, sys, time
+place, more, command = sys.argv[1:]
+libc = ctypes.CDLL(None, use_errno=True)
+device = os.open("/dev/fuse", os.O_RDWR)
+options = f"fd={device},rootmode=40000,user_id=4711,group_id=4711{more}"
+if libc.mount(b"eve", place.encode(), b"fuse", 0, options.encode()) != 0:
+    sys.exit(os.strerror(ctypes.get_errno()))
+if not more:
+    os.close(device)
+done = subprocess.run(["timeout", "30", "setpriv", "--clear-groups", "--reuid=4712", "--regid=4712", "bash", "-c", command])
+if more:
+    os.close(device)
+libc.umount2(place.encode(), 2)
+sys.exit(done.returncode)
+"#;
+
+#[test]
+fn a_file_system_that_somebody_else_serves_is_not_waited_for() {
+    let shared = shared!();
+    let scratch = shared.scratch().display().to_string();
+    shared.site(&format!("stage = \"node\"\nstage_dir = \"{scratch}/copies\"\ncache = \"{scratch}/cache\"\nstore = \"{scratch}/store\"\n"));
+    shared.prepare("$C pack --quiet ./img own.sqfs; chmod 644 own.sqfs; tar -C img -cf own.tar .");
+    fs::write(shared.here().join("served.py"), SERVED).unwrap();
+    for (squatted, command, more) in [
+        ("copies", "$R run ./own.sqfs -- echo ran", ""),
+        ("copies", "$R run ./own.sqfs -- echo ran", ",allow_other"),
+        (
+            "cache",
+            "SLURM_JOB_ID= $R run ./own.tar -- echo ran",
+            ",allow_other",
+        ),
+        (
+            "store",
+            "SLURM_JOB_ID= $R run ./img -- echo ran; $R run debian -- true; echo $?",
+            ",allow_other",
+        ),
+    ] {
+        shared.run(EVE, &format!("mkdir {scratch}/{squatted}")).ok();
+        let here = shared.here().display();
+        let command = command.replace("$R", &format!("{here}/chariot --config {here}/site.toml"));
+        let output = Command::new("unshare")
+            .args(["--mount", "/usr/bin/python3", "served.py"])
+            .args([&format!("{scratch}/{squatted}"), more, &command])
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
+            .env("HOME", shared.here().join("ada"))
+            .env("SLURM_JOB_ID", "7")
+            .current_dir(shared.here())
+            .stdin(Stdio::null())
+            .output();
+        let said: Said = output.unwrap().into();
+        assert!(said.out.starts_with("ran\n"), "{squatted}{more}: {said:#?}");
+        assert!(squatted != "store" || said.out == "ran\n125\n", "{said:#?}");
+        let told = format!("{scratch}/{squatted} is a file system that somebody serves");
+        assert_eq!(
+            said.err.matches(&told).count(),
+            1,
+            "{squatted}{more}: {said:#?}"
+        );
+        fs::remove_dir(shared.scratch().join(squatted)).unwrap();
+    }
 }
