@@ -251,12 +251,12 @@ fn is_whole(root: &Path, blob: &Descriptor, reporter: &Reporter) -> bool {
 
 /// Refuses an image for another machine, or with other layers than it says.
 fn refuse_configuration(manifest: &Manifest, cache: &Path) -> Result<()> {
-    let what = || "can't read its configuration".to_owned();
-    let digest = &manifest.config.digest;
+    let path = cache.join(layout::blob(&manifest.config.digest));
+    let what = || format!("can't read its configuration, {}", path.display());
     if manifest.config.size > oci::LARGEST {
         return Err(Error::new(format!("{}: it is too large", what())));
     }
-    let bytes = open::read(&cache.join(layout::blob(digest)), oci::LARGEST).explain(what)?;
+    let bytes = open::read(&path, oci::LARGEST).explain(what)?;
     let configuration = layout::configuration(&bytes)?;
     configuration
         .layers(manifest.layers.len())
