@@ -2,7 +2,7 @@
 //! while it streams. Blobs lie as in an OCI layout, `blobs/sha256/…` below the cache.
 
 pub mod answer;
-pub mod challenge;
+mod challenge;
 mod client;
 mod connection;
 mod credentials;
@@ -252,7 +252,7 @@ fn is_whole(root: &Path, blob: &Descriptor, reporter: &Reporter) -> bool {
 /// Refuses an image for another machine, or with other layers than it says.
 fn refuse_configuration(manifest: &Manifest, cache: &Path) -> Result<()> {
     let path = cache.join(layout::blob(&manifest.config.digest));
-    let what = || format!("can't read its configuration {}", path.display());
+    let what = || format!("can't read its configuration, {}", path.display());
     if manifest.config.size > oci::LARGEST {
         return Err(Error::new(format!("{}: it is too large", what())));
     }
