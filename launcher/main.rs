@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    chariot::print::panics();
     if chariot::ch_run::is_called() {
         return chariot::ch_run::main();
     }
