@@ -80,7 +80,18 @@ impl Devices {
         }
         let registry = Registry::read(&config.cdi_dirs);
         let chosen = registry.choose(&asked)?;
-        edits::collect(&asked, &chosen, config, image)
+        let overlay = options.overlay.as_ref().map(|overlay| &overlay.value);
+        let changes = overlay.map(|directory| directory.join(crate::plan::UPPER));
+        let seen = loader::Seen {
+            image,
+            changes: changes.as_deref(),
+            is_changeable: overlay.is_some()
+                || options
+                    .writable
+                    .as_ref()
+                    .is_some_and(|asked| asked.value.is_some()),
+        };
+        edits::collect(&asked, &chosen, config, &seen)
     }
 
     /// Only the launcher reads specifications.

@@ -195,6 +195,11 @@ impl Config {
     }
 
     fn look(path: &Path) -> Result<Option<Config>> {
+        Config::read(path)
+            .map_err(|error| error.hint("the administrator can test the file with `chariot check`"))
+    }
+
+    fn read(path: &Path) -> Result<Option<Config>> {
         let what = || cannot_use(path);
         let file = match open::typed(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -202,11 +207,7 @@ impl Config {
         };
         refuse_foreign(&file, path)?;
         let text = open::text_of(&file, LARGEST).explain(what)?;
-        let config = Config::parse(&text).map_err(|error| {
-            error
-                .within(&what())
-                .hint("the administrator can test the file with `chariot check`")
-        })?;
+        let config = Config::parse(&text).map_err(|error| error.within(&what()))?;
         Ok(Some(config))
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::panic::AssertUnwindSafe;
 
 use nix::errno::Errno;
 
@@ -161,6 +162,17 @@ impl<T> Explain<T> for io::Result<T> {
             }
         })
     }
+}
+
+/// Runs `work` in a thread for which somebody waits: a panic there, which is a mistake in this program, is an error, so
+/// that nobody waits for ever, or takes what is missing for the end.
+pub fn caught<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let result = std::panic::catch_unwind(AssertUnwindSafe(work));
+    result.unwrap_or_else(|_| {
+        Err(io::Error::other(
+            "a thread of Chariot panicked, please report it",
+        ))
+    })
 }
 
 /// The text of an I/O error without Rust's "(os error 2)".

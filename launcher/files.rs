@@ -52,7 +52,7 @@ pub(crate) use look::UNFINISHED;
 #[cfg(feature = "launcher")]
 use look::{is_directory, look, open_directory, open_parent, split, touched};
 #[cfg(feature = "launcher")]
-pub use output::{Output, write, write_first};
+pub use output::{Output, write, write_first, write_in};
 
 /// Where an image's mark lies in it. What has none is not taken for an image that Chariot made.
 pub const MARK: &str = ".chariot/image.json";

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    chariot::print::panics();
     // Before a name, a variable or a word of the caller's means anything.
     if let Some(refused) = chariot::cli::refuse_gain() {
         return refused;

@@ -155,6 +155,15 @@ pub fn usage(mut error: clap::Error) -> bool {
     true
 }
 
+/// Has panics told by a line like others, which a message with somebody's text in it is not by itself.
+pub fn panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        message(&format!(
+            "chariot: this is a mistake in Chariot, please report it: {panic}"
+        ));
+    }));
+}
+
 /// The whole help, on standard output.
 pub fn help(command: &mut clap::Command) {
     let _ = command.print_help();

@@ -102,6 +102,14 @@ impl Reporter {
         let (latest, pipe) = (self.latest(), &self.pipe);
         let stop = AtomicBool::new(false);
         let stop = &stop;
+        /// Ends the beater also when the work panics: the scope waits for it.
+        struct Stop<'a>(&'a AtomicBool, std::thread::Thread);
+        impl Drop for Stop<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+                self.1.unpark();
+            }
+        }
         std::thread::scope(|scope| {
             let beater = scope.spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
@@ -114,10 +122,8 @@ impl Reporter {
                     std::thread::park_timeout(PULSE);
                 }
             });
-            let result = work();
-            stop.store(true, Ordering::Relaxed);
-            beater.thread().unpark();
-            result
+            let _stop = Stop(stop, beater.thread().clone());
+            work()
         })
     }
 
@@ -356,4 +362,27 @@ fn read_progress(text: &str) -> Option<Progress> {
         what: parts.next()?.to_owned(),
         elsewhere: false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_that_panics_is_not_waited_for_by_who_tells_how_far_it_is() {
+        let (_reader, writer) = process::pipe().unwrap();
+        let reporter = Reporter {
+            pipe: writer.into(),
+            guard: getppid(),
+            last: Cell::new(None),
+            latest: Arc::default(),
+        };
+        let (sender, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let work = || reporter.pulse_while(|| panic!("a mistake"), |_| {});
+            let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err();
+            sender.send(panicked).unwrap();
+        });
+        assert_eq!(ended.recv_timeout(Duration::from_secs(20)), Ok(true));
+    }
 }

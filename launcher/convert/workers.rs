@@ -5,6 +5,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use crate::error::caught;
+
 /// How much work waits for each thread.
 const WAITING: usize = 32;
 
@@ -95,7 +97,7 @@ fn run<T>(
         let Ok(item) = lock(receiver).recv() else {
             return;
         };
-        let result = work(item);
+        let result = caught(|| work(item));
         let mut state_now = lock(&state.0);
         state_now.open -= 1;
         if let Err(error) = result {
@@ -112,5 +114,28 @@ impl<T> Drop for Workers<T> {
             // It has said what it had to say.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_panics_keeps_nobody_waiting() {
+        let workers = Workers::start(|number: u32| {
+            assert_ne!(number, 7, "a mistake");
+            Ok(())
+        });
+        for number in 0..20 {
+            // It may be told here already.
+            let _ = workers.give(number);
+        }
+        let mut outcome = workers.wait();
+        if outcome.is_ok() {
+            // It was told to the one who gave more, and is told once.
+            outcome = workers.give(7).and_then(|()| workers.wait());
+        }
+        assert!(outcome.unwrap_err().to_string().contains("panicked"));
     }
 }

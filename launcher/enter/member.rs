@@ -165,7 +165,7 @@ impl Member {
         process::become_user(self.owner, group, &groups).explain(what)?;
         let variables = self.read("environ").ok_or_else(|| {
             Error::new(format!("{}: its variables can't be read", what()))
-                .hint("has the process ended?")
+                .hint("another process in the container may let them be read")
         })?;
         let texts = variables.split(|byte| *byte == 0).map(OsStr::from_bytes);
         Ok(texts.filter_map(handover::split).collect())

@@ -138,7 +138,10 @@ impl NewRoot {
                 source.display().to_string()
             }
             MountSource::Tmpfs(_) => "a tmpfs".to_owned(),
-            MountSource::Text(_) | MountSource::Data(_) => "a file".to_owned(),
+            MountSource::Written(bytes) if self.points.write(destination, bytes)? => return Ok(()),
+            MountSource::Text(_) | MountSource::Data(_) | MountSource::Written(_) => {
+                "a file".to_owned()
+            }
             MountSource::Commands(_) => "commands of the host".to_owned(),
             MountSource::Link(target) => {
                 let what = || format!("can't make {} a link", destination.display());
@@ -192,7 +195,9 @@ impl NewRoot {
                 Ok((self.files.pop_front().ok_or_else(missing)?, true))
             }
             MountSource::Text(text) => Ok((self.file(&mount.destination, text.as_bytes())?, false)),
-            MountSource::Data(bytes) => Ok((self.file(&mount.destination, bytes)?, false)),
+            MountSource::Data(bytes) | MountSource::Written(bytes) => {
+                Ok((self.file(&mount.destination, bytes)?, false))
+            }
             MountSource::Link(_) => Err(CallError::new("open_tree()", Errno::EINVAL)),
             MountSource::Commands(names) => Ok((self.commands(names)?, true)),
         }

@@ -10,6 +10,7 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::sys::socket::MsgFlags;
@@ -28,6 +29,9 @@ use crate::sys::{self, detached, message, process, sharing};
 
 /// Of more callers than this the later ones wait.
 const MOST_CALLERS: usize = 256;
+
+/// How long nobody is accepted when there was no descriptor for one.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A longer call than this is none that execve(2) could take, in bytes.
 const LONGEST_CALL: u64 = 32 << 20;
@@ -137,6 +141,8 @@ struct Office {
     children: Signals,
     surroundings: Surroundings,
     callers: Vec<Caller>,
+    /// Whether there was no descriptor for the last who came.
+    is_full: bool,
 }
 
 impl Office {
@@ -149,6 +155,7 @@ impl Office {
             children,
             surroundings,
             callers: Vec::new(),
+            is_full: false,
         })
     }
 
@@ -174,7 +181,9 @@ impl Office {
             self.callers.iter_mut().for_each(Caller::look);
             self.callers
                 .retain(|caller| caller.connection.is_some() || caller.command.is_some());
-            if ready.last() == Some(&true) && self.callers.len() < MOST_CALLERS {
+            let is_asked = ready.len() > waiting.len() + 2 && ready.last() == Some(&true);
+            self.is_full = false;
+            if is_asked {
                 self.accept();
             }
         }
@@ -187,16 +196,22 @@ impl Office {
             .iter()
             .filter_map(|index| self.callers[*index].connection.as_ref());
         files.extend(connections.map(AsFd::as_fd));
-        if self.callers.len() < MOST_CALLERS {
+        if self.callers.len() < MOST_CALLERS && !self.is_full {
             files.push(self.listener.as_fd());
         }
-        signals::wait_for(&files, None)
+        signals::wait_for(&files, self.is_full.then_some(PAUSE))
     }
 
     fn accept(&mut self) {
-        // What cannot be accepted now, for want of descriptors, can be when somebody has gone.
-        let Ok(Some((connection, user))) = message::accept(self.listener.as_fd()) else {
-            return;
+        let (connection, user) = match message::accept(self.listener.as_fd()) {
+            Ok(Some(caller)) => caller,
+            Ok(None) => return,
+            // For want of descriptors, of which there may be some when somebody has gone. Who waits is still to be heard
+            // of, and would be at once, over and over.
+            Err(_) => {
+                self.is_full = true;
+                return;
+            }
         };
         if user == process::user() {
             self.callers.push(Caller {

@@ -228,7 +228,7 @@ impl SquashFs {
     pub fn number_of(&self, entry: &Entry) -> u64 {
         match self.superblock.export_table {
             Some(_) => entry.number.into(),
-            None => entry.reference.0 + NOT_A_PLACE,
+            None => entry.reference.0.wrapping_add(NOT_A_PLACE),
         }
     }
 
@@ -239,7 +239,7 @@ impl SquashFs {
     pub fn number_of_root(&self) -> Result<u64> {
         match self.superblock.export_table {
             Some(_) => Ok(self.root()?.number.into()),
-            None => Ok(self.superblock.root.0 + NOT_A_PLACE),
+            None => Ok(self.superblock.root.0.wrapping_add(NOT_A_PLACE)),
         }
     }
 }

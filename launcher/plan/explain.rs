@@ -103,6 +103,13 @@ impl Display for Mount {
             MountSource::Data(bytes) => {
                 write!(out, "{destination} from {} bytes of Chariot's", bytes.len())?;
             }
+            MountSource::Written(bytes) => {
+                write!(
+                    out,
+                    "{destination} written, {} bytes of Chariot's",
+                    bytes.len()
+                )?;
+            }
             MountSource::Link(target) => {
                 write!(out, "{destination} as a link to {}", target.display())?
             }

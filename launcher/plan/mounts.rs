@@ -26,6 +26,9 @@ pub enum MountSource {
     Text(String),
     /// A file with these bytes.
     Data(Vec<u8>),
+    /// A file with these bytes that is written into a root that can be changed, since programs of the image give another its
+    /// name; it is mounted where the user may not write.
+    Written(Vec<u8>),
     /// A symbolic link that says this.
     Link(PathBuf),
     /// What is in a SquashFS file.

@@ -12,7 +12,7 @@ use super::Resolved;
 use super::client::Client;
 use super::reference::Reference;
 use crate::convert::layout;
-use crate::error::{Error, Result, io_reason};
+use crate::error::{Error, Result, caught, io_reason};
 use crate::files::{Output, output, space};
 use crate::oci::{Descriptor, Digest, Hasher};
 use crate::work::{Progress, Reporter};
@@ -70,7 +70,8 @@ pub(super) fn all(
     for _ in 0..count {
         let (shared, sender) = (Arc::clone(&shared), sender.clone());
         std::thread::spawn(move || {
-            let result = work(&shared, &sender);
+            let result = caught(|| Ok(work(&shared, &sender)))
+                .unwrap_or_else(|panic| Err(Error::new(panic.to_string())));
             let _ = sender.send(News::Ended(result));
         });
     }
@@ -90,7 +91,10 @@ pub(super) fn all(
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => break,
+            // All have ended, and not all have said how.
+            Err(RecvTimeoutError::Disconnected) => {
+                return outcome.and(Err(Error::new("what fetches layers has ended")));
+            }
         }
         if let Err(error) = reporter.check() {
             shared.stop.store(true, Ordering::Relaxed);

@@ -12,11 +12,13 @@ use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
+use nix::sys::time::TimeSpec;
+use nix::time::ClockId;
 
 use super::namespaces::Namespaces;
 use super::{Call, called, message};
@@ -31,6 +33,15 @@ pub enum State {
     Ready,
     /// It cannot be had, and the user has been told; tasks end with this status.
     Failed(u8),
+}
+
+unsafe extern "C" {
+    /// Of glibc 2.30, and not in the crate.
+    fn pthread_mutex_clocklock(
+        mutex: *mut libc::pthread_mutex_t,
+        clock: libc::clockid_t,
+        when: *const libc::timespec,
+    ) -> libc::c_int;
 }
 
 #[repr(C)]
@@ -219,21 +230,19 @@ impl MeetingPlace {
         bytes.map(|byte| byte.load(Ordering::Relaxed)).collect()
     }
 
-    /// Takes the lock, pthread_mutex_timedlock(3). A task that died holding it gives it up: the
-    /// mutex is robust, pthread_mutexattr_setrobust(3).
+    /// Takes the lock, pthread_mutex_clocklock(3): pthread_mutex_timedlock(3) goes by the time of day, and would end at
+    /// once, or never, when somebody sets that. A task that died holding the lock gives it up: the mutex is robust,
+    /// pthread_mutexattr_setrobust(3).
     ///
     /// # Errors
     /// ETIMEDOUT after `patience`.
     pub fn lock(&self, patience: Duration) -> Call<Held<'_>> {
-        let deadline = SystemTime::now() + patience;
-        let since = deadline.duration_since(UNIX_EPOCH).unwrap_or_default();
-        // SAFETY: timespec is plain data, for which all-zero is a value.
-        let mut when: libc::timespec = unsafe { MaybeUninit::zeroed().assume_init() };
-        when.tv_sec = since.as_secs().try_into().unwrap_or(libc::time_t::MAX);
-        when.tv_nsec = since.subsec_nanos().into();
+        let clock = ClockId::CLOCK_MONOTONIC;
+        let now = called(clock.now(), || "clock_gettime()".into())?;
+        let when = *(now + TimeSpec::from_duration(patience)).as_ref();
         let lock = self.mutex();
         // SAFETY: the mutex was initialised by `map_page` and lies in memory that stays mapped.
-        let mut result = unsafe { libc::pthread_mutex_timedlock(lock, &raw const when) };
+        let mut result = unsafe { pthread_mutex_clocklock(lock, clock.as_raw(), &raw const when) };
         if result == libc::EOWNERDEAD {
             // SAFETY: this thread holds the mutex, in the state that this call is made for. What the
             // mutex guards is one atomic, which is consistent at any moment.
@@ -242,7 +251,7 @@ impl MeetingPlace {
         match result {
             0 => Ok(Held { place: self }),
             number => Err(CallError::new(
-                "pthread_mutex_timedlock()",
+                "pthread_mutex_clocklock()",
                 Errno::from_raw(number),
             )),
         }
@@ -374,7 +383,7 @@ mod tests {
     #[test]
     fn the_lock_is_given_up_by_a_task_that_dies_and_waits_no_longer_than_asked() {
         let place = MeetingPlace::new().unwrap();
-        // SAFETY: the child calls only pthread_mutex_timedlock and _exit.
+        // SAFETY: the child calls only clock_gettime, pthread_mutex_clocklock and _exit.
         match unsafe { nix::unistd::fork() }.unwrap() {
             nix::unistd::ForkResult::Child => {
                 std::mem::forget(place.lock(Duration::from_secs(5)));

@@ -116,7 +116,7 @@ fn only_what_chariot_made_is_replaced() {
 fn what_was_changed_in_a_tree_since_is_not_replaced() {
     let place = place!();
     let made = "rm -rf new; $C unpack --quiet a.tar new || echo failed; ";
-    let said = place.run("mkdir -p img/srv/d; echo text >img/srv/d/file; ln -s file img/srv/d/link; tar cf a.tar -C img .");
+    let said = place.run("cp -r img own; mkdir -p own/srv/d; echo text >own/srv/d/file; ln -s file own/srv/d/link; tar cf a.tar -C own .");
     assert_eq!(said.code, 0, "{said:#?}");
     let compose = "ln -s ${C%% *} ch-run; USER=me ./ch-run -w ./new -- sh -c";
     for (change, newest) in [
@@ -166,7 +166,7 @@ fn what_was_changed_in_a_tree_since_is_not_replaced() {
 fn a_tree_that_was_only_used_moved_or_copied_is_replaced() {
     let place = place!();
     let said = place.run(
-        "umask 022; mkdir -p img/srv; echo text >img/srv/file; tar cf a.tar -C img .; tar czf b.tgz img; same() { $C unpack --quiet $1 $2 && echo same || echo changed; }; \
+        "umask 022; cp -r img own; mkdir -p own/srv; echo text >own/srv/file; tar cf a.tar -C own .; tar czf b.tgz own; same() { $C unpack --quiet $1 $2 && echo same || echo changed; }; \
          same a.tar new; same b.tgz new; same a.tar new; \
          $C run ./new -- sh -c 'cat /srv/file >/dev/null; echo x >/tmp/x-$$; rm /tmp/x-$$'; same a.tar new; \
          $C run --writable ./new -- sh -c 'echo x >/srv/new'; same a.tar new; \

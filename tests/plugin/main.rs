@@ -65,4 +65,7 @@ fn the_plugin_exports_what_slurm_looks_for_and_asks_for_what_22_05_has() {
         "spank_unsetenv",
     ];
     assert_eq!(of_slurm, since_22_05);
+    // Waiting by the time of day ends at once, or never, when somebody sets that.
+    let of_all = symbols("--undefined-only");
+    assert!(!of_all.iter().any(|name| name.contains("timedlock")));
 }

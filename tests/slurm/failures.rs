@@ -222,7 +222,7 @@ pub(crate) fn with_launcher(
 fn a_node_without_user_namespaces_says_so() {
     let site = site!();
     // The limit counts for each user namespace, so that it can be set in one of our own.
-    let limited = "#!/bin/sh\nexec /usr/bin/unshare -Ur /bin/sh -c \
+    let limited = "#!/bin/sh\nexec /usr/bin/unshare -Uc --keep-caps /bin/sh -c \
                    'echo 0 >/proc/sys/user/max_user_namespaces; exec LAUNCHER \"$@\"' sh \"$@\"\n";
     let site = std::panic::AssertUnwindSafe(site);
     with_launcher(Some(limited), || {

@@ -43,6 +43,15 @@ impl Said {
         self.out.trim_end()
     }
 
+    /// Standard error without what root is told who runs an image, as whoever runs these tests may be.
+    pub(crate) fn complaints(&self) -> String {
+        let is_for_root = |line: &str| {
+            line.contains("as root on this machine") || line.contains("as an ordinary user it runs")
+        };
+        let lines = self.err.lines().filter(|line| !is_for_root(line));
+        lines.map(|line| format!("{line}\n")).collect()
+    }
+
     /// Asserts that it ended with `code` and told `sentence` on standard error, so often, with a hint.
     #[track_caller]
     pub(crate) fn failed(&self, code: i32, sentence: &str, times: usize) {

@@ -107,3 +107,28 @@ fn a_block_gives_no_more_than_it_may_whatever_it_holds() {
         );
     }
 }
+
+#[test]
+fn a_file_that_begins_at_the_end_of_all_numbers_is_damage_and_no_overflow() {
+    let whole = std::fs::read(corpus("plain.sqfs")).unwrap();
+    let open = || SquashFs::open(in_memory(&whole), 0, whole.len() as u64, MEMORY).unwrap();
+    let block = u64::from(open().block_size());
+    let mut found = 0;
+    for number in 1..=u64::from(open().inode_count()) {
+        let image = open();
+        let Ok(mut inode) = image.inode(number) else {
+            continue;
+        };
+        if let inode::Body::File { start, .. } = &mut inode.body
+            && inode.size > block
+        {
+            *start = u64::MAX - 1;
+            found += 1;
+            for offset in (0..inode.size).step_by(block as usize) {
+                // Of a hole or a fragment nothing is read there.
+                let _ = image.piece(&inode, offset);
+            }
+        }
+    }
+    assert!(found > 0);
+}

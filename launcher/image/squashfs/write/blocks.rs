@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::compress::{Compression, Context};
+use crate::error::caught;
 
 /// In the size of a block: it is not compressed.
 pub(super) const UNCOMPRESSED: u32 = 1 << 24;
@@ -169,7 +170,7 @@ fn run(receiver: &Mutex<Receiver<Given>>, sender: &SyncSender<Done>, mut context
         let Ok(Given { sequence, bytes }) = next else {
             return;
         };
-        let result = context.compress(&bytes).map(|compressed| match compressed {
+        let result = caught(|| context.compress(&bytes)).map(|compressed| match compressed {
             Some(compressed) => (compressed, true),
             None => (bytes, false),
         });
