@@ -21,18 +21,20 @@ pub mod lease;
 pub mod names;
 pub mod stage;
 
-use std::fs::{self, Metadata};
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::config::Config;
-use crate::error::{Error, Result};
-use crate::files::own::{Own, Purpose};
+use crate::error::{Error, Explain, Result};
+use crate::files::own::{Below, Own, Purpose};
+use crate::files::private::{self, Whose};
 use crate::files::{self, Output};
 use crate::host::Host;
+use crate::log::warn_once;
 use crate::oci::Digest;
-use crate::sys::process;
+use crate::sys::{process, signals};
 use crate::work::{self, Progress, Reporter};
 use lease::Turn;
 
@@ -63,6 +65,8 @@ impl std::fmt::Debug for Access<'_> {
 pub struct Cache<'a> {
     /// An error if the site's file names variables that are not set: not everything needs a cache.
     root: Result<PathBuf>,
+    /// Why it is not where the site says.
+    moved: Option<String>,
     purpose: Purpose,
     site: Option<PathBuf>,
     /// Whether others may read what is put into it.
@@ -76,8 +80,13 @@ pub struct Cache<'a> {
 impl<'a> Cache<'a> {
     /// The user's.
     pub fn of(config: &'a Config, host: &'a Host) -> Cache<'a> {
+        let (root, moved) = match place(config, host) {
+            Ok((root, moved)) => (Ok(root), moved),
+            Err(error) => (Err(error), None),
+        };
         Cache {
-            root: host.expand("cache", &config.cache),
+            root,
+            moved,
             purpose: Purpose::Cache,
             site: config.site_cache.clone().filter(|site| is_roots(site)),
             is_shared: false,
@@ -100,8 +109,11 @@ impl<'a> Cache<'a> {
             return Err(Error::new(format!("{what}: only root may write there"))
                 .hint("without --site it goes into your own store"));
         }
+        // Before a directory is made there: all users believe what lies in it.
+        private::refuse_foreign(&site, Whose::Roots).map_err(|refusal| refusal.told(what))?;
         Ok(Cache {
             root: Ok(site),
+            moved: None,
             purpose: Purpose::Cache,
             site: None,
             is_shared: true,
@@ -132,10 +144,23 @@ impl<'a> Cache<'a> {
 
     fn find_here(&self, digest: &Digest) -> Option<PathBuf> {
         let name = image_name(digest);
-        let places = self.site.as_deref().into_iter().chain(self.root().ok());
-        places
-            .map(|place| place.join(&name))
-            .find(|path| is_usable(path))
+        let of_site = self.site.as_deref().map(|site| site.join(&name));
+        of_site.filter(|path| is_usable(path)).or_else(|| {
+            let path = self.root().ok()?.join(&name);
+            // Whose the cache is comes last: most looks find nothing, and it takes a call for each parent.
+            (is_usable(&path) && self.below(&["images"]).is_some()).then_some(path)
+        })
+    }
+
+    /// A directory of this cache, to read in it; none if somebody else could have put there what it holds.
+    fn below(&self, names: &[&str]) -> Option<Below> {
+        let own = Own::open(self.root().ok()?, self.purpose).ok()??;
+        let (first, rest) = names.split_first()?;
+        let mut below = own.root().enter(Path::new(first)).ok()?;
+        for name in rest {
+            below = below.enter(Path::new(name)).ok()?;
+        }
+        Some(below)
     }
 
     /// The digest that an image says it was made from, if Chariot knows that to be true: it lies in a cache, or it
@@ -173,6 +198,9 @@ impl<'a> Cache<'a> {
     pub fn prepare(&self) -> Result<Own> {
         let mode = if self.is_shared { 0o755 } else { 0o700 };
         let root = self.root()?;
+        if let Some(moved) = &self.moved {
+            warn_once(moved);
+        }
         let own = Own::prepare(root, self.purpose, mode)?;
         let what = || format!("can't use the cache {}", root.display());
         for name in ["images", "blobs", "leases", "files", "jobs"] {
@@ -209,23 +237,13 @@ impl<'a> Cache<'a> {
             if !access.may_fetch {
                 return Err(not_there(word));
             }
-            self.prepare()?;
-            self.refuse_squatted(digest)?;
-            let leases = self.root()?.join("leases");
             let is_there = || self.find(digest).is_some();
-            let turn = lease::take(
-                &leases,
-                digest.hex(),
-                word,
-                self.config.wait_fetch,
-                is_there,
-                access.see,
-            )?;
+            self.refuse_squatted(digest)?;
+            let turn = self.turn(digest, word, is_there, access.see)?;
             let Turn::Mine(lease) = turn else { break };
             match self.make(digest, word, &lease, access, &make) {
                 Ok(()) => {
-                    lease.end();
-                    evict::after_fetch(self, digest, &self.image(digest)?);
+                    evict::after_fetch(self, &self.image(digest)?);
                     break;
                 }
                 // This process was suspended, or its machine was, and others did without it.
@@ -239,6 +257,26 @@ impl<'a> Cache<'a> {
             }
         }
         self.find(digest).ok_or_else(|| not_there(word))
+    }
+
+    /// Waits until it is this one's turn to fetch what an image of this digest is made of: what two fetch at once comes
+    /// twice, and who is done first may take the layers away.
+    ///
+    /// # Errors
+    /// Somebody else tried meanwhile and failed, or that takes too long.
+    pub fn turn(
+        &self,
+        digest: &Digest,
+        word: &str,
+        is_there: impl Fn() -> bool,
+        see: &mut dyn FnMut(&Progress),
+    ) -> Result<Turn> {
+        self.prepare()?;
+        let root = self.root()?;
+        let leases = root.join("leases");
+        let patience = self.config.wait_fetch;
+        let turn = lease::take(&leases, digest.hex(), word, patience, is_there, see);
+        turn.map_err(|error| self.with_room(error, root))
     }
 
     /// A failure to write at `place` because that is full, with what `chariot gc` could do about it: something, if the
@@ -286,6 +324,7 @@ impl<'a> Cache<'a> {
         make: &impl Fn(&Reporter, &Output) -> Result<()>,
     ) -> Result<()> {
         let output = Output::file(&self.image(digest)?)?;
+        output.take_from(&lease.losers());
         let what = format!("can't make an image of {word}");
         let made = work::run_with(
             &what,
@@ -305,9 +344,15 @@ impl<'a> Cache<'a> {
             },
             |progress| (access.see)(progress),
         );
+        // A Ctrl-C between the two would leave the lease, and who finds the image looks for none.
+        let held = signals::hold_back().explain(|| what)?;
         // One that is there is open on other machines, which would lose it if another took its name.
         let named = made.and_then(|_| output.finish_unless_there());
         output.abandon();
+        if named.is_ok() {
+            lease.end();
+        }
+        held.let_through();
         named.map(|_| ())
     }
 }
@@ -319,14 +364,35 @@ pub fn not_there(word: &str) -> Error {
     ))
 }
 
-/// Whether root alone can write there, so that all can trust what they find.
-fn is_roots(directory: &Path) -> bool {
-    directory.metadata().is_ok_and(|data| belongs_to(&data, 0))
+/// Where a cache is if not where the site says: in the user's home.
+const AT_HOME: [&str; 2] = ["$XDG_CACHE_HOME/chariot", "~/.cache/chariot"];
+
+/// Where the user's cache is: where the site says, or, where somebody else was first, at home, and why.
+fn place(config: &Config, host: &Host) -> Result<(PathBuf, Option<String>)> {
+    let root = host.expand("cache", &config.cache)?;
+    let Err(refusal) = private::refuse_foreign(&root, Whose::Own) else {
+        return Ok((root, None));
+    };
+    let mut others = AT_HOME
+        .iter()
+        .filter_map(|text| host.expand("cache", text).ok());
+    let other = others.find(|other| private::refuse_foreign(other, Whose::Own).is_ok());
+    Ok(match other {
+        Some(other) => {
+            let moved = format!(
+                "the cache is {} and not {}: {refusal}",
+                other.display(),
+                root.display()
+            );
+            (other, Some(moved))
+        }
+        None => (root, None),
+    })
 }
 
-/// Whether `user` alone can write there.
-fn belongs_to(directory: &Metadata, user: u32) -> bool {
-    directory.uid() == user && directory.mode() & 0o022 == 0
+/// Whether root alone can write there, so that all can trust what they find.
+fn is_roots(directory: &Path) -> bool {
+    private::open(&directory.join("images"), Whose::Roots).is_ok()
 }
 
 /// Whether it is an image's file, as Chariot puts it here. What a link leads to, or another user has put here, is not.

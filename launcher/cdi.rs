@@ -8,11 +8,11 @@
 #[cfg(feature = "launcher")]
 mod edits;
 #[cfg(feature = "launcher")]
-mod elf;
+pub mod elf;
 #[cfg(feature = "launcher")]
 mod gpus;
 #[cfg(feature = "launcher")]
-mod ld_cache;
+pub mod ld_cache;
 #[cfg(feature = "launcher")]
 mod loader;
 #[cfg(feature = "launcher")]
@@ -20,7 +20,7 @@ mod nvidia;
 #[cfg(feature = "launcher")]
 mod registry;
 #[cfg(feature = "launcher")]
-mod spec;
+pub mod spec;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -80,7 +80,18 @@ impl Devices {
         }
         let registry = Registry::read(&config.cdi_dirs);
         let chosen = registry.choose(&asked)?;
-        edits::collect(&asked, &chosen, config, image)
+        let overlay = options.overlay.as_ref().map(|overlay| &overlay.value);
+        let changes = overlay.map(|directory| directory.join(crate::plan::UPPER));
+        let seen = loader::Seen {
+            image,
+            changes: changes.as_deref(),
+            is_changeable: overlay.is_some()
+                || options
+                    .writable
+                    .as_ref()
+                    .is_some_and(|asked| asked.value.is_some()),
+        };
+        edits::collect(&asked, &chosen, config, &seen)
     }
 
     /// Only the launcher reads specifications.

@@ -27,9 +27,10 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, Command, value_parser};
 
 use crate::config;
-use crate::error::{Error, Exit};
+use crate::error::{Error, Exit, Explain};
 use crate::options::table::{self, OptionRow};
 use crate::print;
+use crate::sys::process::{self, Gain};
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
@@ -74,6 +75,33 @@ pub fn main() -> ExitCode {
         }
         ExitCode::from(error.exit_code())
     })
+}
+
+/// Refuses to run with more rights than its caller has, which the launcher was not made for: what the caller names is
+/// opened, and what is in it done, with all the rights that there are.
+pub fn refuse_gain() -> Option<ExitCode> {
+    let what = "can't run with other rights than the caller's";
+    let error = match process::gain().explain(|| what.into()) {
+        Ok(None) => return None,
+        Ok(Some(gain)) => {
+            let file = env::current_exe().unwrap_or_else(|_| PathBuf::from("chariot"));
+            let file = file.display();
+            let (reason, hint) = match gain {
+                Gain::User => ("it is set-user-ID", format!("chmod u-s {file}")),
+                Gain::Group => ("it is set-group-ID", format!("chmod g-s {file}")),
+                Gain::Capabilities => ("its file has capabilities", format!("setcap -r {file}")),
+                Gain::Rule => (
+                    "a security module gives it some (AT_SECURE)",
+                    "the rule has to let it run as its caller".into(),
+                ),
+            };
+            Error::new(format!("{what}: {reason}"))
+                .hint(format!("{hint}; Chariot needs no privilege"))
+        }
+        Err(error) => error,
+    };
+    print::failure("chariot", &error.to_string(), error.advice());
+    Some(ExitCode::from(error.exit_code()))
 }
 
 /// The whole command line. What takes long to put together is put together when it is asked for: it would be

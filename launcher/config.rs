@@ -6,7 +6,7 @@ pub mod registries;
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::error::{Error, Explain, Result};
 use crate::files::open;
+use crate::files::private::{self, Whose};
 use crate::options::table::{self, OptionRow, Shape};
 use crate::options::{Dialect, Given, Source};
 use place::{Place, line_of};
@@ -168,26 +169,46 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads the site's file; one that is not there says nothing.
+    /// Reads the site's file. One that somebody named has to be there: a mistyped name would else be a site without
+    /// rules. Where none is named, a site may have none.
     ///
     /// # Errors
     /// A file that cannot be read or understood, or that somebody other than root could have written
     /// while root is reading it.
     pub fn load(path: &Path) -> Result<Config> {
-        let what = || format!("can't use the site's file {}", path.display());
+        match path == Path::new(PATH) {
+            true => Ok(Config::look(path)?.unwrap_or_default()),
+            false => Config::load_existing(path),
+        }
+    }
+
+    /// Reads the site's file, which has to be there.
+    ///
+    /// # Errors
+    /// As [`Config::load`], or there is none.
+    pub fn load_existing(path: &Path) -> Result<Config> {
+        Config::look(path)?.ok_or_else(|| {
+            let what = cannot_use(path);
+            Error::new(format!("{what}: there is none"))
+                .hint("is its name right, after config= in plugstack.conf or after --config?")
+        })
+    }
+
+    fn look(path: &Path) -> Result<Option<Config>> {
+        Config::read(path)
+            .map_err(|error| error.hint("the administrator can test the file with `chariot check`"))
+    }
+
+    fn read(path: &Path) -> Result<Option<Config>> {
+        let what = || cannot_use(path);
         let file = match open::typed(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Config::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.explain(what)?,
         };
-        if nix::unistd::geteuid().is_root() {
-            refuse_foreign(&file, path)?;
-        }
+        refuse_foreign(&file, path)?;
         let text = open::text_of(&file, LARGEST).explain(what)?;
-        Config::parse(&text).map_err(|error| {
-            error
-                .within(&what())
-                .hint("the administrator can test the file with `chariot check`")
-        })
+        let config = Config::parse(&text).map_err(|error| error.within(&what()))?;
+        Ok(Some(config))
     }
 
     /// Reads the text of a site's file.
@@ -352,17 +373,27 @@ fn default(at: &Place<'_>, value: &DeValue<'_>, defaults: &mut Vec<Given>) -> Re
     Ok(())
 }
 
-/// Root takes orders from a file only if nobody else could have written them.
+fn cannot_use(path: &Path) -> String {
+    format!("can't use the site's file {}", path.display())
+}
+
+/// Root takes orders from a file only if nobody else could have written it, or put it there; others from their own too.
 fn refuse_foreign(file: &File, path: &Path) -> Result<()> {
-    let what = || format!("can't use the site's file {}", path.display());
+    let what = || cannot_use(path);
     let data = file.metadata().explain(what)?;
-    if data.uid() == 0 && data.mode() & 0o022 == 0 {
+    let is_root = nix::unistd::geteuid().is_root();
+    // What anybody writes to /dev/null nobody reads; a user's shell can give a pipe the name of a file.
+    if data.file_type().is_char_device() || !is_root && !data.is_file() {
         return Ok(());
     }
-    Err(
-        Error::new(format!("{}: others than root can write it", what()))
-            .hint(format!("chown root {0}; chmod go-w {0}", path.display())),
-    )
+    let whose = match is_root {
+        true => Whose::Roots,
+        false => Whose::Trusted,
+    };
+    private::refuse_file(file, path, whose).map_err(|refusal| {
+        Error::new(format!("{}: {refusal}", what()))
+            .hint("rules that others could change are none: chown root and chmod go-w it")
+    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 pub mod archive;
 mod complete;
-mod compression;
+pub mod compression;
 pub mod directory;
 mod kind;
 pub mod layout;
@@ -23,6 +23,7 @@ mod tests;
 pub mod to_archive;
 pub mod to_directory;
 pub mod tree;
+pub mod unpacked;
 mod which;
 mod workers;
 
@@ -379,7 +380,12 @@ impl Work<'_> {
         let time = mark.source_date.or(known);
         let time = time.unwrap_or_else(|| self.tree.newest());
         self.tree.set_made(time);
-        let mark = Mark { time, ..own };
+        // How a directory was says nothing of what is made of it.
+        let mark = Mark {
+            time,
+            tree: None,
+            ..own
+        };
         let text = serde_json::to_vec_pretty(&mark)?;
         let file = complete::own(MARK, Kind::File, 0o644);
         if let Applied::At(number, path) = self.tree.apply(&file)? {
@@ -424,8 +430,21 @@ struct NotWritten {
     number: i32,
 }
 
+/// What is wrong with an image that is read, and what to do about it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{text}")]
+struct NotRead {
+    text: String,
+    advice: &'static str,
+}
+
 /// Puts a member's path in front of what is wrong with it.
 fn within(path: &[u8], error: &io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    if let Some(NotRead { text, advice }) = inner {
+        let text = format!("{}: {text}", shown(path));
+        return io::Error::new(error.kind(), NotRead { text, advice });
+    }
     let reason = crate::error::innermost(error);
     io::Error::new(error.kind(), format!("{}: {reason}", shown(path)))
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Explain, Result};
 use crate::files::open;
+use crate::files::private::{self, Whose};
 use crate::sys::process::{self, Helper};
 
 /// The oldest kernel that has every call that Chariot makes.
@@ -27,6 +28,8 @@ pub struct Host {
     pub uid: u32,
     /// The effective group ID.
     pub gid: u32,
+    /// Whether that is root of this machine, and not a user who is called so in a namespace.
+    pub is_root: bool,
     /// The caller's line of the user database.
     pub user: User,
     /// The name of the caller's primary group.
@@ -70,9 +73,14 @@ impl Host {
             .line()
             .and_then(|line| line.split(':').next().map(str::to_owned))
             .unwrap_or_else(|| format!("group{gid}"));
+        let environment = match uid {
+            0 => without_others(environment, &user.home),
+            _ => environment,
+        };
         Host {
             uid,
             gid,
+            is_root: uid == 0 && has_all_users(),
             user,
             group,
             directory,
@@ -167,6 +175,44 @@ impl Host {
     }
 }
 
+/// Variables that say where a user's own files are.
+const OWN_PLACES: [&str; 7] = [
+    "HOME",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_RUNTIME_DIR",
+    "DOCKER_CONFIG",
+    "REGISTRY_AUTH_FILE",
+];
+
+/// Root's variables without those that lead to a place of another user's, as they do where HOME was kept from whoever
+/// became root: what lies there is that user's, who could have root read, run and write it.
+fn without_others(mut environment: Environment, home: &Path) -> Environment {
+    environment.retain_mut(|(name, value)| {
+        let is_others = OWN_PLACES.iter().any(|place| name == place)
+            && private::refuse_foreign(Path::new(value), Whose::Trusted).is_err();
+        if is_others && name == "HOME" {
+            *value = home.into();
+            return true;
+        }
+        !is_others
+    });
+    environment
+}
+
+/// Has this process forget, if it is root's, where another user's files are. It must have one thread.
+pub fn forget_others() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let environment: Environment = std::env::vars_os().collect();
+    let own = Host::look(environment.clone(), None).environment;
+    if own != environment {
+        process::adopt_environment(&own);
+    }
+}
+
 /// The name behind a `$`, in braces or not, and what follows it.
 fn variable_name(text: &str) -> Option<(&str, &str)> {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
@@ -183,6 +229,12 @@ fn variable_name(text: &str) -> Option<(&str, &str)> {
             .next()
             .is_some_and(|first| !first.is_ascii_digit());
     is_name.then_some((name, rest))
+}
+
+/// Whether this process knows every user of the machine, as outside of all namespaces of users, user_namespaces(7).
+fn has_all_users() -> bool {
+    let map = open::read_text(Path::new("/proc/self/uid_map"), LARGEST).unwrap_or_default();
+    map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 /// A variable in a list of variables.
@@ -233,6 +285,32 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[cfg(feature = "launcher")]
 pub(crate) fn user(uid: u32) -> Option<User> {
     read_user(&Lookup::start("passwd", uid).line()?)
+}
+
+/// All groups of a user by name, the primary one first: id(1), which asks what the site has.
+#[cfg(feature = "launcher")]
+pub(crate) fn groups(user: &str) -> Option<Vec<u32>> {
+    let mut id = Command::new("/usr/bin/id");
+    id.args(["-G", "--", user]);
+    let answer = process::start_asking(id).ok()?.report(PATIENCE).ok()?;
+    let numbers: Option<Vec<u32>> = answer
+        .split_whitespace()
+        .map(|number| number.parse().ok())
+        .collect();
+    numbers.filter(|numbers| !numbers.is_empty())
+}
+
+/// Whether a group is one user's own: it has that user's name, and nobody else in it.
+pub(crate) fn is_own_group(uid: u32, gid: u32) -> bool {
+    let (user, group) = (Lookup::start("passwd", uid), Lookup::start("group", gid));
+    let (Some(user), Some(group)) = (user.line(), group.line()) else {
+        return false;
+    };
+    let name = user.split(':').next().unwrap_or_default();
+    let mut fields = group.split(':');
+    let is_named = !name.is_empty() && fields.next() == Some(name);
+    let mut members = fields.nth(2).unwrap_or_default().split(',').map(str::trim);
+    is_named && members.all(|member| member.is_empty() || member == name)
 }
 
 /// A line of passwd(5).

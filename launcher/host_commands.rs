@@ -12,7 +12,7 @@
 //! The command gets the very terminal, pipes and files that its caller has, as descriptors; what is forwarded is signals.
 
 mod agent;
-mod call;
+pub mod call;
 mod caller;
 mod command;
 mod environment;

@@ -5,7 +5,6 @@
 pub mod metadata;
 #[cfg(feature = "launcher")]
 mod refusals;
-#[cfg(feature = "launcher")]
 pub mod sif;
 #[cfg(feature = "launcher")]
 pub mod source;
@@ -105,7 +104,8 @@ impl Image {
                     && !image.is_tree()
                     && host.variable("SLURM_JOB_ID").is_some() =>
             {
-                let path = stage::stage(&image.path, word, &cache(), access)?;
+                let copy = stage::stage(&image.path, word, &cache(), access)?;
+                let Some(path) = copy else { return Ok(image) };
                 let mut staged = Image::open(word, &path, config)?;
                 staged.metadata.verified = image.metadata.verified;
                 Ok(staged)
@@ -294,7 +294,9 @@ impl Image {
             Contents::Tree(tree) => read_in_tree(tree, path).explain(what)?,
             #[cfg(feature = "launcher")]
             Contents::SquashFs(image) | Contents::Mounted(image) => read_in_file(image, path)
-                .map_err(|damage| Error::new(format!("{}: {damage}", what())).hint(DAMAGED))?,
+                .map_err(|damage| {
+                    Error::new(format!("{}: {damage}", what())).hint(damage.advice)
+                })?,
         };
         match contents {
             Some(contents) if contents.len() > LARGEST => Err(Error::new(format!(
@@ -305,10 +307,6 @@ impl Image {
         }
     }
 }
-
-/// What to do about a damaged image.
-#[cfg(feature = "launcher")]
-const DAMAGED: &str = "the image is damaged: copy or make it again";
 
 /// A regular file's first bytes, one more than there should be at most.
 fn read_in_tree(tree: &OwnedFd, path: &Path) -> std::io::Result<Option<Vec<u8>>> {
@@ -361,7 +359,11 @@ fn open_tree(word: &str, path: &Path) -> Result<Contents> {
 /// Opens a file by what it holds.
 #[cfg(feature = "launcher")]
 fn open_file(word: &str, path: &Path, config: &Config) -> Result<Contents> {
-    let what = || format!("can't use the image {word}");
+    // What somebody typed may be a name, and not of a place.
+    let what = || match Path::new(word).file_name() == path.file_name() {
+        true => format!("can't use the image {word}"),
+        false => format!("can't use the image {word}: {}", path.display()),
+    };
     let file = open::regular(path).explain(what)?;
     let length = file.metadata().explain(what)?.len();
     let mut start = [0; 64];
@@ -377,7 +379,7 @@ fn open_file(word: &str, path: &Path, config: &Config) -> Result<Contents> {
         return Err(not_an_image(word));
     };
     let image = SquashFs::open(file, at, length, config.server_memory)
-        .map_err(|damage| Error::new(format!("{}: {damage}", what())).hint(DAMAGED))?;
+        .map_err(|damage| Error::new(format!("{}: {damage}", what())).hint(damage.advice))?;
     Ok(Contents::SquashFs(Arc::new(image)))
 }
 

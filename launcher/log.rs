@@ -2,6 +2,7 @@
 //! reads.
 
 use std::fmt::{Debug, Write as _};
+use std::sync::{Mutex, PoisonError};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -50,6 +51,16 @@ impl Visit for Text {
             "message" => write!(self.0, "{value:?}"),
             name => write!(self.0, " {name}={value:?}"),
         };
+    }
+}
+
+/// Warns of something that one process finds many times.
+pub fn warn_once(warning: &str) {
+    static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if !said.iter().any(|known| known == warning) {
+        said.push(warning.to_owned());
+        tracing::warn!("{warning}");
     }
 }
 

@@ -4,11 +4,16 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     chariot::print::panics();
-    if chariot::ch_run::is_called() {
-        return chariot::ch_run::main();
+    // Before a name, a variable or a word of the caller's means anything.
+    if let Some(refused) = chariot::cli::refuse_gain() {
+        return refused;
     }
-    match chariot::host_commands::is_called() {
-        true => chariot::host_commands::main(),
+    if chariot::host_commands::is_called() {
+        return chariot::host_commands::main();
+    }
+    chariot::host::forget_others();
+    match chariot::ch_run::is_called() {
+        true => chariot::ch_run::main(),
         false => chariot::cli::main(),
     }
 }

@@ -19,7 +19,7 @@ use crate::cache::{Cache, stage};
 use crate::config::Config;
 use crate::convert::layout;
 use crate::error::{Error, Explain, Result};
-use crate::files::{self, open, space};
+use crate::files::{self, open, output, space};
 use crate::oci::{self, Descriptor, Digest, Document, Manifest};
 use crate::work::{Progress, Reporter};
 
@@ -207,7 +207,11 @@ pub fn fetch(resolved: &Resolved, cache: &Cache<'_>, reporter: &Reporter) -> Res
                 .hint("the site's file sets the limit: image_size"),
         );
     }
-    space::refuse_full(root, bytes).map_err(|error| error.within(&what()))?;
+    let rooms = wanted
+        .iter()
+        .map(|blob| output::room_for(&root.join(layout::blob(&blob.digest)), blob.size));
+    let room = rooms.fold(0, u64::saturating_add);
+    space::refuse_full(root, room).map_err(|error| error.within(&what()))?;
     // The configuration comes first: whoever asked for the wrong image learns it before gigabytes have come.
     let (first, rest) = wanted
         .into_iter()
@@ -247,12 +251,12 @@ fn is_whole(root: &Path, blob: &Descriptor, reporter: &Reporter) -> bool {
 
 /// Refuses an image for another machine, or with other layers than it says.
 fn refuse_configuration(manifest: &Manifest, cache: &Path) -> Result<()> {
-    let what = || "can't read its configuration".to_owned();
-    let digest = &manifest.config.digest;
+    let path = cache.join(layout::blob(&manifest.config.digest));
+    let what = || format!("can't read its configuration, {}", path.display());
     if manifest.config.size > oci::LARGEST {
         return Err(Error::new(format!("{}: it is too large", what())));
     }
-    let bytes = open::read(&cache.join(layout::blob(digest)), oci::LARGEST).explain(what)?;
+    let bytes = open::read(&path, oci::LARGEST).explain(what)?;
     let configuration = layout::configuration(&bytes)?;
     configuration
         .layers(manifest.layers.len())

@@ -14,6 +14,7 @@ pub mod message;
 pub mod mounts;
 pub mod namespaces;
 pub mod process;
+pub mod rights;
 pub mod seccomp;
 pub mod sharing;
 pub mod signals;

@@ -29,6 +29,9 @@ use crate::sys::{fork, process, signals};
 /// How often progress is told at most.
 const OFTEN: Duration = Duration::from_millis(100);
 
+/// How long a worker that nobody wants has to finish a small file.
+const ASKED: Duration = Duration::from_millis(100);
+
 /// How long a worker that was killed may take to end: one that waits for a dead file server takes for ever.
 const KILLED: Duration = Duration::from_secs(1);
 
@@ -201,7 +204,10 @@ pub fn run_with(
     match (guard.wait().explain(|| what.into()), outcome) {
         (_, Some(outcome)) => outcome,
         // It was killed, and so was the worker.
-        (_, None) => Err(killed(what, None)),
+        (_, None) => {
+            process::await_own_end();
+            Err(killed(what, None))
+        }
     }
 }
 
@@ -286,7 +292,7 @@ fn guard(
             let handles: Vec<_> = launcher.iter().map(AsFd::as_fd).collect();
             let _ = signals::wait_for(&handles, Some(GUARDED));
         }
-        End::Unwanted => worker.kill_within(KILLED),
+        End::Unwanted => worker.end_within(ASKED, KILLED),
     }
     abandon(getppid() != launcher);
     125

@@ -47,7 +47,7 @@ pub(crate) fn write(slurm: &Slurm<'_>) {
 }
 
 fn line(slurm: &Slurm<'_>, meeting: &MeetingPlace, audit: Audit) -> String {
-    let user = slurm.user().map(|(user, _)| user);
+    let user = slurm.user().map(|ids| ids.user);
     let numbers = [("user", user), ("job", slurm.job()), ("step", slurm.step())];
     let texts = [
         ("asked", ASKED),

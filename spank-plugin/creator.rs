@@ -15,13 +15,13 @@ use chariot::options::Given;
 use chariot::options::given;
 use chariot::sys::process::Helper;
 use chariot::sys::sharing::{MeetingPlace, State as Progress};
+use chariot::sys::signals::{self, Signal};
 use chariot::sys::{self, process};
 
-use crate::gpus;
 use crate::spank::{self, NAME, Slurm};
 use crate::state::State;
-use crate::submit::MULTI_PROG;
 use crate::task::BATCH_STEP;
+use crate::{gpus, multi_prog};
 
 /// What to do when a wait was too short.
 pub(crate) const SLOW: &str = "is the image's file system slow or stuck? the site's file has longer waits: \
@@ -42,7 +42,7 @@ pub(crate) fn make(
         &state.paths.launcher,
         "step",
         &request,
-        meeting.sender(),
+        Some(meeting.sender()),
         |_| {},
     )
     .map_err(|error| {
@@ -65,21 +65,24 @@ pub(crate) fn make(
         ))
         .hint(SLOW)
     })?;
-    Ok(relay(&report))
+    relay(&report.text).map_or_else(|| silent(report.killed_by), Ok)
 }
 
-/// Executes the launcher, which sends what it makes into `socket`. `adjust` has the last word on how.
+/// Executes the launcher, which sends what it makes into `socket`, if there is one. `adjust` has the last word on how.
 pub(crate) fn start(
     launcher: &Path,
     subcommand: &str,
     request: &Request,
-    socket: BorrowedFd<'_>,
+    socket: Option<BorrowedFd<'_>>,
     adjust: impl FnOnce(&mut Command),
 ) -> Result<Helper, Error> {
     let what = || format!("can't run {}", launcher.display());
     let input = sys::memory_file_of(c"request", &request.encode()).explain(what)?;
     let mut command = Command::new(launcher);
-    command.args([subcommand, "--socket", &socket.as_raw_fd().to_string()]);
+    command.arg(subcommand);
+    if let Some(socket) = socket {
+        command.args(["--socket", &socket.as_raw_fd().to_string()]);
+    }
     command.args(["--parent", &std::process::id().to_string()]);
     adjust(&mut command);
     process::start_helper(command, input, socket).explain(what)
@@ -90,7 +93,7 @@ fn request(slurm: &Slurm<'_>, state: &State, givens: &[Given]) -> Request {
     let mut command = slurm.command();
     let script = command.first().filter(|_| is_batch).map(PathBuf::from);
     let is_path = |word: &OsString| word.as_bytes().contains(&b'/');
-    if slurm.variable(MULTI_PROG).is_some() && !is_batch {
+    if !is_batch && multi_prog::is_set(slurm) {
         // Each task has another command, and Slurm says what is wrong with it.
         command.clear();
     } else if state.task_prolog == TaskProlog::Host && !command.first().is_some_and(is_path) {
@@ -114,8 +117,9 @@ fn request(slurm: &Slurm<'_>, state: &State, givens: &[Given]) -> Request {
     }
 }
 
-/// Passes the launcher's lines on to the user; `chariot::cli::step` says what they mean.
-fn relay(report: &str) -> Progress {
+/// Passes the launcher's lines on to the user; `chariot::cli::step` says what they mean. None if it did not come to the
+/// one that ends them.
+fn relay(report: &str) -> Option<Progress> {
     let mut told: fn(&str) = spank::error;
     for line in report.lines() {
         let (letter, text) = line.split_at_checked(1).unwrap_or((line, ""));
@@ -132,14 +136,37 @@ fn relay(report: &str) -> Progress {
             "H" => told(&format!("{NAME}: hint: {text}")),
             "I" => spank::say(&format!("{NAME}: {text}")),
             "L" => spank::log(&format!("{NAME}: {text}")),
-            "X" => return Progress::Failed(text.parse().unwrap_or(Exit::Container.code())),
-            "R" => return Progress::Ready,
+            "X" => {
+                let code = text.parse().unwrap_or(Exit::Container.code());
+                return Some(Progress::Failed(code));
+            }
+            "R" => return Some(Progress::Ready),
             // Not one of ours: the dynamic loader's last words, for one.
             _ => spank::error(&format!("{NAME}: {line}")),
         }
     }
-    let error = Error::new("the process that makes the container ended without a word")
-        .hint("was it killed? memory limits of the job hold for it too");
-    spank::tell(&error);
-    Progress::Failed(error.exit_code())
+    None
+}
+
+/// The launcher has ended without saying why.
+fn silent(killed_by: Option<Signal>) -> Result<Progress, Error> {
+    let what = "the process that makes the container";
+    match killed_by {
+        // Slurm and terminals send it to every process of a step. Where there is no container, the task ends by it, and
+        // nothing more is said.
+        Some(signal) if signals::asks_to_end(signal) => {
+            signals::suffer(signal);
+            Ok(Progress::Failed(
+                128 | u8::try_from(signal as i32).unwrap_or(0),
+            ))
+        }
+        Some(signal) if signal != Signal::SIGKILL => {
+            Err(Error::new(format!("{what} was killed by {signal}")))
+        }
+        _ => {
+            process::await_own_end();
+            Err(Error::new(format!("{what} ended without a word"))
+                .hint("was it killed? memory limits of the job hold for it too"))
+        }
+    }
 }

@@ -7,9 +7,12 @@
 
 mod abi;
 mod audit;
+mod components;
 mod creator;
 mod gpus;
+mod multi_prog;
 mod prolog;
+mod site;
 mod spank;
 mod state;
 mod submit;

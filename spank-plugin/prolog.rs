@@ -13,8 +13,8 @@ use chariot::handover;
 use chariot::sys::namespaces::Namespaces;
 use chariot::sys::{self, Call, process};
 
+use crate::multi_prog;
 use crate::spank::{self, NAME, Slurm};
-use crate::submit::MULTI_PROG;
 use crate::task::CANT_JOIN;
 
 /// Where TaskProlog is to run: where the site wants it, if this release of Slurm can do that.
@@ -66,7 +66,7 @@ pub(crate) fn join_at_exec(
     }
     // Where all tasks have one command, one task of the node says what is wrong with it.
     let is_first = slurm.variable("SLURM_LOCALID").is_none_or(|id| id == "0");
-    if !is_first && slurm.variable(MULTI_PROG).is_none() {
+    if !is_first && !multi_prog::is_set(slurm) {
         words.push("--quiet".into());
     }
     words.push("--".into());

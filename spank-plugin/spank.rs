@@ -20,6 +20,7 @@ use chariot::escape;
 use chariot::host::Environment;
 use chariot::options::table::{OptionRow, TABLE};
 use chariot::sys::process;
+use chariot::sys::rights::Ids;
 use slurm_spank::spank_sys as sys;
 use slurm_spank::{LogLevel, OptionCache, SpankHandle};
 
@@ -85,9 +86,13 @@ impl Slurm<'_> {
         self.handle.job_id().ok()
     }
 
-    /// The user and the primary group of the job.
-    pub(crate) fn user(&self) -> Option<(u32, u32)> {
-        Some((self.handle.job_uid().ok()?, self.handle.job_gid().ok()?))
+    /// The user and the groups of the job.
+    pub(crate) fn user(&self) -> Option<Ids> {
+        Some(Ids {
+            user: self.handle.job_uid().ok()?,
+            group: self.handle.job_gid().ok()?,
+            groups: self.handle.job_supplementary_gids().ok()?,
+        })
     }
 
     /// A variable of the job's environment.
@@ -137,6 +142,12 @@ impl Slurm<'_> {
     pub(crate) fn command(&self) -> Vec<OsString> {
         let words = self.handle.job_argv_os().unwrap_or_default();
         words.into_iter().map(OsStr::to_owned).collect()
+    }
+
+    /// Removes a variable of what sbatch and salloc hand to the job for plugins.
+    pub(crate) fn forget(&self, name: &str) {
+        // It is removed whether it is there or not.
+        let _ = self.handle.job_control_unsetenv(name);
     }
 
     /// Sets or removes a variable of the task.
@@ -279,7 +290,7 @@ extern "C" fn slurm_spank_init_post_opt(
         count,
         words,
         |slurm, context| match context {
-            Context::Step | Context::Job => submit::options_complete(context),
+            Context::Step | Context::Job => submit::options_complete(slurm, context),
             Context::Node => {
                 task::options_complete(slurm);
                 Ok(())

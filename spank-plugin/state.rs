@@ -10,10 +10,20 @@ use chariot::options::Given;
 use chariot::options::table::OptionRow;
 use chariot::sys::sharing::MeetingPlace;
 
+use crate::components::Asked;
+
 /// The plugin's memory in one process.
 pub(crate) struct State {
-    /// Uses of options so far; in slurmstepd those that Slurm itself carried.
-    pub(crate) givens: Vec<Given>,
+    /// In srun, what the job was started with.
+    pub(crate) inherited: Vec<Given>,
+    /// In srun, sbatch and salloc, what `CH_*` variables say.
+    pub(crate) variables: Vec<Given>,
+    /// Uses of options so far, by this component of a heterogeneous job or step.
+    pub(crate) typed: Vec<Given>,
+    /// What the first component asked for.
+    pub(crate) first: Option<Asked>,
+    /// In slurmstepd, the site's defaults.
+    pub(crate) defaults: Vec<Given>,
     /// The same in slurmstepd, not looked at until it is a task's turn.
     pub(crate) raw: Vec<(&'static OptionRow, Option<String>)>,
     /// Where plugstack.conf says that the launcher and the site's file are.
@@ -39,6 +49,8 @@ pub(crate) struct State {
     pub(crate) is_audited: bool,
     /// Where TaskProlog runs.
     pub(crate) task_prolog: TaskProlog,
+    /// What is wrong with the site's file or with the plugin's arguments, so that what the site decided is not known.
+    pub(crate) broken: Option<Error>,
     /// What went wrong where it must not be told yet: an error from slurmstepd's own callbacks would
     /// drain the node.
     pub(crate) problem: Option<Error>,
@@ -51,6 +63,9 @@ pub(crate) struct Paths {
     pub(crate) launcher: PathBuf,
     /// The site's file.
     pub(crate) config: PathBuf,
+    /// Whether no step runs while that is broken, also none that asked for no container: by the site's default it
+    /// might have been in one.
+    pub(crate) strict: bool,
 }
 
 impl Default for Paths {
@@ -58,27 +73,40 @@ impl Default for Paths {
         Paths {
             launcher: PathBuf::from("/usr/bin/chariot"),
             config: PathBuf::from(chariot::config::PATH),
+            strict: false,
         }
     }
 }
 
 impl Paths {
     /// Reads the words after the plugin's name in plugstack.conf.
-    pub(crate) fn read(words: &[String]) -> Result<Paths, Error> {
-        let mut paths = Paths::default();
+    ///
+    /// # Errors
+    /// One is not understood; all others hold.
+    pub(crate) fn read(&mut self, words: &[String]) -> Result<(), Error> {
+        let mut result = Ok(());
         for word in words {
             match word.split_once('=') {
-                Some(("launcher", path)) if path.starts_with('/') => paths.launcher = path.into(),
-                Some(("config", path)) if path.starts_with('/') => paths.config = path.into(),
+                Some(("launcher", path)) if path.starts_with('/') => self.launcher = path.into(),
+                Some(("config", path)) if path.starts_with('/') => self.config = path.into(),
+                None if word == "strict" => self.strict = true,
                 _ => {
-                    return Err(Error::new(format!(
+                    result = Err(Error::new(format!(
                         "plugstack.conf gives chariot.so the argument \"{word}\""
                     ))
-                    .hint("it takes launcher=PATH and config=PATH, both absolute"));
+                    .hint("it takes launcher=PATH and config=PATH, both absolute, and strict"));
                 }
             }
         }
-        Ok(paths)
+        result
+    }
+
+    /// Reads the site's file.
+    pub(crate) fn site(&self) -> Result<Config, Error> {
+        match self.strict {
+            true => Config::load_existing(&self.config),
+            false => Config::load(&self.config),
+        }
     }
 }
 
@@ -89,7 +117,11 @@ static STATE: Mutex<Option<State>> = Mutex::new(None);
 pub(crate) fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
     let mut guard: MutexGuard<'_, _> = STATE.lock().unwrap_or_else(PoisonError::into_inner);
     work(guard.get_or_insert_with(|| State {
-        givens: Vec::new(),
+        inherited: Vec::new(),
+        variables: Vec::new(),
+        typed: Vec::new(),
+        first: None,
+        defaults: Vec::new(),
         raw: Vec::new(),
         paths: Paths::default(),
         meeting: None,
@@ -103,6 +135,7 @@ pub(crate) fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
         audit: Audit::default(),
         is_audited: false,
         task_prolog: TaskProlog::default(),
+        broken: None,
         problem: None,
     }))
 }

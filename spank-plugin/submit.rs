@@ -16,9 +16,10 @@ use chariot::sys::process;
 
 use crate::spank::{Context, NAME, Slurm, set_own_variable};
 use crate::state::{self, Paths};
+use crate::{components, multi_prog};
 
-/// Set for the node where the command is a file of commands, since Slurm does not tell.
-pub(crate) const MULTI_PROG: &str = "SLURM_CHARIOT_MULTI_PROG";
+/// The beginning of the variables by which Slurm itself carries a plugin's options.
+const TO_STEPS: &str = "_SLURM_SPANK_OPTION_";
 
 /// How much longer than its own wait the launcher has to answer: a look-up of the host, a connection, and two
 /// documents can each take that long.
@@ -27,12 +28,11 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Takes what the job that we are in was started with, and takes it out of Slurm's own hands: Slurm
 /// would give it back as if it had been typed, and only the last use of each option.
 pub(crate) fn init(slurm: &Slurm<'_>, context: Context) -> Result<(), Error> {
-    let paths = Paths::read(&slurm.arguments())?;
-    state::with(|state| state.paths = paths);
+    state::with(|state| state.paths.read(&slurm.arguments()))?;
     let inherited = env::var(CARRIER).ok();
     let own = [
-        format!("_SLURM_SPANK_OPTION_{NAME}_"),
-        format!("SLURM_SPANK__SLURM_SPANK_OPTION_{NAME}_"),
+        format!("{TO_STEPS}{NAME}_"),
+        format!("SLURM_SPANK_{TO_STEPS}{NAME}_"),
     ];
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
@@ -40,7 +40,7 @@ pub(crate) fn init(slurm: &Slurm<'_>, context: Context) -> Result<(), Error> {
             set_own_variable(&name, None);
         }
     }
-    set_own_variable(MULTI_PROG.as_ref(), is_multi_prog(context).then_some("1"));
+    multi_prog::note(context);
     // sbatch and salloc make a new job, which inherits nothing from the one that they are called in.
     if let (Context::Step, Some(text)) = (context, inherited) {
         let mut givens = given::decode(&text)?;
@@ -49,17 +49,9 @@ pub(crate) fn init(slurm: &Slurm<'_>, context: Context) -> Result<(), Error> {
             .iter_mut()
             .filter(|given| given.source != Source::Definition)
             .for_each(|given| given.source = Source::Inherited);
-        state::with(|state| state.givens = givens);
+        state::with(|state| state.inherited = givens);
     }
     Ok(())
-}
-
-/// Whether this is `srun --multi-prog`; getopt_long(3) takes abbreviations.
-fn is_multi_prog(context: Context) -> bool {
-    let named = |word: &str| word.len() > 4 && "--multi-prog".starts_with(word);
-    context == Context::Step
-        && (env::var_os("SLURM_MULTI_PROG").is_some()
-            || env::args_os().any(|word| named(&word.to_string_lossy())))
 }
 
 /// One use of an option on the command line or in a script's `#SBATCH` lines.
@@ -69,29 +61,32 @@ pub(crate) fn option(row: &'static OptionRow, value: Option<&str>) -> Result<(),
     let value = value.filter(|value| !(row.value_is_optional() && matches!(*value, "" | "(null)")));
     let given = Given::new(row, value, Source::Typed, &directory, Dialect::Slurm)?;
     Options::resolve(vec![given.clone()], Dialect::Slurm)?;
-    state::with(|state| state.givens.push(given));
+    state::with(|state| state.typed.push(given));
     Ok(())
 }
 
-/// All options are known: the last look at them together, and off they go.
-pub(crate) fn options_complete(context: Context) -> Result<(), Error> {
+/// All options of this component are known: the last look at them together, and off they go. Slurm calls this once
+/// for each component of a heterogeneous job or step, and has one place alone for what they carry.
+pub(crate) fn options_complete(slurm: &Slurm<'_>, context: Context) -> Result<(), Error> {
     let directory = given::working_directory().unwrap_or_else(|| PathBuf::from("/"));
-    let variables = given::from_variables(|name| env::var_os(name), &directory, Dialect::Slurm)?;
-    // They travel with the rest. Left in the environment, they would be stronger in the job's steps
-    // than what was typed for the job.
-    for row in TABLE {
-        set_own_variable(row.variable().as_ref(), None);
-    }
-    let mut givens = state::with(|state| std::mem::take(&mut state.givens));
-    givens.extend(variables);
+    take_variables(&directory)?;
+    take_from_job(slurm, context);
+    let (mut givens, paths) = state::with(|state| {
+        let base = state.inherited.iter().chain(&state.variables).cloned();
+        let typed = std::mem::take(&mut state.typed);
+        (base.chain(typed).collect::<Vec<_>>(), state.paths.clone())
+    });
+    let loaded = paths.site();
     // A broken site file is told on the nodes, to who wants a container.
-    let paths = state::with(|state| state.paths.clone());
-    let config = Config::load(&paths.config).unwrap_or_default();
+    let config = loaded.clone().unwrap_or_default();
     replace_environment(&mut givens, &config, &directory)?;
     givens.sort_by_key(|given| given.source);
     let options = Options::resolve(givens.clone(), Dialect::Slurm)?;
-    if context == Context::Step && options.image.is_none() {
-        refuse_useless(&givens)?;
+    if options.image.is_none() {
+        refuse_useless(&givens, &loaded)?;
+    }
+    if !state::with(|state| components::is_first(&mut state.first, &givens, &options))? {
+        return Ok(());
     }
     if let Some(image) = &options.image
         && image.value.starts_with("docker:")
@@ -109,6 +104,28 @@ pub(crate) fn options_complete(context: Context) -> Result<(), Error> {
         set_own_variable(CARRIER.as_ref(), Some(&given::encode(&givens)));
     }
     Ok(())
+}
+
+/// Takes the `CH_*` variables, which hold for every component. They travel with the rest: left in the environment,
+/// they would be stronger in the job's steps than what was typed for the job.
+fn take_variables(directory: &Path) -> Result<(), Error> {
+    let variables = given::from_variables(|name| env::var_os(name), directory, Dialect::Slurm)?;
+    state::with(|state| state.variables.extend(variables));
+    for row in TABLE {
+        set_own_variable(row.variable().as_ref(), None);
+    }
+    Ok(())
+}
+
+/// Takes our options out of what sbatch and salloc are about to put into their own environment for srun. They would
+/// read it again themselves, for the next component, as if it had been given there.
+fn take_from_job(slurm: &Slurm<'_>, context: Context) {
+    if context == Context::Job {
+        for row in TABLE {
+            let name = row.slurm_name().replace('-', "_");
+            slurm.forget(&format!("{TO_STEPS}{NAME}_{name}"));
+        }
+    }
 }
 
 /// Reads the environment definition file, if one is named, so that no node has to.
@@ -154,19 +171,33 @@ fn pin(image: &str, givens: &mut [Given], paths: &Paths, wait: Duration) -> Resu
     }
 }
 
-/// An option typed to srun that has no container to apply to. The site may have a default image, so
-/// only what an image was explicitly taken from is refused.
-fn refuse_useless(givens: &[Given]) -> Result<(), Error> {
-    let off = givens.iter().any(|given| given.row.name == "image");
-    let useless = givens.iter().find(|given| {
-        given.source == Source::Typed && !matches!(given.row.name, "image" | "edf" | "batch")
-    });
-    match useless {
-        Some(given) if off => Err(Error::new(format!(
-            "--ch-{} has nothing to apply to, since --ch-image=none turns the container off",
-            given.row.name
+/// Refuses what was typed and has no container to apply to: the command would run on the host, and all that was asked
+/// for would silently be none. Not so with `CH_*` variables, which somebody may have for the steps that have an image.
+fn refuse_useless(givens: &[Given], site: &Result<Config, Error>) -> Result<(), Error> {
+    let says_nothing = |given: &Given| match given.row.name {
+        "image" => true,
+        "edf" => given.value == "none",
+        "batch" => given.value == "host",
+        _ => false,
+    };
+    let typed = |given: &&Given| given.source == Source::Typed && !says_nothing(given);
+    let Some(useless) = givens.iter().find(typed) else {
+        return Ok(());
+    };
+    let option = Dialect::Slurm.option(useless.row.name);
+    let is_off = givens.iter().any(|given| given.row.name == "image");
+    if is_off {
+        return Err(Error::new(format!(
+            "{option} has nothing to apply to, since --ch-image=none turns the container off"
         ))
-        .hint("leave one of them out")),
-        _ => Ok(()),
+        .hint("leave one of them out"));
+    }
+    let site = site.as_ref().map_err(Clone::clone)?;
+    match site.defaults.iter().any(|given| given.row.name == "image") {
+        true => Ok(()),
+        false => Err(Error::new(format!(
+            "{option} has nothing to apply to: no image is named"
+        ))
+        .hint("name one with --ch-image=IMAGE, or leave the option out")),
     }
 }

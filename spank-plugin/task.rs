@@ -26,8 +26,9 @@ use crate::audit;
 use crate::creator;
 use crate::gpus;
 use crate::prolog;
+use crate::site;
 use crate::spank::{self, NAME, Slurm};
-use crate::state::{self, Paths, State};
+use crate::state::{self, State};
 
 /// Numbers of special steps, slurm.h.
 const EXTERN_STEP: u32 = 0xffff_fffc;
@@ -43,10 +44,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Reads the plugin's arguments; what is wrong with them is told to jobs that want a container.
 pub(crate) fn init(slurm: &Slurm<'_>) -> Result<(), Error> {
-    state::with(|state| match Paths::read(&slurm.arguments()) {
-        Ok(paths) => state.paths = paths,
-        Err(error) => state.problem = Some(error),
-    });
+    state::with(|state| state.broken = state.paths.read(&slurm.arguments()).err());
     Ok(())
 }
 
@@ -74,8 +72,14 @@ pub(crate) fn options_complete(slurm: &Slurm<'_>) {
         let named = slurm.variable(CARRIER).is_some()
             || slurm.variable("CH_IMAGE").is_some()
             || !state.raw.is_empty();
-        // The site's file is root's own. If it is broken, only who named an image hears of it.
-        let config = Config::load(&state.paths.config).unwrap_or_default();
+        // The site's file is root's own.
+        let config = state.paths.site().unwrap_or_else(|error| {
+            state.broken.get_or_insert(error);
+            Config::default()
+        });
+        if let Some(broken) = &state.broken {
+            site::complain(broken, &state.paths);
+        }
         let by_default = config
             .defaults
             .iter()
@@ -85,7 +89,7 @@ pub(crate) fn options_complete(slurm: &Slurm<'_>) {
         state.counts_gpus = config.gpu_kind.is_some();
         state.audit = config.audit;
         state.task_prolog = prolog::place(&config, slurm.release());
-        state.givens = config.defaults;
+        state.defaults = config.defaults;
         if !(named || by_default) {
             return;
         }
@@ -105,25 +109,40 @@ pub(crate) fn options_complete(slurm: &Slurm<'_>) {
 /// As the user, in the task: joins the container, or ends the task.
 pub(crate) fn enter(slurm: &Slurm<'_>) {
     state::with(|state| {
-        if state.meeting.is_none() && state.problem.is_none() {
+        if state.meeting.is_none() && state.problem.is_none() && !site::is_closed(state) {
             return;
         }
         if let Err(error) = enter_or_fail(slurm, state) {
-            spank::tell(&error);
+            if !error.is_told_elsewhere() {
+                spank::tell(&error);
+            }
             process::end(error.exit_code());
         }
     });
 }
 
+/// A failure that is the same for all tasks of this node, and told by one of them.
+fn told_once(slurm: &Slurm<'_>, error: &Error) -> Error {
+    let is_first = slurm.variable("SLURM_LOCALID").is_none_or(|id| id == "0");
+    match is_first {
+        true => error.clone(),
+        false => error.clone().told_elsewhere(),
+    }
+}
+
 fn enter_or_fail(slurm: &Slurm<'_>, state: &State) -> Result<(), Error> {
+    if let Some(broken) = state.broken.as_ref().filter(|_| state.paths.strict) {
+        return Err(told_once(slurm, broken));
+    }
     let givens = givens(slurm, state)?;
-    let all: Vec<Given> = state.givens.iter().chain(&givens).cloned().collect();
+    let all: Vec<Given> = state.defaults.iter().chain(&givens).cloned().collect();
     let options = Options::resolve(all, Dialect::Slurm)?;
-    if options.image.is_none() || stays_on_host(slurm, &options) {
+    let is_wanted = options.image.is_some() || (state.broken.is_some() && site::asks(&givens));
+    if !is_wanted || stays_on_host(slurm, &options) {
         return Ok(());
     }
-    if let Some(problem) = &state.problem {
-        return Err(problem.clone());
+    if let Some(problem) = state.broken.as_ref().or(state.problem.as_ref()) {
+        return Err(told_once(slurm, problem));
     }
     let Some(meeting) = &state.meeting else {
         return Err(Error::new("the tasks have no meeting place"));

@@ -1,5 +1,5 @@
-//! Images that the site trusts, mounted by the kernel: the one thing that root does with what a user named, and
-//! then with a descriptor that the user's own process opened, and only after checking it.
+//! Images that the site trusts, mounted by the kernel: the one thing that root does with what a user named. The user's
+//! own process finds out which path that is; root opens it only on a way that is root's alone.
 //!
 //! The mount has to be made here, as root and before there is a user namespace: only then is it locked, and
 //! nobody inside can take "read-only" or "no set-user-ID" from it. It lies in a mount namespace of the step's
@@ -8,7 +8,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chariot::error::{Explain, Result};
@@ -16,15 +16,19 @@ use chariot::handover::{self, Request};
 use chariot::image::trusted;
 use chariot::options::given::CARRIER;
 use chariot::sys::namespaces::{self, Namespaces};
-use chariot::sys::sharing::{self, Channel, MeetingPlace, State as Progress};
+use chariot::sys::rights::{self, Ids};
+use chariot::sys::sharing::{self, MeetingPlace, State as Progress};
 use chariot::sys::{self, loopback, mounts};
 
 use crate::creator;
 use crate::spank::{self, NAME, Slurm};
 use crate::state::{self, State};
 
-/// How long the user's process may take to open the image.
+/// How long the user's process may take to find the image.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// PATH_MAX of limits.h.
+const LONGEST_PATH: usize = 4096;
 
 /// As root, in the task: sees to it that the image is mounted for the step, if the site trusts it.
 pub(crate) fn prepare(slurm: &Slurm<'_>) {
@@ -67,12 +71,15 @@ fn meet(slurm: &Slurm<'_>, state: &State, meeting: &MeetingPlace) -> Result<Opti
 
 fn mount(slurm: &Slurm<'_>, state: &State, meeting: &MeetingPlace) -> Result<Option<String>> {
     let what = || "can't mount the image".to_owned();
-    let Some((file, (start, length))) = opened_by_the_user(slurm, state)? else {
+    let Some(user) = slurm.user() else {
         return Ok(None);
     };
-    trusted::check(&file, &state.kernel_mount)?;
-    let identity = chariot::image::identity(&file).explain(what)?;
-    let device = loopback::attach(&file, start, length).explain(what)?;
+    let Some(path) = said_by_the_user(slurm, state, &user)? else {
+        return Ok(None);
+    };
+    let image = trusted::open(&path, &state.kernel_mount, &user)?;
+    let identity = chariot::image::identity(&image.file).explain(what)?;
+    let device = loopback::attach(&image.file, image.start, image.length).explain(what)?;
     namespaces::unshare_mounts().explain(what)?;
     mounts::receive_only().explain(what)?;
     let tree = mounts::squashfs(&device.path).explain(what)?;
@@ -88,14 +95,12 @@ fn mount(slurm: &Slurm<'_>, state: &State, meeting: &MeetingPlace) -> Result<Opt
     Ok(Some(identity))
 }
 
-/// An image's file, and where in it the image lies: start and length in bytes.
-type Opened = (File, (u64, u64));
-
-/// Has the image opened by a process that is only the user, without supplementary groups: a trusted image is one
-/// that everybody may read. None if it is no file that the kernel could mount.
-fn opened_by_the_user(slurm: &Slurm<'_>, state: &State) -> Result<Option<Opened>> {
-    let what = || "can't have the image opened".to_owned();
-    let (Some(options), Some((user, group))) = (slurm.variable(CARRIER), slurm.user()) else {
+/// Has a process that is only the user say where the image lies: what the user named leads through directories of the
+/// user's. None if it is no file that the kernel could mount. No descriptor is taken from there: closing one alone can
+/// wait for whoever serves its file system.
+fn said_by_the_user(slurm: &Slurm<'_>, state: &State, user: &Ids) -> Result<Option<PathBuf>> {
+    let what = || "can't have the image looked up".to_owned();
+    let Some(options) = slurm.variable(CARRIER) else {
         return Ok(None);
     };
     // Handed on as it is: not a byte of the user's is understood here.
@@ -105,17 +110,14 @@ fn opened_by_the_user(slurm: &Slurm<'_>, state: &State) -> Result<Option<Opened>
         environment: slurm.environment(),
         ..Request::default()
     };
-    let channel = Channel::new().explain(what)?;
     let launcher = &state.paths.launcher;
-    let helper = creator::start(launcher, "open", &request, channel.sender(), |command| {
-        command.uid(user).gid(group);
+    let helper = creator::start(launcher, "open", &request, None, |command| {
+        rights::become_user(command, user);
     })?;
-    helper.report(PATIENCE).explain(what)?;
-    let [file, place] = channel
-        .look()
-        .explain(|| "it is no image that the kernel could mount".into())?;
-    let file = File::from(file);
-    let place = handover::read(&File::from(place)).explain(what)?;
-    let place = trusted::place(&place, &file)?;
-    Ok(Some((file, place)))
+    let report = helper.report(PATIENCE).explain(what)?;
+    let line = report.lines().find_map(|line| line.strip_prefix('O'));
+    // What no call would take is not for the log either.
+    Ok(line
+        .filter(|path| path.len() < LONGEST_PATH)
+        .map(PathBuf::from))
 }

@@ -87,7 +87,7 @@ pub fn evict(cache: &Cache<'_>, wanted: Wanted) -> Result<Removed> {
     removed.add(own.root().sweep());
     let is_busy = below(&own, "leases").is_some_and(|leases| {
         lease::sweep(&leases, wanted.is_asked);
-        lease::is_busy(&leases, "")
+        lease::is_busy(&leases)
     });
     let places = Places::of(&own);
     for place in &places.all {
@@ -301,8 +301,8 @@ fn forget_in(directory: &Below, removed: &mut Removed) {
 }
 
 /// Keeps a cache to its size, now that `image` was made; what cannot be done now can be done after the next fetch.
-pub(super) fn after_fetch(cache: &Cache<'_>, digest: &Digest, image: &Path) {
-    drop_layers(cache, digest, image);
+pub(super) fn after_fetch(cache: &Cache<'_>, image: &Path) {
+    drop_layers(cache, image);
     let wanted = Wanted {
         size: cache.config.cache_size,
         age: None,
@@ -313,7 +313,7 @@ pub(super) fn after_fetch(cache: &Cache<'_>, digest: &Digest, image: &Path) {
 }
 
 /// Removes the layers that an image was made of, unless the site keeps them or somebody is at work, who may need them.
-pub fn drop_layers(cache: &Cache<'_>, digest: &Digest, image: &Path) {
+pub fn drop_layers(cache: &Cache<'_>, image: &Path) {
     if cache.config.keep_layers {
         return;
     }
@@ -323,7 +323,7 @@ pub fn drop_layers(cache: &Cache<'_>, digest: &Digest, image: &Path) {
     else {
         return;
     };
-    if below(&own, "leases").is_some_and(|leases| lease::is_busy(&leases, digest.hex())) {
+    if below(&own, "leases").is_some_and(|leases| lease::is_busy(&leases)) {
         return;
     }
     let mark = Image::open("", image, cache.config).map(|image| image.metadata.mark);

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::error::{Error, Explain, Result};
 use crate::files::maker::{self, Maker, Role, host_name};
 use crate::files::own::Below;
-use crate::files::{open, output, removal};
+use crate::files::{open, output, removal, space};
 use crate::work::{Progress, Reporter};
 
 /// After how long a silent holder is taken for dead. A shared file system can hang for some seconds.
@@ -62,6 +62,9 @@ pub struct Lease {
     number: u64,
     /// Who holds it, as it says in it.
     token: String,
+    /// Since when, and in which second of that it was last shown that its holder is there.
+    began: Instant,
+    shown: AtomicU64,
 }
 
 impl Lease {
@@ -72,6 +75,8 @@ impl Lease {
             name: name.to_owned(),
             number,
             token: token.to_string_lossy().into_owned(),
+            began: Instant::now(),
+            shown: AtomicU64::new(0),
         }
     }
 }
@@ -119,7 +124,10 @@ fn take_watching(
             };
             if let Some(number) = next {
                 let lease = Lease::new(directory, name, number);
-                if lease.create().explain(what)? {
+                let created = lease.create();
+                let created =
+                    created.map_err(|error| space::explain(&error, &what(), "open", directory));
+                if created? {
                     // Whoever held the last one may have finished just before.
                     return match is_there() {
                         true => {
@@ -301,12 +309,12 @@ fn is_dead(text: &str) -> bool {
     maker_in(text).is_some_and(|maker| maker.is_gone(now, now))
 }
 
-/// Whether somebody is at work whose lease lies here, other than one who makes `name`.
-pub fn is_busy(leases: &Below, name: &str) -> bool {
+/// Whether somebody is at work whose lease lies here.
+pub fn is_busy(leases: &Below) -> bool {
     let entries = leases.entries().unwrap_or_default();
     let mut files = entries.iter().filter_map(|entry| entry.name.to_str());
     files.any(|file| {
-        lease_of(file).is_some_and(|of| of != name)
+        lease_of(file).is_some()
             && read_in(leases, Path::new(file))
                 .is_some_and(|text| !text.starts_with(FAILED) && !is_dead(&text))
     })
@@ -397,6 +405,14 @@ impl Lease {
         })
     }
 
+    /// Shows how far its holder is, at most once a second: for work that can have no thread beside it.
+    pub fn show(&self, progress: &Progress) {
+        let second = self.began.elapsed().as_secs() + 1;
+        if self.shown.swap(second, Ordering::Relaxed) != second {
+            let _ = self.write(&self.text(second, progress));
+        }
+    }
+
     /// The lease's file, if it still is this one's.
     fn open_own(&self) -> Option<File> {
         let mut file = open::to_write(&self.path()).ok()?;
@@ -419,6 +435,14 @@ impl Lease {
         if self.write(&format!("{FAILED}{error}\n{advice}")).is_ok() {
             self.remove_below();
         }
+    }
+
+    /// Who held it before and was taken for dead. Should they be there after all, they find that it is not theirs any
+    /// more.
+    pub fn losers(&self) -> Vec<Maker> {
+        let before = (1..self.number).map(|number| path(&self.directory, &self.name, number));
+        let texts = before.filter_map(|path| read(&path).ok().flatten());
+        texts.filter_map(|text| maker_in(&text)).collect()
     }
 
     /// Whether somebody else has taken this one for dead.

@@ -35,19 +35,17 @@ pub(super) fn is_job(name: &str) -> bool {
 /// The longest of these files, in bytes.
 const LARGEST: u64 = 16 << 10;
 
-fn read(path: &Path) -> Option<String> {
-    files::open::read_text(path, LARGEST).ok()
-}
-
 impl Cache<'_> {
-    fn pin_path(&self, job: &str, name: &str) -> Option<PathBuf> {
-        let jobs = self.root().ok()?.join("jobs");
-        Some(jobs.join(job).join(Digest::of(name.as_bytes()).hex()))
+    /// What a file says that Chariot has written here.
+    fn said(&self, place: &[&str], name: &Digest) -> Option<String> {
+        let (file, _) = self.below(place)?.open(Path::new(name.hex())).ok()?;
+        files::open::text_of(&file, LARGEST).ok()
     }
 
     /// What a job takes a name for, if one of its nodes has asked before.
     pub fn pin(&self, job: &str, name: &str) -> Option<Digest> {
-        Digest::parse(read(&self.pin_path(job, name)?)?.trim())
+        let said = self.said(&["jobs", job], &Digest::of(name.as_bytes()))?;
+        Digest::parse(said.trim())
     }
 
     /// Remembers what a job takes a name for, unless another node was first; gives what counts.
@@ -67,7 +65,7 @@ impl Cache<'_> {
 
     /// The digest of an archive, if it was asked for before and the file has not changed since.
     pub fn archive_digest(&self, archive: &Path) -> Option<Digest> {
-        Digest::parse(read(&self.archive_path(archive)?)?.trim())
+        Digest::parse(self.said(&["files"], &archive_name(archive)?)?.trim())
     }
 
     /// Remembers the digest of an archive.
@@ -76,27 +74,10 @@ impl Cache<'_> {
     /// The cache cannot be written.
     pub fn set_archive_digest(&self, archive: &Path, digest: &Digest) -> Result<()> {
         self.prepare()?;
-        let Some(path) = self.archive_path(archive) else {
+        let Some(path) = archive_name(archive).and_then(|name| self.file(&name)) else {
             return Ok(());
         };
         files::write(&path, digest.to_string().as_bytes())
-    }
-
-    /// By what the file system says of it; a device's number is another on each node.
-    fn archive_path(&self, archive: &Path) -> Option<PathBuf> {
-        let real = archive.canonicalize().ok()?;
-        let data = real.metadata().ok()?;
-        let mut identity = real.as_os_str().as_bytes().to_vec();
-        let numbers = [
-            data.ino().cast_signed(),
-            data.len().cast_signed(),
-            data.mtime(),
-            data.mtime_nsec(),
-            data.ctime(),
-            data.ctime_nsec(),
-        ];
-        identity.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
-        self.file(&Digest::of(&identity))
     }
 
     fn file(&self, name: &Digest) -> Option<PathBuf> {
@@ -105,7 +86,7 @@ impl Cache<'_> {
 
     /// Where in the store an image of this digest lies that Chariot put there, if it is the same still.
     pub(super) fn stored(&self, digest: &Digest) -> Option<PathBuf> {
-        let text = read(&self.file(&stored_name(digest))?)?;
+        let text = self.said(&["files"], &stored_name(digest))?;
         let (said, path) = text.split_once('\n')?;
         let path = PathBuf::from(path);
         (super::is_usable(&path) && said == look_of(&path)?).then_some(path)
@@ -126,6 +107,23 @@ impl Cache<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// By what the file system says of it; a device's number is another on each node.
+fn archive_name(archive: &Path) -> Option<Digest> {
+    let real = archive.canonicalize().ok()?;
+    let data = real.metadata().ok()?;
+    let mut identity = real.as_os_str().as_bytes().to_vec();
+    let numbers = [
+        data.ino().cast_signed(),
+        data.len().cast_signed(),
+        data.mtime(),
+        data.mtime_nsec(),
+        data.ctime(),
+        data.ctime_nsec(),
+    ];
+    identity.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+    Some(Digest::of(&identity))
 }
 
 fn stored_name(digest: &Digest) -> Digest {

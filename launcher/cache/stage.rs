@@ -9,11 +9,14 @@ use super::{Access, Cache, evict};
 use crate::error::{Error, Explain, Result};
 use crate::files::open;
 use crate::files::own::Purpose;
+use crate::files::private::{self, Whose};
 use crate::files::space::{explain, refuse_full};
+use crate::log::warn_once;
 use crate::oci::{Digest, Hasher};
 use crate::work::Progress;
 
-/// The copy of an image file on this node, made if it is not there.
+/// The copy of an image file on this node, made if it is not there. None where somebody else has taken the place: that
+/// must not keep anybody's job from running, from where the image lies.
 ///
 /// # Errors
 /// There is no room, or the copy is not what it should be.
@@ -22,22 +25,33 @@ pub fn stage(
     word: &str,
     cache: &Cache<'_>,
     access: &mut Access<'_>,
-) -> Result<PathBuf> {
+) -> Result<Option<PathBuf>> {
     let root = cache.host.expand("stage_dir", &cache.config.stage_dir)?;
     let what = || format!("can't copy the image {word} to {}", root.display());
     let copies = Cache {
         root: Ok(root.clone()),
+        moved: None,
         purpose: Purpose::Stage,
         site: None,
         ..cache.clone()
     };
-    copies.prepare().map_err(|error| error.within(&what()))?;
+    if let Err(error) = copies.prepare() {
+        return match private::refuse_foreign(&root, Whose::Own) {
+            Err(refusal) => {
+                warn_once(&format!(
+                    "the image {word} is run from where it lies and not from a copy on the node: {refusal}"
+                ));
+                Ok(None)
+            }
+            Ok(()) => Err(error.within(&what())),
+        };
+    }
     // By what stat(2) says of the original: reading all of it on each node is what staging is to prevent.
     if let Some(path) = copies
         .archive_digest(path)
         .and_then(|digest| copies.find(&digest))
     {
-        return Ok(path);
+        return Ok(Some(path));
     }
     let length = path.metadata().explain(what)?.len();
     refuse_full(&root, length).map_err(|error| error.within(&what()))?;
@@ -81,7 +95,7 @@ pub fn stage(
         is_asked: false,
     };
     evict::evict(&copies, wanted)?;
-    Ok(staged)
+    Ok(Some(staged))
 }
 
 /// The digest of a whole file.

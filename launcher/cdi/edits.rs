@@ -4,14 +4,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::loader::{self, Libraries};
+use super::loader::{self, Libraries, Seen};
 use super::nvidia::{self, Wish};
 use super::registry::Chosen;
 use super::spec::{Edits, HookWords, MountPoint, Node};
 use super::{Devices, Hook};
 use crate::config::Config;
 use crate::error::{Error, Result, io_reason};
-use crate::image::Image;
 use crate::options::Sourced;
 use crate::options::device::Device;
 use crate::plan::mounts::{Mount, MountSource};
@@ -35,7 +34,7 @@ pub(super) fn collect(
     asked: &[Sourced<Device>],
     chosen: &[Chosen<'_>],
     config: &Config,
-    image: &Image,
+    seen: &Seen<'_>,
 ) -> Result<Devices> {
     let mut collector = Collector {
         devices: Devices::default(),
@@ -43,13 +42,13 @@ pub(super) fn collect(
         nodes: Vec::new(),
         config,
     };
-    let mut seen: Vec<&Path> = Vec::new();
+    let mut added: Vec<&Path> = Vec::new();
     for found in chosen {
         let name = format!("{}={}", found.spec.kind, found.device.name);
         let shown = format!("{name} ({}, {})", found.path.display(), found.origin);
         collector.devices.names.push(shown);
-        if !seen.contains(&found.path) {
-            seen.push(found.path);
+        if !added.contains(&found.path) {
+            added.push(found.path);
             collector.add(&found.spec.container_edits, &name)?;
         }
         collector.add(&found.device.container_edits, &name)?;
@@ -75,7 +74,7 @@ pub(super) fn collect(
     devices
         .mounts
         .sort_by_key(|mount| mount.destination.components().count());
-    fulfil(&wishes, &nodes, image, &mut devices)?;
+    fulfil(&wishes, &nodes, seen, &mut devices)?;
     Ok(devices)
 }
 
@@ -290,7 +289,7 @@ struct Wanted {
 fn fulfil(
     wishes: &[(Wish, String)],
     nodes: &[PathBuf],
-    image: &Image,
+    seen: &Seen<'_>,
     devices: &mut Devices,
 ) -> Result<()> {
     let Some((_, name)) = wishes.first() else {
@@ -305,21 +304,21 @@ fn fulfil(
             Wish::Links(links) => wanted.links.extend(links.iter().cloned()),
             Wish::Compatibility { driver, cuda } => {
                 let (driver, cuda) = (driver.as_deref(), cuda.as_deref());
-                wanted.compatibility = loader::compatibility(image, driver, cuda);
+                wanted.compatibility = loader::compatibility(seen.image, driver, cuda);
             }
             Wish::NoDeviceNodes => devices.mounts.extend(driver_parameters(&origin)),
             Wish::ApplicationProfile => devices.mounts.push(profile(nodes, &origin)),
             Wish::Nothing => {}
         }
     }
-    find_libraries(wanted, image, devices, &origin)
+    find_libraries(wanted, seen, devices, &origin)
 }
 
 /// Has programs find the libraries: links first, then the loader's own files, as ldconfig(8) does it. That the image's
 /// own libraries come before the host's is known by then, whatever the order of hooks was.
 fn find_libraries(
     wanted: Wanted,
-    image: &Image,
+    seen: &Seen<'_>,
     devices: &mut Devices,
     origin: &str,
 ) -> Result<()> {
@@ -345,7 +344,7 @@ fn find_libraries(
         return Ok(());
     }
     let compatibility = wanted.compatibility.as_deref();
-    let files = loader::files(image, &wanted.folders, &libraries, compatibility, origin)?;
+    let files = loader::files(seen, &wanted.folders, &libraries, compatibility, origin)?;
     devices.mounts.extend(files);
     Ok(())
 }

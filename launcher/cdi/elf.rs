@@ -13,18 +13,18 @@ use crate::files::open;
 
 /// A shared library.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Library {
+pub struct Library {
     /// Its DT_SONAME; none if it has none, as a library that is loaded by name alone.
-    pub(super) soname: Option<String>,
+    pub soname: Option<String>,
     /// The flags of its kind in ld.so.cache.
-    pub(super) flags: u32,
+    pub flags: u32,
 }
 
 /// Flags of ld.so.cache: a library for glibc 2, and for which machine.
 const LIBC6: u32 = 0x0003;
 
 /// Reads a file; none if it is no shared library. Only what is needed of it is read: these files are large.
-pub(super) fn read(path: &Path) -> Option<Library> {
+pub fn read(path: &Path) -> Option<Library> {
     let cache = ReadCache::new(open::regular(path).ok()?);
     let class = cache.read_bytes_at(0, 5).ok()?;
     match class {

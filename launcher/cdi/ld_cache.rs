@@ -18,7 +18,7 @@ const PROCESSORS: u32 = 1;
 
 /// A library.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Entry {
+pub struct Entry {
     /// The name by which programs ask for it.
     pub(super) name: String,
     /// Its file.
@@ -31,7 +31,7 @@ pub(super) struct Entry {
 
 impl Entry {
     /// A library for every processor.
-    pub(super) fn new(name: &str, path: &str, flags: u32) -> Entry {
+    pub fn new(name: &str, path: &str, flags: u32) -> Entry {
         Entry {
             name: name.to_owned(),
             path: path.to_owned(),
@@ -43,7 +43,7 @@ impl Entry {
 
 /// A cache as it is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Cache {
+pub struct Cache {
     pub(super) entries: Vec<Entry>,
     /// The names of processors that entries are for.
     processors: Vec<String>,
@@ -51,7 +51,7 @@ pub(super) struct Cache {
 
 impl Cache {
     /// Reads one; none if it is something else or damaged.
-    pub(super) fn parse(bytes: &[u8]) -> Option<Cache> {
+    pub fn parse(bytes: &[u8]) -> Option<Cache> {
         // Older releases have an older form in front.
         let start = bytes
             .windows(MAGIC.len())
@@ -84,7 +84,7 @@ impl Cache {
     }
 
     /// Puts libraries in front of those of the same name.
-    pub(super) fn prepend(&mut self, new: Vec<Entry>) {
+    pub fn prepend(&mut self, new: Vec<Entry>) {
         let old = std::mem::take(&mut self.entries);
         let mut seen = HashSet::new();
         let all = new.into_iter().chain(old);
@@ -95,7 +95,7 @@ impl Cache {
     }
 
     /// The cache as bytes.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         let mut strings = Strings {
             start: HEADER + self.entries.len() * ENTRY,
             bytes: Vec::new(),

@@ -8,10 +8,35 @@ use super::elf::{self, Library};
 use super::ld_cache::{Cache, Entry};
 use super::nvidia::is_newer;
 use crate::error::Result;
+use crate::files::open;
 use crate::image::Image;
 use crate::plan::mounts::{Mount, MountSource};
 
+/// ldconfig(8) gives this file another in its place, which no mount would let it do: in a root that can be changed it is
+/// written, as ldconfig would.
 const CACHE: &str = "/etc/ld.so.cache";
+
+/// The longest one that is read, in bytes.
+const LARGEST: u64 = 16 << 20;
+
+/// The image, with the changes that an overlay has kept.
+pub(super) struct Seen<'a> {
+    pub(super) image: &'a Image,
+    pub(super) changes: Option<&'a Path>,
+    /// Whether an overlay takes what is written.
+    pub(super) is_changeable: bool,
+}
+
+impl Seen<'_> {
+    fn cache(&self) -> Result<Option<Vec<u8>>> {
+        let place = self.changes.map(|changes| changes.join(&CACHE[1..]));
+        let Some(place) = place.filter(|place| place.symlink_metadata().is_ok()) else {
+            return self.image.read(Path::new(CACHE));
+        };
+        // Something else, such as the kernel's sign that it was removed, is no cache.
+        Ok(open::read(&place, LARGEST).ok())
+    }
+}
 
 /// Where NVIDIA's images keep a libcuda that is newer than the host's may be.
 const COMPATIBILITY: &str = "/usr/local/cuda/compat";
@@ -112,22 +137,31 @@ fn injected(source: &Path, directory: &Path, named: &Path, alone: bool) -> Optio
 
 /// The files in which the image's loader finds libraries in `folders`.
 pub(super) fn files(
-    image: &Image,
+    seen: &Seen<'_>,
     folders: &[PathBuf],
     libraries: &Libraries,
     compatibility: Option<&[String]>,
     origin: &str,
 ) -> Result<Vec<Mount>> {
     let mut files = Vec::new();
+    let image = seen.image;
     let file =
         |contents: Vec<u8>, path: &str| Mount::own(MountSource::Data(contents), path, origin);
     if has_loader(image, GLIBC).is_some() || image.has(Path::new(CACHE)) {
-        let bytes = image.read(Path::new(CACHE))?.unwrap_or_default();
+        let bytes = seen.cache()?.unwrap_or_default();
         let mut cache = Cache::parse(&bytes).unwrap_or_default();
         let mut entries = compatible(compatibility, &libraries.0);
         entries.extend(libraries.entries());
         cache.prepend(entries);
-        files.push(file(cache.encode(), CACHE));
+        // Kept changes may have it from the last time.
+        let cache = cache.encode();
+        if cache != bytes {
+            let cache = match seen.is_changeable {
+                true => MountSource::Written(cache),
+                false => MountSource::Data(cache),
+            };
+            files.push(Mount::own(cache, CACHE, origin));
+        }
     }
     if let Some(machine) = has_loader(image, MUSL) {
         let path = format!("/etc/{MUSL}{machine}.path");

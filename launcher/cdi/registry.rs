@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::spec::{Device, Spec};
 use crate::error::{Error, Result};
+use crate::files::private::{self, Whose};
 use crate::options::Sourced;
 use crate::options::device::{self, ALL};
 
@@ -44,6 +45,19 @@ impl Registry {
             directories: directories.to_vec(),
         };
         for (strength, directory) in directories.iter().enumerate() {
+            // Who describes a device says what a container has of the host.
+            let parent = directory.parent().unwrap_or(directory);
+            let refused = private::refuse_foreign(directory, Whose::Shared).and_then(|()| {
+                match directory.is_file() {
+                    true => private::refuse_foreign(parent, Whose::Shared),
+                    false => Ok(()),
+                }
+            });
+            if let Err(refusal) = refused {
+                let what = format!("can't use the devices of {}", directory.display());
+                registry.broken.push(refusal.told(&what));
+                continue;
+            }
             let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
             let mut paths: Vec<PathBuf> = entries
                 .map(|entry| entry.path())

@@ -22,7 +22,7 @@ const VERSIONS: [&str; 10] = [
 /// One file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(super) struct Spec {
+pub struct Spec {
     cdi_version: String,
     /// VENDOR/CLASS.
     pub(super) kind: String,
@@ -119,7 +119,7 @@ impl Spec {
     ///
     /// # Errors
     /// The file, and what is wrong with it.
-    pub(super) fn read(path: &Path) -> Result<Spec> {
+    pub fn read(path: &Path) -> Result<Spec> {
         let what = || format!("can't use the devices of {}", path.display());
         let text = open::read_text(path, LARGEST).explain(what)?;
         let is_json = path.extension().is_some_and(|end| end == "json");
@@ -130,7 +130,7 @@ impl Spec {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn parse(text: &str, is_json: bool) -> std::result::Result<Spec, String> {
+    pub fn parse(text: &str, is_json: bool) -> std::result::Result<Spec, String> {
         let spec: Spec = match is_json {
             true => serde_json::from_str(text).map_err(|error| error.to_string())?,
             false => {

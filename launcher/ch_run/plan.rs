@@ -9,13 +9,15 @@ use clap::ArgMatches;
 use super::{devices, environment};
 use crate::config::Config;
 use crate::error::{Error, Result, io_reason};
+use crate::files::private::{self, Whose};
 use crate::host::{Host, user};
 use crate::image::Image;
+use crate::log::warn_once;
 use crate::options::{Sourced, size};
 use crate::plan::environment::Edit;
 use crate::plan::identity::Identity;
-use crate::plan::mounts::{Mount, MountSource, add_devices};
-use crate::plan::{Plan, Root, Task, Workdir};
+use crate::plan::mounts::{Mount, MountSource, add_devices, kernel};
+use crate::plan::{Plan, Root, Task, Workdir, steering};
 
 /// What every container has if host and image have it.
 const OPTIONAL: [&str; 11] = [
@@ -63,8 +65,11 @@ pub(super) fn plan(
         .get_one::<PathBuf>("cd")
         .cloned()
         .unwrap_or_else(|| PathBuf::from("/"));
+    let mut warnings = devices.warnings;
+    warnings.extend(host.is_root.then(|| steering::warning(&image)));
     Ok(Plan {
         root: root(matches)?,
+        is_of_root: host.is_root,
         identity,
         mounts,
         files: Vec::new(),
@@ -88,7 +93,7 @@ pub(super) fn plan(
         devices: devices.names,
         hooks: devices.hooks,
         annotations: Vec::new(),
-        warnings: devices.warnings,
+        warnings,
         image,
     })
 }
@@ -116,7 +121,15 @@ fn image(matches: &ArgMatches, config: &Config, host: &Host, user: &OsStr) -> Re
     let named = storage
         .join("img")
         .join(text.replace('/', "%").replace(':', "+"));
-    if named.symlink_metadata().is_ok() {
+    // The default lies where all may write, so that somebody else may have made it, with an image of any name.
+    let refused = private::refuse_foreign(&storage.join("img"), Whose::Own).err();
+    if let Some(refusal) = &refused {
+        warn_once(&format!(
+            "the storage {} is not used: {refusal}",
+            storage.display()
+        ));
+    }
+    if refused.is_none() && named.symlink_metadata().is_ok() {
         if matches.get_flag("write") && !matches.get_flag("unsafe") {
             return Err(Error::new("--write invalid when running by name"));
         }
@@ -220,9 +233,7 @@ fn mounts(
     home: &Path,
 ) -> Result<Vec<Mount>> {
     let origin = "every container";
-    let mut mounts: Vec<Mount> = ["/dev", "/proc", "/sys"]
-        .map(|path| Mount::same(path, origin))
-        .into();
+    let mut mounts = kernel(host);
     for path in OPTIONAL.map(Path::new) {
         if path.exists() && image.has(path) {
             mounts.push(Mount::same(path, origin));

@@ -11,6 +11,7 @@ use super::flag;
 use super::tool::Tool;
 use crate::cache::Cache;
 use crate::convert::make::{self, Form};
+use crate::convert::unpacked::{self, State};
 use crate::error::{Error, Explain, Result, io_reason};
 use crate::files::{Output, removal};
 use crate::image::source::{self, Source};
@@ -53,7 +54,8 @@ pub(super) fn unpack_command() -> Command {
             "Unpack an image of any kind into a directory.\n\n\
              Tar files may be plain or compressed by gzip, bzip2, xz or zstd, and hold a file system, such as \
              `docker export` or `tar` make, or an image, such as `docker save` or `skopeo` make. A directory \
-             that Chariot made earlier is replaced; anything else that is there stays, and is an error. Permissions \
+             that Chariot made earlier is replaced, if nothing in it was changed since; anything else that is there \
+             stays, and is an error. Permissions \
              follow umask, root's too.",
         )
         .arg(source_argument())
@@ -114,12 +116,12 @@ pub(super) fn here(word: &str) -> String {
 }
 
 pub(super) fn unpack(matches: &ArgMatches) -> Result<ExitCode> {
-    let tool = Tool::read(matches)?;
+    let mut tool = Tool::read(matches)?;
     let (word, directory) = (
         text(matches, "source"),
         PathBuf::from(text(matches, "destination")),
     );
-    refuse_foreign(&directory)?;
+    refuse_other_tree(&directory)?;
     let source = tool.source(&word, &format!("can't unpack {word}"))?;
     if source.is_directory() {
         return Err(
@@ -130,21 +132,20 @@ pub(super) fn unpack(matches: &ArgMatches) -> Result<ExitCode> {
     into_directory_of(&tool, &source, &word, &directory)
 }
 
-/// Makes a directory of it.
+/// Makes a directory of it, in place of what [`refuse_other_tree`] has let pass.
 pub(super) fn into_directory_of(
     tool: &Tool,
     source: &Source,
     word: &str,
     directory: &Path,
 ) -> Result<ExitCode> {
-    refuse_foreign(directory)?;
     let output = Output::directory(directory)?;
     let made = tool.make(&output, &format!("can't unpack {word}"), |reporter| {
         let origin = source.open(&Cache::of(&tool.config, &tool.host))?;
         make::directory(origin, &output, &tool.config, reporter)
     });
     let made = made.and_then(|summary| {
-        refuse_foreign(directory)?;
+        refuse_other_tree(directory)?;
         Ok(summary)
     });
     tool.finish(
@@ -185,7 +186,7 @@ fn archive_form(name: &str) -> Option<Form> {
 }
 
 fn into_file(matches: &ArgMatches, form: Form) -> Result<ExitCode> {
-    let tool = Tool::read(matches)?;
+    let mut tool = Tool::read(matches)?;
     let (word, destination) = (
         text(matches, "source"),
         PathBuf::from(text(matches, "destination")),
@@ -243,14 +244,14 @@ pub(super) fn source_date() -> Result<Option<u64>> {
 
 impl Tool {
     /// What a word names, fetched if it lies in a registry.
-    fn source(&self, word: &str, what: &str) -> Result<Source> {
+    fn source(&mut self, word: &str, what: &str) -> Result<Source> {
         let found = source::find(&here(word), &self.config, &self.host);
         self.fetch(found.map_err(|error| error.within(what))?)
     }
 }
 
-/// Only an image that Chariot made is replaced.
-fn refuse_foreign(directory: &Path) -> Result<()> {
+/// Only an image that Chariot made is replaced, and only as it made it.
+pub(super) fn refuse_other_tree(directory: &Path) -> Result<()> {
     // `tree/` is `tree` here, whatever that is.
     let directory: &Path = &directory.components().collect::<PathBuf>();
     let what = || format!("can't unpack to {}", directory.display());
@@ -258,14 +259,23 @@ fn refuse_foreign(directory: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         data => data.explain(what)?,
     };
-    if data.is_dir() && removal::is_marked(directory) {
-        return Ok(());
-    }
-    Err(Error::new(format!(
-        "can't unpack to {}: it is there already, and is not an image that Chariot made",
-        directory.display()
-    ))
-    .hint("choose another name, or remove it yourself"))
+    let reason = match data.is_dir() && removal::is_marked(directory) {
+        false => "it is there already, and is not an image that Chariot made".to_owned(),
+        true => match unpacked::state(directory)
+            .explain(|| format!("{}: it cannot be read", what()))?
+        {
+            State::Unchanged => return Ok(()),
+            State::Changed(last) => format!(
+                "it was changed since Chariot made it, most recently {last} in it"
+            ),
+            State::Unknown => {
+                "it is there already, and does not say how Chariot made it, so that what was changed since would be lost"
+                    .to_owned()
+            }
+        },
+    };
+    Err(Error::new(format!("{}: {reason}", what()))
+        .hint("choose another name, or remove it yourself"))
 }
 
 /// Only a file that is an image or an archive is replaced.

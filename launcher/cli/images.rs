@@ -15,6 +15,7 @@ use crate::cache::{Cache, evict};
 use crate::error::{Error, Explain, Result};
 use crate::escape;
 use crate::files::own::{Own, Purpose};
+use crate::files::private::{self, Whose};
 use crate::files::{removal, space};
 use crate::image::Image;
 use crate::image::source;
@@ -116,7 +117,9 @@ fn listed(tool: &Tool) -> Result<Vec<Listed>> {
         all.extend(found.filter_map(|path| Listed::new(source::name_of(&path), path, tool)));
     }
     let cache = Cache::of(&tool.config, &tool.host);
-    let caches = [Some(cache.root()?), tool.config.site_cache.as_deref()];
+    let is_own = Own::open(cache.root()?, Purpose::Cache).is_ok_and(|own| own.is_some());
+    let own = is_own.then(|| cache.root()).transpose()?;
+    let caches = [own, tool.config.site_cache.as_deref()];
     for path in caches
         .iter()
         .flatten()
@@ -248,6 +251,7 @@ fn to_remove(name: &str, tool: &Tool) -> Result<PathBuf> {
         };
     }
     let store = tool.host.expand("store", &tool.config.store)?;
+    private::refuse_foreign(&store, Whose::Shared).map_err(|refusal| refusal.told(&what()))?;
     let named = [store.join(name), store.join(format!("{name}.sqfs"))];
     let found = named
         .into_iter()

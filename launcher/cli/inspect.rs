@@ -118,6 +118,7 @@ fn of_image(image: &Image) -> Inspected {
     let mut mark = image.metadata.mark.clone().unwrap_or_default();
     let claimed = mark.digest.take();
     mark.digest = image.metadata.digest().map(str::to_owned);
+    mark.tree = None;
     mark.environment = image.metadata.environment.iter().cloned().collect();
     Inspected {
         kind: match squashfs.map(|image| image.place().0) {

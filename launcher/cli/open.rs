@@ -1,8 +1,7 @@
-//! `chariot open`: opens the image of a Slurm step as its user, for root to mount if it trusts the file. Not for
+//! `chariot open`: says where the image of a Slurm step lies, for root to mount if it trusts the file. Not for
 //! people: the plugin executes it as the user, with a [`Request`](crate::handover::Request) on standard input.
-//! It sends two descriptors, the file and a line of text with the image's place in it, or nothing.
+//! It prints `O` and the path, without a link in it, or nothing.
 
-use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
@@ -11,22 +10,22 @@ use super::step;
 use crate::cache::Access;
 use crate::config::Config;
 use crate::error::{Explain, Result};
+use crate::escape;
 use crate::host::Host;
 use crate::image::Image;
-use crate::sys::{self, sharing};
+use crate::print;
 
 pub(super) fn command() -> Command {
     Command::new("open")
         .hide(true)
-        .about("Open the image of a Slurm step for root to mount")
-        .args(step::arguments())
+        .about("Say where the image of a Slurm step lies")
+        .arg(step::parent())
 }
 
-/// Sends the image's file, if it is one that the kernel could mount for this step. Whatever is wrong is not told
+/// Prints where the image's file is, if it is one that the kernel could mount for this step. Whatever is wrong is not told
 /// here: the step's container is made later by the usual way, which says it.
 pub(super) fn open(matches: &ArgMatches) -> Result<ExitCode> {
-    let what = || "can't hand the image over".to_owned();
-    let socket = step::socket(matches)?;
+    step::end_with_parent(matches)?;
     let request = step::request()?;
     let config = Config::load(&request.config)?;
     let options = step::options(&request, &config)?;
@@ -41,12 +40,16 @@ pub(super) fn open(matches: &ArgMatches) -> Result<ExitCode> {
         see: &mut |_| {},
     };
     let image = Image::locate(&word.value, &config, &host, &mut access)?;
-    let Some(squashfs) = image.squashfs() else {
+    if image.squashfs().is_none() {
         return Ok(ExitCode::SUCCESS);
-    };
-    let (start, length) = squashfs.place();
-    let place = format!("{start} {length}\n");
-    let place = sys::memory_file_of(c"place", place.as_bytes()).explain(what)?;
-    sharing::send(socket.as_fd(), &[squashfs.file().as_fd(), place.as_fd()]).explain(what)?;
+    }
+    let path = image
+        .path
+        .canonicalize()
+        .explain(|| "can't say where the image lies".into())?;
+    // A name that would not come as it is belongs to an image that is served.
+    if let Some(path) = path.to_str().filter(|path| escape::line(path) == *path) {
+        print::report('O', path);
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -124,3 +124,25 @@ pub(super) fn line(progress: &Progress) -> String {
         total => format!("{}: {done} of {}", progress.what, HumanBytes(total)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_no_number_that_nobody_knows() {
+        let line = |what: &str, done, total| {
+            let what = what.to_owned();
+            super::line(&Progress {
+                what,
+                done,
+                total,
+                elsewhere: false,
+            })
+        };
+        assert_eq!(line("n1 is at work", 0, 0), "n1 is at work");
+        assert_eq!(line("fetching", 0, 518), "fetching");
+        assert_eq!(line("fetching", 518, 518), "fetching: 518 B of 518 B");
+        assert_eq!(line("unpacking", 518, 0), "unpacking: 518 B");
+    }
+}

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, value_parser};
 
-use super::convert::{asked_compression, compression, quiet, text};
+use super::convert::{asked_compression, compression, quiet, refuse_other_file};
+use super::convert::{refuse_other_tree, text};
 use super::flag;
 use super::progress::Display;
 use super::tool::Tool;
@@ -47,7 +48,7 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn pull(matches: &ArgMatches) -> Result<ExitCode> {
-    let tool = Tool::read(matches)?;
+    let mut tool = Tool::read(matches)?;
     let word = text(matches, "reference");
     let reference = reference(&word)?;
     if matches.get_flag("site") {
@@ -60,6 +61,10 @@ pub(super) fn pull(matches: &ArgMatches) -> Result<ExitCode> {
             let is_file = path
                 .extension()
                 .is_some_and(|extension| extension == "sqfs");
+            match is_file {
+                true => refuse_other_file(path)?,
+                false => refuse_other_tree(path)?,
+            }
             let source = tool.fetch(Source::Registry(reference))?;
             match is_file {
                 true => super::convert::into_file_of(
@@ -73,7 +78,7 @@ pub(super) fn pull(matches: &ArgMatches) -> Result<ExitCode> {
                 false => super::convert::into_directory_of(&tool, &source, &word, path),
             }
         }
-        None => into_store(&tool, &reference, is_asked.then_some(how)),
+        None => into_store(&mut tool, &reference, is_asked.then_some(how)),
     }
 }
 
@@ -86,7 +91,11 @@ fn reference(word: &str) -> Result<Reference> {
     })
 }
 
-fn into_store(tool: &Tool, reference: &Reference, how: Option<Compression>) -> Result<ExitCode> {
+fn into_store(
+    tool: &mut Tool,
+    reference: &Reference,
+    how: Option<Compression>,
+) -> Result<ExitCode> {
     let store = tool.store()?;
     let name = reference.file_name();
     let there = tool.namesake(&name, reference)?;
@@ -98,15 +107,18 @@ fn into_store(tool: &Tool, reference: &Reference, how: Option<Compression>) -> R
         return Ok(ExitCode::SUCCESS);
     }
     let path = store.join(format!("{name}.sqfs"));
-    let code = match tool.found(&resolved, how) {
+    // The image that a job has made of the same is as good whatever its compression is, unless one was asked for.
+    let find = |cache: &Cache<'_>| cache.find(&resolved.digest).filter(|_| how.is_none());
+    tool.take_turn(&resolved, |cache| find(cache).is_some())?;
+    let code = match find(&Cache::of(&tool.config, &tool.host)) {
         Some(image) => tool.give_name(&image, &path, reference, &name)?,
         None => tool.made(&resolved, how.unwrap_or_default(), &path, reference, &name)?,
     };
     // A job that asks for it by its name in the registry finds it. That it has to be made once more otherwise is no
     // reason to fail.
-    let cache = Cache::of(&tool.config, &tool.host);
-    let _ = cache.adopt(&resolved.digest, &path);
-    evict::drop_layers(&cache, &resolved.digest, &path);
+    let _ = Cache::of(&tool.config, &tool.host).adopt(&resolved.digest, &path);
+    tool.end_turn();
+    evict::drop_layers(&Cache::of(&tool.config, &tool.host), &path);
     if !tool.quiet {
         tracing::info!("run it: chariot run {name} -- COMMAND");
     }
@@ -141,15 +153,6 @@ impl Tool {
         let store = self.host.expand("store", &self.config.store)?;
         Own::prepare_or_leave(&store, Purpose::Store, 0o700)?;
         Ok(store)
-    }
-
-    /// The image that a job has made of the same. It is as good whatever its compression is, unless one was asked for.
-    fn found(&self, resolved: &Resolved, how: Option<Compression>) -> Option<PathBuf> {
-        let cache = Cache::of(&self.config, &self.host);
-        match how {
-            None => cache.find(&resolved.digest),
-            Some(_) => None,
-        }
     }
 
     /// Makes the image in the store, of what the registry has.
@@ -248,9 +251,13 @@ impl Tool {
     }
 
     /// Fetches an image of a registry, so that it can be opened; other sources are there already.
-    pub(super) fn fetch(&self, source: Source) -> Result<Source> {
+    pub(super) fn fetch(&mut self, source: Source) -> Result<Source> {
         match &source {
-            Source::Registry(reference) => self.fetch_resolved(self.resolve(reference)?),
+            Source::Registry(reference) => {
+                let resolved = self.resolve(reference)?;
+                self.take_turn(&resolved, |_| false)?;
+                self.fetch_resolved(resolved)
+            }
             _ => Ok(source),
         }
     }
@@ -259,11 +266,12 @@ impl Tool {
         let cache = Cache::of(&self.config, &self.host);
         let mut display = Display::new(self.quiet);
         let what = format!("can't fetch {}", resolved.reference);
-        let fetched = work::run(
+        let fetched = work::run_with(
             &what,
+            |is_unwanted| self.abandon_turn(is_unwanted),
             |reporter| {
-                registry::fetch(&resolved, &cache, reporter)?;
-                Ok(String::new())
+                let fetch = || registry::fetch(&resolved, &cache, reporter);
+                self.in_turn(reporter, fetch).map(|()| String::new())
             },
             |progress| display.see(progress),
         );

@@ -50,29 +50,37 @@ pub(super) fn command() -> Command {
     Command::new("step")
         .hide(true)
         .about("Make the container of a Slurm step")
-        .args(arguments())
+        .arg(parent())
+        .arg(
+            Arg::new("socket")
+                .long("socket")
+                .required(true)
+                .value_parser(value_parser!(i32).range(3..))
+                .help("the descriptor to send into"),
+        )
 }
 
-/// What a task passes to a helper: a socket to answer by, and who it is.
-pub(super) fn arguments() -> [Arg; 2] {
-    let socket = Arg::new("socket")
-        .long("socket")
-        .required(true)
-        .value_parser(value_parser!(i32).range(3..))
-        .help("the descriptor to send into");
-    let parent = Arg::new("parent")
+/// What a task passes to a helper: who it is.
+pub(super) fn parent() -> Arg {
+    Arg::new("parent")
         .long("parent")
         .required(true)
         .value_parser(value_parser!(u32).range(1..))
-        .help("the process to end with");
-    [socket, parent]
+        .help("the process to end with")
 }
 
-/// Takes the socket, and sees to it that this process ends with the task.
-pub(super) fn socket(matches: &ArgMatches) -> Result<OwnedFd> {
-    let what = || "can't help the task".to_owned();
+/// Sees to it that this process ends with the task.
+pub(super) fn end_with_parent(matches: &ArgMatches) -> Result<()> {
     let parent = matches.get_one::<u32>("parent").copied();
-    process::end_with(parent.unwrap_or_default()).explain(what)?;
+    process::end_with(parent.unwrap_or_default()).explain(|| CANT_HELP.into())
+}
+
+const CANT_HELP: &str = "can't help the task";
+
+/// Takes the socket.
+fn socket(matches: &ArgMatches) -> Result<OwnedFd> {
+    let what = || CANT_HELP.to_owned();
+    end_with_parent(matches)?;
     let socket = matches.get_one::<i32>("socket").copied().unwrap_or(-1);
     process::passed(socket).explain(what)
 }

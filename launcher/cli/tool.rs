@@ -9,6 +9,8 @@ use clap::ArgMatches;
 use super::asked::{config_path, refuse_disabled};
 use super::convert::refuse_other_file;
 use super::progress::Display;
+use crate::cache::Cache;
+use crate::cache::lease::{Lease, Turn};
 use crate::config::Config;
 use crate::convert::Summary;
 use crate::error::Result;
@@ -17,7 +19,8 @@ use crate::files::output::Scratch;
 use crate::host::Host;
 use crate::log::{self, Reader};
 use crate::options::given;
-use crate::work::{self, Reporter};
+use crate::registry::Resolved;
+use crate::work::{self, Progress, Reporter};
 
 /// What the commands need that make and keep images.
 #[derive(Debug)]
@@ -25,6 +28,14 @@ pub(super) struct Tool {
     pub(super) config: Config,
     pub(super) host: Host,
     pub(super) quiet: bool,
+    /// That it is this one's turn to fetch an image which others may want too; until the command ends.
+    turn: Option<Lease>,
+}
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        self.end_turn();
+    }
 }
 
 impl Tool {
@@ -40,8 +51,54 @@ impl Tool {
                 .flatten()
                 .copied()
                 .unwrap_or(false),
+            turn: None,
             config,
         })
+    }
+
+    /// Waits while somebody else fetches an image. Whether that is there then, as `is_there` has it; if not, nobody else
+    /// fetches it, and nobody drops its layers, until the command ends.
+    pub(super) fn take_turn(
+        &mut self,
+        resolved: &Resolved,
+        is_there: impl Fn(&Cache<'_>) -> bool,
+    ) -> Result<bool> {
+        let cache = Cache::of(&self.config, &self.host);
+        let word = resolved.reference.to_string();
+        let mut display = Display::new(self.quiet);
+        let is_there = || is_there(&cache);
+        let see = &mut |progress: &Progress| display.see(progress);
+        let turn = cache.turn(&resolved.digest, &word, is_there, see);
+        display.end();
+        match turn? {
+            Turn::Made => Ok(true),
+            Turn::Mine(lease) => {
+                self.turn = Some(lease);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Lets others fetch it. They try by themselves if this one has failed: that may have been for a reason of its own.
+    pub(super) fn end_turn(&mut self) {
+        if let Some(lease) = self.turn.take() {
+            lease.end();
+        }
+    }
+
+    /// Runs `work`, and shows all the while those who wait for their turn that it is running.
+    pub(super) fn in_turn<T>(&self, reporter: &Reporter, work: impl FnOnce() -> T) -> T {
+        match &self.turn {
+            Some(lease) => lease.beat_while(reporter, work),
+            None => work(),
+        }
+    }
+
+    /// Lets others go on when this process is gone.
+    pub(super) fn abandon_turn(&self, is_unwanted: bool) {
+        if is_unwanted && let Some(lease) = &self.turn {
+            lease.end();
+        }
     }
 
     /// Runs `work` in a process of its own. The output goes away if that fails, or if this process is killed.
@@ -63,20 +120,34 @@ impl Tool {
         work: impl FnOnce(&Reporter) -> Result<Summary>,
     ) -> Result<Summary> {
         let mut display = Display::new(self.quiet);
+        // Who enters a directory to fill it must have no second thread.
+        let is_alone = output.made().metadata().is_ok_and(|data| data.is_dir());
         let done = work::run_with(
             what,
-            |_| {
+            |is_unwanted| {
                 output.abandon();
                 if let Some(scratch) = scratch {
                     scratch.remove();
                 }
+                self.abandon_turn(is_unwanted);
             },
             |reporter| {
-                let made = work(reporter).map_err(|error| error.within(what));
-                let summary = made.and_then(|summary| output.sync().map(|()| summary))?;
-                Ok(summary.to_line())
+                let make = || {
+                    let made = work(reporter).map_err(|error| error.within(what));
+                    let summary = made.and_then(|summary| output.sync().map(|()| summary))?;
+                    Ok(summary.to_line())
+                };
+                match is_alone {
+                    true => make(),
+                    false => self.in_turn(reporter, make),
+                }
             },
-            |progress| display.see(progress),
+            |progress| {
+                display.see(progress);
+                if let Some(lease) = self.turn.as_ref().filter(|_| is_alone) {
+                    lease.show(progress);
+                }
+            },
         );
         display.end();
         done.map(|line| Summary::from_line(&line))

@@ -84,9 +84,22 @@ fn defaults_become_the_weakest_uses_of_options() {
 }
 
 #[test]
-fn a_missing_file_says_nothing() {
+fn a_file_that_is_named_and_missing_is_no_site_without_rules() {
+    let error = Config::load(Path::new("/nonexistent/chariot.toml")).unwrap_err();
     assert_eq!(
-        Config::load(Path::new("/nonexistent/chariot.toml")),
-        Ok(Config::default())
+        error.to_string(),
+        "can't use the site's file /nonexistent/chariot.toml: there is none"
     );
+    assert!(error.advice().unwrap().contains("plugstack.conf"));
+    // Whoever wants none says so.
+    assert_eq!(Config::load(Path::new("/dev/null")), Ok(Config::default()));
+}
+
+#[test]
+fn a_file_that_is_too_long_to_be_read_whole_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("chariot.toml");
+    std::fs::write(&path, "#".repeat(1 << 20) + "\nenabled = false\n").unwrap();
+    let error = Config::load(&path).unwrap_err();
+    assert!(error.to_string().contains("longer than"), "{error}");
 }

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read};
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -40,6 +41,8 @@ pub struct Archive {
     meter: Arc<AtomicU64>,
     /// What it is called if it is damaged.
     name: Option<String>,
+    /// Where it lies, if the user's word for the image does not say it.
+    path: Option<Arc<Path>>,
     /// What it has to be, compressed as it is.
     digest: Option<Digest>,
     /// What it has to be uncompressed.
@@ -60,6 +63,7 @@ impl Archive {
             head: Vec::new(),
             meter,
             name: None,
+            path: None,
             digest: None,
             diff_id: None,
             is_verified: Cell::new(false),
@@ -79,6 +83,13 @@ impl Archive {
     #[must_use]
     pub(super) fn named(mut self, name: &str) -> Archive {
         self.name = Some(name.to_owned());
+        self
+    }
+
+    /// The same, which lies there.
+    #[must_use]
+    pub(super) fn lying_at(mut self, path: Option<PathBuf>) -> Archive {
+        self.path = path.map(Arc::from);
         self
     }
 
@@ -118,6 +129,7 @@ impl Archive {
                 at: 0,
                 end: kept.metadata()?.len(),
                 meter: Arc::clone(&self.meter),
+                path: None,
             });
         }
         Ok(Stretch {
@@ -125,6 +137,7 @@ impl Archive {
             at: self.start,
             end: self.start.saturating_add(self.length),
             meter: Arc::clone(&self.meter),
+            path: self.path.clone(),
         })
     }
 
@@ -363,6 +376,7 @@ struct Stretch {
     at: u64,
     end: u64,
     meter: Arc<AtomicU64>,
+    path: Option<Arc<Path>>,
 }
 
 impl Read for Stretch {
@@ -370,10 +384,14 @@ impl Read for Stretch {
         let most = usize::try_from(self.end - self.at)
             .unwrap_or(usize::MAX)
             .min(buffer.len());
-        let count = match self.end {
-            u64::MAX => self.file.read(&mut buffer[..most])?,
-            _ => self.file.read_at(&mut buffer[..most], self.at)?,
+        let read = match self.end {
+            u64::MAX => self.file.read(&mut buffer[..most]),
+            _ => self.file.read_at(&mut buffer[..most], self.at),
         };
+        let count = read.map_err(|error| match &self.path {
+            Some(path) => within(&format!("can't read {}", path.display()), &error),
+            None => error,
+        })?;
         self.at += count as u64;
         self.meter.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)

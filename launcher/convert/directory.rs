@@ -106,7 +106,7 @@ impl Source for Directory {
 }
 
 /// The same tree gives the same image, in whatever order it is listed.
-fn names(directory: &OwnedFd) -> io::Result<Vec<CString>> {
+pub(super) fn names(directory: &OwnedFd) -> io::Result<Vec<CString>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory)? {
         let name = entry?.file_name().to_owned();
@@ -118,7 +118,7 @@ fn names(directory: &OwnedFd) -> io::Result<Vec<CString>> {
     Ok(names)
 }
 
-fn joined(directory: &[u8], name: &[u8]) -> Vec<u8> {
+pub(super) fn joined(directory: &[u8], name: &[u8]) -> Vec<u8> {
     match directory {
         b"" => name.to_vec(),
         directory => [directory, name].join(&b'/'),

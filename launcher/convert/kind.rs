@@ -2,9 +2,12 @@
 //! decides. Some tools write what says that it is an image first, some last, behind layers that have any name.
 
 use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use tar::{Archive as Tar, EntryType};
 
+use super::compression::decompressed;
 use super::names::split;
 use super::ration::{Ration, Rationed};
 
@@ -116,10 +119,38 @@ pub(super) fn is_of_a_layer(path: &[u8]) -> bool {
     split(path).next().is_some_and(is_of_a_digest)
 }
 
-/// Whether what comes out of `reader` may be an image in layers, by the first members that tell. Whoever knows that it
-/// is may read it from a file; a file system's archive need not be read twice. What is no archive is told by whoever
-/// reads it then.
-pub(super) fn is_perhaps_an_image(reader: impl Read) -> bool {
+/// Whether what `source` holds may be an image in layers, by the first members that tell. Whoever knows that it is may
+/// read it from a file; a file system's archive need not be read twice. What is no archive is told by whoever reads it
+/// then.
+///
+/// # Errors
+/// It cannot be read, so that nothing is known of it.
+pub(super) fn is_perhaps_an_image(source: impl Read + Send + 'static) -> io::Result<bool> {
+    let failed = Arc::new(AtomicI32::new(0));
+    let reader = decompressed(Watched(source, Arc::clone(&failed)));
+    let answer = reader.map(judged);
+    match failed.load(Ordering::Relaxed) {
+        // What cannot be decompressed is no image.
+        0 => Ok(answer.unwrap_or(false)),
+        number => Err(io::Error::from_raw_os_error(number)),
+    }
+}
+
+/// Remembers the system's own errors, which decompressors and the reader of archives tell like damage.
+struct Watched<R>(R, Arc<AtomicI32>);
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).inspect_err(|error| {
+            let number = error.raw_os_error().unwrap_or(0);
+            if error.kind() != io::ErrorKind::Interrupted {
+                self.1.store(number, Ordering::Relaxed);
+            }
+        })
+    }
+}
+
+fn judged(reader: impl Read) -> bool {
     let ration = Ration::default();
     let mut archive = Tar::new(Rationed::new(reader, &ration));
     let mut most = Evidence::None;

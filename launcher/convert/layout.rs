@@ -87,6 +87,7 @@ fn of_manifest(place: &Place, digest: &Digest, manifest: &Manifest) -> Result<Or
     for (layer, diff_id) in manifest.layers.iter().zip(diff_ids) {
         let (name, opened) = place.blob(&layer.digest);
         let (file, start, length) = opened.explain(|| format!("can't read {name}"))?;
+        let path = place.path(&name);
         if length != layer.size {
             return Err(Error::new(format!(
                 "{name} is damaged: it has {length} bytes and should have {}",
@@ -97,6 +98,7 @@ fn of_manifest(place: &Place, digest: &Digest, manifest: &Manifest) -> Result<Or
             |meter| {
                 Archive::new(file, start, Some(length), meter)
                     .named(&format!("the layer {}", layer.digest))
+                    .lying_at(path)
                     .verified(layer.digest.clone())
                     .holding(diff_id)
             },

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::origin::Origin;
 use super::to_archive::ToArchive;
 use super::to_directory::ToDirectory;
-use super::{Bounds, NotWritten, Summary, convert};
+use super::{Bounds, NotRead, NotWritten, Summary, convert};
 use crate::config::Config;
 use crate::error::{Error, Result, innermost};
 use crate::files::confined::Confined;
@@ -164,8 +164,11 @@ impl Work<'_> {
         let destination = self.output.destination();
         let above = destination.parent().unwrap_or(Path::new("."));
         let reason = Error::new(innermost(error));
-        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-        if let Some(NotWritten { path, number }) = inner {
+        let inner = error.get_ref();
+        if let Some(NotRead { advice, .. }) = inner.and_then(|inner| inner.downcast_ref()) {
+            return reason.hint(*advice);
+        }
+        if let Some(NotWritten { path, number }) = inner.and_then(|inner| inner.downcast_ref()) {
             let what = format!("can't write {}", destination.join(path).display());
             let error = io::Error::from_raw_os_error(*number);
             let told = Error::new(format!("{what}: {}", innermost(&error)));

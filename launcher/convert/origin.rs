@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Layers;
 use super::archive::Archive;
-use super::compression::decompressed;
 use super::directory::Directory;
 use super::kind;
 use super::layout::{self, is_layout};
@@ -117,7 +116,7 @@ impl Origin {
     pub fn of_image(image: &Image) -> Origin {
         let mark = image.metadata.mark.clone().unwrap_or_default();
         let source: Box<dyn Source> = match image.squashfs() {
-            Some(squashfs) => Box::new(squashfs::Image(Arc::clone(squashfs))),
+            Some(squashfs) => Box::new(squashfs::Image::new(Arc::clone(squashfs), &image.path)),
             None => Box::new(Directory::new(&image.path)),
         };
         Origin::single(source, mark, Meter::default())
@@ -139,8 +138,8 @@ impl Origin {
         let data = file.metadata().explain(what)?;
         let (file, is_image) = match data.is_file() {
             true => {
-                let reader = decompressed(FromStart(file.try_clone().explain(what)?, 0));
-                let is_image = form.is_some() || reader.is_ok_and(kind::is_perhaps_an_image);
+                let start = FromStart(file.try_clone().explain(what)?, 0);
+                let is_image = form.is_some() || kind::is_perhaps_an_image(start).explain(what)?;
                 (file, is_image)
             }
             false => match of_pipe(file, form, scratch, most).explain(what)? {
@@ -201,7 +200,7 @@ impl Listed {
         let form = match form {
             Some(form) => form,
             None if self.is_file_system => return Origin::flat(self.plain),
-            None => match self.form() {
+            None => match self.form()? {
                 Some(form) => form,
                 None if self.place.has_layers() => {
                     return Err(Error::new(
@@ -231,17 +230,24 @@ impl Listed {
     }
 
     /// The form by what is in it: its lists, and not only files that are called so.
-    fn form(&self) -> Option<Form> {
-        let has = |name| self.place.has(name);
-        let is_index = || {
-            let bytes = self.place.read(layout::LIST);
-            bytes.is_ok_and(|bytes| Document::parse(&bytes).is_ok())
-        };
-        if has(layout::LIST) && (has(layout::SIGN) || is_index()) {
-            return Some(Form::Layout);
+    fn form(&self) -> Result<Option<Form>> {
+        let index = self.list(layout::LIST)?;
+        let is_index = |bytes: &[u8]| Document::parse(bytes).is_ok();
+        if index.is_some_and(|bytes| self.place.has(layout::SIGN) || is_index(&bytes)) {
+            return Ok(Some(Form::Layout));
         }
-        let bytes = self.place.read(saved::LIST).ok()?;
-        saved::images(&bytes).is_ok().then_some(Form::Saved)
+        let list = self.list(saved::LIST)?;
+        let is_saved = list.is_some_and(|bytes| saved::images(&bytes).is_ok());
+        Ok(is_saved.then_some(Form::Saved))
+    }
+
+    /// A list of images, if there is one. One that is there and cannot be read is not taken for a file of a file system.
+    fn list(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        match self.place.read(name) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.raw_os_error().is_none() => Ok(None),
+            Err(error) => Err(error).explain(|| format!("can't read {name}")),
+        }
     }
 }
 
@@ -281,7 +287,7 @@ fn of_pipe(
 ) -> io::Result<Piped> {
     let head = Arc::new(Mutex::new(Vec::new()));
     let tee = Tee(pipe.try_clone()?, Arc::clone(&head));
-    let is_image = form.is_some() || kind::is_perhaps_an_image(decompressed(tee)?);
+    let is_image = form.is_some() || kind::is_perhaps_an_image(tee)?;
     let head = std::mem::take(&mut *head.lock().unwrap_or_else(PoisonError::into_inner));
     if !is_image {
         let meter = Meter::default();

@@ -228,6 +228,14 @@ impl Place {
         (hex.to_owned(), Err(io::ErrorKind::NotFound.into()))
     }
 
+    /// Where a file of the image lies, unless that is in an archive.
+    pub(super) fn path(&self, name: &str) -> Option<PathBuf> {
+        match self {
+            Place::Directory(directory, _) => Some(directory.join(name)),
+            Place::Archive(..) => None,
+        }
+    }
+
     /// A document.
     pub(super) fn read(&self, name: &str) -> io::Result<Vec<u8>> {
         contents_of(self.open(name)?)

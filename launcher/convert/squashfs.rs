@@ -2,25 +2,28 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::NotRead;
 use super::member::{Attributes, Kind, Member, Source, Visitor};
 use crate::image::squashfs::{self, Damage, Inode, Position, SquashFs};
 
 /// A SquashFS image, in a file of its own or in a SIF file.
 #[derive(Debug)]
-pub struct Image(pub Arc<SquashFs>);
+pub struct Image {
+    image: Arc<SquashFs>,
+    /// Only to be told.
+    path: PathBuf,
+}
 
 /// Directories that are deeper than an image may have them are a circle of a damaged one.
 const DEEPEST: usize = super::names::DEEPEST;
 
-fn damaged(damage: Damage) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, damage.to_string())
-}
-
 impl Source for Image {
     fn each(&self, visit: &mut Visitor<'_>) -> io::Result<()> {
-        let image = &self.0;
+        let image = &self.image;
+        let damaged = |damage| self.damaged(damage);
         let mut seen = HashMap::new();
         let root = image.root().map_err(damaged)?;
         visit(self.member(&root, Vec::new())?, &mut io::empty())?;
@@ -49,7 +52,7 @@ impl Source for Image {
                     }
                 }
                 let mut contents = Contents {
-                    image,
+                    source: self,
                     inode: &inode,
                     at: 0,
                 };
@@ -64,12 +67,27 @@ impl Source for Image {
 }
 
 impl Image {
+    /// `path` is where it lies.
+    pub fn new(image: Arc<SquashFs>, path: &Path) -> Image {
+        let path = path.to_owned();
+        Image { image, path }
+    }
+
+    fn damaged(&self, damage: Damage) -> io::Error {
+        let path = self.path.display();
+        let reason = damage.errno.map(|errno| format!(": {}", errno.desc()));
+        let text = format!("can't read {path}: {damage}{}", reason.unwrap_or_default());
+        let advice = damage.advice;
+        io::Error::new(io::ErrorKind::InvalidData, NotRead { text, advice })
+    }
+
     fn member(&self, inode: &Inode, path: Vec<u8>) -> io::Result<Member> {
-        let (user, group) = self.0.owner(inode).map_err(damaged)?;
+        let damaged = |damage| self.damaged(damage);
+        let (user, group) = self.image.owner(inode).map_err(damaged)?;
         let kind = match inode.kind {
             squashfs::Kind::Directory => Kind::Directory,
             squashfs::Kind::File => Kind::File,
-            squashfs::Kind::Symlink => Kind::Symlink(self.0.target(inode).map_err(damaged)?),
+            squashfs::Kind::Symlink => Kind::Symlink(self.image.target(inode).map_err(damaged)?),
             squashfs::Kind::Fifo => Kind::Fifo,
             squashfs::Kind::Socket => Kind::Socket,
             _ => Kind::Special,
@@ -83,7 +101,7 @@ impl Image {
                 user,
                 group,
                 modified: inode.modified.into(),
-                xattrs: self.0.xattrs(inode).map_err(damaged)?,
+                xattrs: self.image.xattrs(inode).map_err(damaged)?,
             },
         })
     }
@@ -91,7 +109,7 @@ impl Image {
 
 /// The contents of a file.
 struct Contents<'a> {
-    image: &'a SquashFs,
+    source: &'a Image,
     inode: &'a Inode,
     at: u64,
 }
@@ -104,7 +122,8 @@ impl Read for Contents<'_> {
         {
             return Ok(0);
         }
-        let piece = self.image.piece(self.inode, self.at).map_err(damaged)?;
+        let piece = self.source.image.piece(self.inode, self.at);
+        let piece = piece.map_err(|damage| self.source.damaged(damage))?;
         let count = piece.len().min(buffer.len());
         match piece.bytes() {
             Some(bytes) => buffer[..count].copy_from_slice(&bytes[..count]),

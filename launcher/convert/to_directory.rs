@@ -257,7 +257,7 @@ impl Target for ToDirectory {
             directory.set_modified(time(attributes.modified))?;
             set_xattrs(&directory, attributes);
         }
-        Ok(())
+        super::unpacked::note(&place.tree)
     }
 }
 
@@ -422,7 +422,7 @@ impl Place {
     }
 }
 
-fn named(path: &[u8], error: &io::Error) -> io::Error {
+pub(super) fn named(path: &[u8], error: &io::Error) -> io::Error {
     let Some(number) = error.raw_os_error() else {
         let reason = crate::error::io_reason(error);
         return io::Error::new(error.kind(), format!("{}: {reason}", super::shown(path)));

@@ -98,7 +98,10 @@ impl Point<'_> {
     pub(super) fn of(mount: &Mount) -> Point<'_> {
         match &mount.source {
             MountSource::Host(path) if path.is_dir() => Point::Directory,
-            MountSource::Host(_) | MountSource::Text(_) | MountSource::Data(_) => Point::File,
+            MountSource::Host(_)
+            | MountSource::Text(_)
+            | MountSource::Data(_)
+            | MountSource::Written(_) => Point::File,
             MountSource::Tmpfs(_) | MountSource::SquashFs(_) | MountSource::Commands(_) => {
                 Point::Directory
             }

@@ -17,11 +17,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{Access, AtFlags, FileType, OFlags, accessat};
 
 use super::reach::{Reached, reach};
 use crate::error::{CallError, Error, Explain, Result};
-use crate::files::removal;
+use crate::files::{self, removal};
 use crate::plan::Root;
 use crate::plan::mounts::under_a_bind;
 use crate::sys::mounts;
@@ -218,6 +218,26 @@ impl Points {
             here.push(name);
         }
         Ok(parent)
+    }
+
+    /// Writes a file into the container's own root, if the user may. Where the directory is bound, or is somebody else's, no
+    /// program of the user's can write it either: false.
+    pub(super) fn write(&mut self, path: &Path, bytes: &[u8]) -> Result<bool> {
+        let what = || format!("can't write {}", path.display());
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        let directory = match self.look(parent, true).explain(what)? {
+            Some((directory, kind)) if kind.is_dir() => directory,
+            _ => self.make(parent, true, &what)?,
+        };
+        let mount = sys::mount_of(&directory).explain(what)?;
+        let access = Access::WRITE_OK | Access::EXEC_OK;
+        let may_write = accessat(&directory, ".", access, AtFlags::EACCESS).is_ok();
+        if !may_write || !self.own.contains(&mount) {
+            return Ok(false);
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let directory = sys::open_in_root(&directory, Path::new("."), flags).explain(what)?;
+        files::write_in(directory, path, bytes).map(|()| true)
     }
 
     /// Makes a symbolic link, in place of a link or a file that is there. What is bound from the host is left as it is,

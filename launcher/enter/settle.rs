@@ -2,6 +2,7 @@
 //! whether the home directory is visible.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::Read;
 #[cfg(feature = "launcher")]
 use std::os::fd::OwnedFd;
@@ -14,6 +15,7 @@ use nix::unistd::{AccessFlags, access};
 
 #[cfg(feature = "launcher")]
 use super::Entered;
+use super::elf::{self, Program};
 #[cfg(feature = "launcher")]
 use crate::error::Explain;
 use crate::error::{Error, Exit, Result};
@@ -128,10 +130,10 @@ pub fn find_program(command: &OsStr, environment: &Environment, image: &str) -> 
         match check(&path, &what, image) {
             Ok(()) => return Ok(path),
             // As execvp(3): a file that cannot be executed does not end the search.
-            Err(error) if error.exit_code() == Exit::CannotRun.code() => {
-                refused.get_or_insert(error);
-            }
-            Err(_) => {}
+            Err(error) => match refused {
+                None if is_there(&path, &error) => refused = Some(error),
+                _ => {}
+            },
         }
     }
     Err(refused.unwrap_or_else(|| {
@@ -139,6 +141,11 @@ pub fn find_program(command: &OsStr, environment: &Environment, image: &str) -> 
             .exit(Exit::NotFound)
             .hint(format!("PATH inside is {}", search.to_string_lossy()))
     }))
+}
+
+/// Whether there is something that cannot be executed.
+fn is_there(path: &Path, error: &Error) -> bool {
+    error.exit_code() == Exit::CannotRun.code() || path.is_file()
 }
 
 fn check(path: &Path, what: &str, image: &str) -> Result<()> {
@@ -182,15 +189,15 @@ fn check(path: &Path, what: &str, image: &str) -> Result<()> {
     check_interpreter(path, what, image)
 }
 
-/// A script whose interpreter is missing fails with the same ENOENT as a missing script.
+/// A script whose interpreter is missing fails with the same ENOENT as a missing script, and so does a program whose
+/// loader is.
 fn check_interpreter(path: &Path, what: &str, image: &str) -> Result<()> {
-    let mut start = [0; 256];
     // A program that may be executed and not read is none of our business.
-    let Ok(length) = open::regular(path).and_then(|mut file| file.read(&mut start)) else {
+    let Some((file, start)) = beginning(path) else {
         return Ok(());
     };
-    let Some(line) = start[..length].strip_prefix(b"#!") else {
-        return Ok(());
+    let Some(line) = start.strip_prefix(b"#!") else {
+        return check_program(&file, &start, what, image);
     };
     let line = line
         .split(|byte| *byte == b'\n')
@@ -202,15 +209,55 @@ fn check_interpreter(path: &Path, what: &str, image: &str) -> Result<()> {
         .next()
         .unwrap_or_default();
     let interpreter = Path::new(OsStr::from_bytes(interpreter));
-    if interpreter.as_os_str().is_empty() || interpreter.exists() {
+    if interpreter.as_os_str().is_empty() {
         return Ok(());
     }
-    Err(Error::new(format!(
-        "{what}: its first line asks for {}, which the image {image} does not have",
-        interpreter.display()
-    ))
-    .exit(Exit::CannotRun)
-    .hint("change the first line, or take an image that has the interpreter"))
+    let what = format!("{what}: its first line asks for {}", interpreter.display());
+    if !interpreter.exists() {
+        return Err(
+            Error::new(format!("{what}, which the image {image} does not have"))
+                .exit(Exit::CannotRun)
+                .hint("change the first line, or take an image that has the interpreter"),
+        );
+    }
+    match beginning(interpreter) {
+        Some((file, start)) => check_program(&file, &start, &what, image),
+        None => Ok(()),
+    }
+}
+
+/// A file and its first bytes, if it may be read.
+fn beginning(path: &Path) -> Option<(File, Vec<u8>)> {
+    let mut file = open::regular(path).ok()?;
+    let mut start = vec![0; elf::START];
+    let length = file.read(&mut start).ok()?;
+    start.truncate(length);
+    Some((file, start))
+}
+
+fn check_program(file: &File, start: &[u8], what: &str, image: &str) -> Result<()> {
+    let Some(program) = Program::read(file, start) else {
+        return Ok(());
+    };
+    if let Some(machine) = program.foreign_machine(start) {
+        let own = std::env::consts::ARCH;
+        return Err(Error::new(format!(
+            "{what}: it is a program for {machine}, and this machine is {own}"
+        ))
+        .exit(Exit::CannotRun)
+        .hint("take an image that was made for this machine, or one for several"));
+    }
+    match program.loader.filter(|loader| !loader.exists()) {
+        None => Ok(()),
+        Some(loader) => Err(Error::new(format!(
+            "{what}: it is loaded by {}, which the image {image} does not have",
+            loader.display()
+        ))
+        .exit(Exit::NotFound)
+        .hint(
+            "was it made on another distribution? take a static one, or one made for the C library of the image",
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -254,5 +301,44 @@ mod tests {
                 .contains("/nonexistent/python, which the image img"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_program_without_its_loader_or_for_another_machine_is_told_so_as_a_script_is() {
+        let place = tempfile::tempdir().unwrap();
+        let here = place.path();
+        // Of this very program, which the C library's loader loads.
+        let own = std::fs::read("/proc/self/exe").unwrap();
+        let put = |name: &str, bytes: &[u8]| {
+            file(here, name, "", 0o755);
+            std::fs::write(here.join(name), bytes).unwrap();
+        };
+        put("own", &own);
+        assert_eq!(found(here, "own").unwrap(), here.join("own"));
+        let mut foreign = own.clone();
+        foreign[18] = if cfg!(target_arch = "aarch64") {
+            62
+        } else {
+            183
+        };
+        put("foreign", &foreign);
+        let mut lost = own;
+        let loader = lost.windows(4).position(|bytes| bytes == b"/lib").unwrap();
+        lost[loader..loader + 4].copy_from_slice(b"/bil");
+        put("lost", &lost);
+        let script = format!("#!{}\n", here.join("foreign").display());
+        file(here, "script", &script, 0o755);
+        for (name, code, sentence) in [
+            ("foreign", 126, "it is a program for"),
+            ("lost", 127, "it is loaded by /bil"),
+            ("script", 126, "it is a program for"),
+        ] {
+            let path = here.join(name);
+            for command in [name, path.to_str().unwrap()] {
+                let error = found(here, command).unwrap_err();
+                assert_eq!(error.exit_code(), code, "{error}");
+                assert!(error.to_string().contains(sentence), "{error}");
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 
 /// What a directory has while it is being filled or removed, beside what it holds: an empty file.
-pub(super) const UNFINISHED: &str = ".chariot-unfinished";
+pub(crate) const UNFINISHED: &str = ".chariot-unfinished";
 
 /// What tells a file from every other one on this machine, as long as it is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

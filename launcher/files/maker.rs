@@ -65,7 +65,7 @@ impl Maker {
             host: host_name(),
             kernel: kernel(),
             pid,
-            start: start_of(pid).unwrap_or(0),
+            start: look(pid).map_or(0, |(_, start)| start),
             count: COUNT.fetch_add(1, Ordering::Relaxed),
         }
     }
@@ -81,8 +81,23 @@ impl Maker {
         match kill(Pid::from_raw(self.pid), None) {
             Err(Errno::ESRCH) => Some(false),
             // Another process has the number by now if it started at another time.
-            _ => Some(start_of(self.pid).is_none_or(|start| start == self.start)),
+            _ => Some(
+                look(self.pid).is_none_or(|(has_ended, start)| !has_ended && start == self.start),
+            ),
         }
+    }
+
+    /// Whether both are one process, whatever it makes.
+    pub fn is_same_process(&self, other: &Maker) -> bool {
+        let process = |maker: &Maker| {
+            (
+                maker.host.clone(),
+                maker.kernel.clone(),
+                maker.pid,
+                maker.start,
+            )
+        };
+        process(self) == process(other)
     }
 
     /// Whether what it made is left over, which was last written at `modified`. `now` is by the same clock: a file
@@ -189,13 +204,16 @@ fn is_kernel(text: &str) -> bool {
     })
 }
 
-/// When a process started, proc_pid_stat(5).
-fn start_of(pid: i32) -> Option<u64> {
+/// Whether a process has ended, and when it started, proc_pid_stat(5). One that has ended is there until it is waited for,
+/// which where a container's first process does not is for ever.
+fn look(pid: i32) -> Option<(bool, u64)> {
     let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
     // The program's name may have spaces and brackets of its own.
     let end = text.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
-    rest.split_whitespace().nth(19)?.parse().ok()
+    let mut words = rest.split_whitespace();
+    let has_ended = matches!(words.next()?, "Z" | "X");
+    Some((has_ended, words.nth(18)?.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -257,6 +275,22 @@ mod tests {
             ..this.clone()
         };
         assert!(is_gone(&again, 0));
+        // Nobody has waited for it.
+        let mut ended = std::process::Command::new("/bin/true").spawn().unwrap();
+        let pid = ended.id().cast_signed();
+        let start = loop {
+            match look(pid).unwrap() {
+                (true, start) => break start,
+                (false, _) => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        let unreaped = Maker {
+            pid,
+            start,
+            ..this.clone()
+        };
+        assert!(is_gone(&unreaped, 0));
+        ended.wait().unwrap();
         for elsewhere in [
             Maker {
                 host: "elsewhere".into(),

@@ -28,7 +28,7 @@ mod small;
 
 pub(super) use leftover::leftover;
 pub(super) use small::write_first_in;
-pub use small::{claim, longest_part, write, write_first};
+pub use small::{claim, longest_part, room_for, write, write_first, write_in};
 
 /// How often removing what was not completed is tried.
 const REMOVALS: u32 = 3;

@@ -7,7 +7,6 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -16,9 +15,8 @@ use rustix::io::Errno;
 
 use super::maker::{Maker, Role, read};
 use super::output::{leftover, write_first_in};
-use super::{
-    Identity, is_directory, look, open, open_directory, open_parent, removal, space, touched,
-};
+use super::private::{self, Refusal, Whose};
+use super::{Identity, is_directory, look, open, open_directory, removal, space, touched};
 use crate::error::{Error, Explain, Result};
 use crate::sys::process;
 
@@ -57,6 +55,14 @@ impl Purpose {
             Purpose::Cache => "cache, site_cache",
             Purpose::Stage => "stage_dir",
             Purpose::Store => "store",
+        }
+    }
+
+    /// Whose it has to be. Those of a project may keep images together, if root or one of them has made the place.
+    fn whose(self) -> Whose {
+        match self {
+            Purpose::Cache | Purpose::Stage => Whose::Own,
+            Purpose::Store => Whose::Shared,
         }
     }
 
@@ -162,18 +168,15 @@ impl Own {
 
     fn make(path: &Path, purpose: Purpose, mode: u32) -> Result<Own> {
         let what = || cannot_use(path, purpose);
-        refuse_laid_links(path, purpose)?;
-        let mut make = std::fs::DirBuilder::new();
-        make.recursive(true).mode(mode);
-        make.create(path).map_err(|error| {
-            let call = format!("mkdir(\"{}\")", path.display());
-            space::explain(&error, &what(), &call, path).hint(format!(
+        let directory = private::make(path, purpose.whose(), mode).map_err(|refusal| match refusal {
+            Refusal::Failed { call, error } => space::explain(&error, &what(), &call, path).hint(format!(
                 "the site's file says where it is ({}), and XDG_CACHE_HOME and XDG_DATA_HOME move what lies in your \
                  home directory",
                 purpose.key()
-            ))
+            )),
+            foreign => foreign.told(&what()),
         })?;
-        Own::open_unmarked(path, mode).explain(what)
+        Ok(Own::unmarked(directory, path, mode))
     }
 
     /// Opens the directory if it is there and carries the mark.
@@ -182,11 +185,11 @@ impl Own {
     /// It is there without the mark, or others can write there.
     pub fn open(path: &Path, purpose: Purpose) -> Result<Option<Own>> {
         let what = || cannot_use(path, purpose);
-        refuse_laid_links(path, purpose)?;
-        let own = match Own::open_unmarked(path, 0o700) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            result => result.explain(what)?,
+        let own = match private::open(path, purpose.whose()) {
+            Err(refusal) if refusal.is_missing() => return Ok(None),
+            result => result.map_err(|refusal| refusal.told(&what()))?,
         };
+        let own = Own::unmarked(own, path, 0o700);
         own.refuse_others(purpose)?;
         match own.mark().explain(what)? {
             Some(mark) => own.refuse_form(&mark, purpose).map(|()| Some(own)),
@@ -195,14 +198,14 @@ impl Own {
         }
     }
 
-    fn open_unmarked(path: &Path, mode: u32) -> io::Result<Own> {
-        Ok(Own {
+    fn unmarked(directory: OwnedFd, path: &Path, mode: u32) -> Own {
+        Own {
             root: Below {
-                directory: open_parent(path)?,
+                directory,
                 path: path.to_owned(),
                 mode,
             },
-        })
+        }
     }
 
     /// The directory itself.
@@ -302,29 +305,6 @@ impl Own {
 
 /// What version 0.1 had in a cache.
 const NAMES_OF_0_1: [&str; 5] = ["images", "blobs", "leases", "files", "jobs"];
-
-/// Refuses a path on which another user has laid a link: in a directory that all may write, such as /var/tmp, that
-/// could lead to something of this user's own.
-fn refuse_laid_links(path: &Path, purpose: Purpose) -> Result<()> {
-    for above in path.ancestors() {
-        let Ok(data) = above.symlink_metadata() else {
-            continue;
-        };
-        let is_trusted = data.uid() == 0 || data.uid() == process::user();
-        if data.is_symlink() && !is_trusted {
-            return Err(Error::new(format!(
-                "{}: {} is a link that somebody else has laid",
-                cannot_use(path, purpose),
-                above.display()
-            ))
-            .hint(format!(
-                "tell your administrator, who can name another place in the site's file ({})",
-                purpose.key()
-            )));
-        }
-    }
-    Ok(())
-}
 
 fn cannot_use(path: &Path, purpose: Purpose) -> String {
     format!("can't use the {} {}", purpose.word(), path.display())

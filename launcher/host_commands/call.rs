@@ -14,7 +14,7 @@ use crate::host::Environment;
 
 /// A command to be run outside, as its caller would have run it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Call {
+pub struct Call {
     /// Its name and its arguments.
     pub(super) words: Vec<OsString>,
     /// The caller's directory, as it is called inside.
@@ -33,7 +33,7 @@ pub(super) struct Call {
 
 impl Call {
     /// The call as bytes.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         let mut bytes = handover::stamp();
         let mut put = |letter, text: &OsStr| handover::field(&mut bytes, letter, text);
         for word in &self.words {
@@ -58,7 +58,7 @@ impl Call {
     ///
     /// # Errors
     /// They are none, or one of another form.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Call> {
+    pub fn decode(bytes: &[u8]) -> Result<Call> {
         handover::body(bytes)?
             .and_then(Call::from_fields)
             .ok_or_else(handover::foreign)

@@ -18,7 +18,7 @@ use crate::error::{Error, Explain, Result};
 use crate::plan::host_commands::{PROGRAM, SOCKET};
 use crate::print;
 use crate::sys::signals::{self, Signals};
-use crate::sys::{self, fork, message};
+use crate::sys::{self, fork, message, process};
 
 /// Signals that are passed on. SIGKILL cannot be: the agent sees that this process is gone.
 const PASSED_ON: [Signal; 15] = [
@@ -108,7 +108,8 @@ fn call(directory: &Path) -> Result<Outcome> {
     let signals = Signals::take_over(&passed_on).explain(what)?;
     let connection = message::connect(&directory.join(SOCKET))
         .explain(what)
-        .map_err(|error| error.hint(NO_AGENT))?;
+        .map_err(|error| error.hint(NO_AGENT))
+        .inspect_err(|_| process::await_own_end())?;
     let later = Later::prepare().explain(what)?;
     hand_over(&call, later.as_ref(), &connection).explain(what)?;
     follow(&connection, &signals, later, &what)
@@ -127,7 +128,7 @@ impl Later {
         if !signals::is_in_background() {
             return Ok(None);
         }
-        let (input, pipe) = sys::process::pipe()?;
+        let (input, pipe) = process::pipe()?;
         let pipe = File::from(pipe);
         Ok(Some(Later { input, pipe }))
     }
@@ -162,7 +163,7 @@ fn inherited() -> Vec<RawFd> {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let mut numbers: Vec<RawFd> = numbers.filter(|number| *number <= HIGHEST).collect();
     // The one that lists them is closed by now, and others of ours are not open yet.
-    numbers.retain(|number| sys::process::is_open_for_children(*number));
+    numbers.retain(|number| process::is_open_for_children(*number));
     numbers.sort_unstable();
     numbers.truncate(message::MOST_FILES - 2);
     numbers
@@ -177,8 +178,8 @@ fn hand_over(call: &Call, later: Option<&Later>, connection: &OwnedFd) -> sys::C
         .descriptors
         .iter()
         .map(|number| match later {
-            Some(later) if *number == 0 => sys::process::copy_of(later.input.as_raw_fd()),
-            _ => sys::process::copy_of(*number),
+            Some(later) if *number == 0 => process::copy_of(later.input.as_raw_fd()),
+            _ => process::copy_of(*number),
         })
         .collect::<sys::Call<_>>()?;
     let mut files = vec![file.as_fd(), directory.as_fd()];
@@ -194,6 +195,7 @@ fn follow(
     what: &dyn Fn() -> String,
 ) -> Result<Outcome> {
     let stdin = std::io::stdin();
+    let mut asked = None;
     loop {
         let mut files = vec![connection.as_fd(), signals.as_fd()];
         let is_for_us = later.is_some() && !signals::is_in_background();
@@ -207,6 +209,9 @@ fn follow(
             later = later.and_then(|mut later| later.pass_on().then_some(later));
         }
         while let Some(signal) = signals.next() {
+            asked = Some(signal)
+                .filter(|signal| signals::asks_to_end(*signal))
+                .or(asked);
             // If nobody is there, the next look at the connection says so.
             let _ = message::send(connection.as_fd(), &encode_signal(signal), &[]);
         }
@@ -220,10 +225,18 @@ fn follow(
             Some(Outcome::Stopped) => signals::suffer(Signal::SIGSTOP),
             Some(outcome) => return Ok(outcome),
             None => {
-                let name = what();
-                return Err(
-                    Error::new(format!("{name} any further: its agent is gone")).hint(NO_AGENT)
-                );
+                // Who ends a step ends its agent and this process.
+                process::await_own_end();
+                let news = std::iter::from_fn(|| signals.next());
+                let asked = news
+                    .filter(|signal| signals::asks_to_end(*signal))
+                    .last()
+                    .or(asked);
+                let gone = || Error::new(format!("{} any further: its agent is gone", what()));
+                return match asked {
+                    Some(signal) => Ok(Outcome::Killed(signal as i32)),
+                    None => Err(gone().hint(NO_AGENT)),
+                };
             }
         }
     }

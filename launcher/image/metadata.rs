@@ -69,6 +69,9 @@ pub struct Mark {
     /// For which machines it is, in Go's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub architecture: Option<String>,
+    /// Of a directory: a digest of what was unpacked, by which it is known whether something in it was changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<String>,
     /// The layers that it was made of, the lowest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<Layer>,

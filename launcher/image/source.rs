@@ -21,10 +21,12 @@ use crate::convert::archive::is_archive;
 use crate::convert::layout::{self, is_flat, is_layout};
 use crate::convert::make::{self, Form};
 use crate::convert::origin::Origin;
-use crate::error::{Error, Result};
+use crate::error::{Error, Explain, Result};
+use crate::files::private::{self, Whose};
 use crate::files::{Output, open};
 use crate::host::Host;
 use crate::image::squashfs::write::Compression;
+use crate::log::warn_once;
 use crate::oci::{self, Configuration, Digest};
 use crate::options::given::{is_path, scheme};
 use crate::registry::{Reference, Resolved};
@@ -109,16 +111,24 @@ fn by_path(word: &str, path: &Path, config: &Config) -> Result<Source> {
         return Ok(Source::Archive(place(Kind::Archive(None))));
     }
     // Images are opened once; only what is none is looked at for an archive.
-    match Image::open(word, path, config) {
-        Err(_)
-            if data.is_file()
-                && start_of(path).is_ok_and(|start| is_archive(&start) && !sif::is_sif(&start)) =>
-        {
+    let error = match Image::open(word, path, config) {
+        Ok(image) => return Ok(Source::Image(Box::new(image))),
+        Err(error) if !data.is_file() => return Err(error),
+        Err(error) => error,
+    };
+    match start_of(path) {
+        Ok(start) if is_archive(&start) && !sif::is_sif(&start) => {
             Ok(Source::Archive(place(Kind::Archive(None))))
         }
-        image => image.map(|image| Source::Image(Box::new(image))),
+        // A file server that fails says nothing of what the file is.
+        Err(failed) if failed.raw_os_error().is_some() && failed.kind() != DENIED => {
+            Err(failed).explain(|| format!("can't use the image {word}"))
+        }
+        _ => Err(error),
     }
 }
+
+const DENIED: io::ErrorKind = io::ErrorKind::PermissionDenied;
 
 fn start_of(path: &Path) -> io::Result<Vec<u8>> {
     let mut start = vec![0; 512];
@@ -142,9 +152,18 @@ pub fn looks_like_an_image(path: &Path) -> io::Result<bool> {
 /// It cannot be said where the user's store is.
 pub fn places(config: &Config, host: &Host) -> Result<Vec<PathBuf>> {
     let store = host.expand("store", &config.store)?;
-    Ok(std::iter::once(store)
-        .chain(config.image_dirs.iter().cloned())
-        .collect())
+    let own = match private::refuse_foreign(&store, Whose::Shared) {
+        Ok(()) => Some(store),
+        Err(refusal) => {
+            warn_once(&format!(
+                "the image store {} is not used: {refusal}",
+                store.display()
+            ));
+            None
+        }
+    };
+    let images = config.image_dirs.iter().cloned();
+    Ok(own.into_iter().chain(images).collect())
 }
 
 fn by_name(word: &str, config: &Config, host: &Host) -> Result<PathBuf> {

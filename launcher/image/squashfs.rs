@@ -11,6 +11,7 @@ mod compression;
 mod data;
 mod directory;
 mod inode;
+mod lzo;
 mod metadata;
 mod paths;
 mod superblock;
@@ -46,6 +47,8 @@ pub struct Damage {
     what: &'static str,
     /// The answer of the kernel, where the image could not even be read.
     pub errno: Option<Errno>,
+    /// What to do about it.
+    pub advice: &'static str,
 }
 
 impl Damage {
@@ -54,6 +57,15 @@ impl Damage {
             offset,
             what,
             errno: None,
+            advice: "the image is damaged: copy or make it again",
+        }
+    }
+
+    /// Something whole that is not read here.
+    fn unknown(offset: u64, what: &'static str) -> Damage {
+        Damage {
+            advice: "unpack it with the program that made it, and let chariot pack make it again",
+            ..Damage::new(offset, what)
         }
     }
 }
@@ -82,6 +94,7 @@ impl Source {
             .map_err(|error| match error.raw_os_error() {
                 Some(number) => Damage {
                     errno: Some(Errno::from_raw(number)),
+                    advice: "the file system that it lies on fails: copy it to another, or tell those who run it",
                     ..Damage::new(offset, "the file cannot be read")
                 },
                 None => Damage::new(offset, "the file has become shorter"),

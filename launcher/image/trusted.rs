@@ -1,15 +1,19 @@
-//! Which image files root may have the kernel mount. Root gets a descriptor that the user's process opened, and
-//! believes only what the kernel says of that: the user may have opened anything, by any name, and may be
-//! renaming things while this looks.
+//! Which image files root may have the kernel mount, and which bytes of them. The user's process says a path and no
+//! more: it is the user's, and can be made to say anything. Root opens the file itself, on a way that is root's alone and
+//! with the rights that the user has on files, so that no file system of the user's is touched and nothing is seen that
+//! the user may not see; and reads in the file itself, which root alone has written, where the image lies.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+use super::sif;
 use crate::error::{Error, Explain, Result};
+use crate::files::private::{self, Whose};
+use crate::sys::rights::{Ids, Rights};
 use crate::sys::{self, lease};
 
 /// Where root mounts the image, in a mount namespace of the step's own. Not over "/": the mount is locked to
@@ -22,17 +26,64 @@ const WRITABLE: u32 = 0o022;
 /// The file system of FUSE, linux/magic.h: whoever serves it changes the file as he likes.
 const FUSE: i64 = 0x6573_5546;
 
-/// Checks that only root can have written the file, and that only root can replace it.
+/// A file that root alone can have written, with an image in it.
+#[derive(Debug)]
+pub struct Trusted {
+    /// The file.
+    pub file: File,
+    /// Where in it the image starts.
+    pub start: u64,
+    /// How long the image is.
+    pub length: u64,
+}
+
+/// Opens the image at a path that the user's process says, if only root can have written the file, and only root can
+/// replace it.
 ///
 /// # Errors
 /// What is not as it should be.
-pub fn check(file: &File, directories: &[PathBuf]) -> Result<()> {
+pub fn open(path: &Path, directories: &[PathBuf], user: &Ids) -> Result<Trusted> {
+    let what = || format!("can't trust the image {}", path.display());
+    // Before anything at that path is touched: elsewhere may be a file system that the user serves, and lets hang.
+    let is_plain = path
+        .components()
+        .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    if !is_plain || !path.is_absolute() || !is_listed(path, directories) {
+        return Err(Error::new(format!(
+            "{}: it lies in no directory of kernel_mount",
+            what()
+        )));
+    }
+    let rights = Rights::of(user).explain(what)?;
+    let file = private::open_file(path, Whose::Roots).map_err(|refusal| refusal.told(&what()))?;
+    drop(rights);
+    check(&file, directories)?;
+    let (start, length) = place(&file).explain(what)?.ok_or_else(|| {
+        Error::new(format!(
+            "{}: it is no image that the kernel could mount",
+            what()
+        ))
+    })?;
+    Ok(Trusted {
+        file,
+        start,
+        length,
+    })
+}
+
+fn is_listed(path: &Path, directories: &[PathBuf]) -> bool {
+    directories.iter().any(|directory| {
+        directory
+            .canonicalize()
+            .is_ok_and(|directory| path.starts_with(&directory) && path != directory)
+    })
+}
+
+/// Checks that only root can have written the file, and that only root can replace it.
+fn check(file: &File, directories: &[PathBuf]) -> Result<()> {
     let what = || "can't trust the image".to_owned();
     let refuse = |reason: String| Err(Error::new(format!("{}: {reason}", what())));
     let data = file.metadata().explain(what)?;
-    if !data.is_file() {
-        return refuse("it is no regular file".into());
-    }
     if data.uid() != 0 || data.mode() & WRITABLE != 0 {
         return refuse("others than root can write it".into());
     }
@@ -42,48 +93,19 @@ pub fn check(file: &File, directories: &[PathBuf]) -> Result<()> {
     if system.f_type == FUSE {
         return refuse("it lies on FUSE".into());
     }
+    // Links of root's may have led there.
     let link = format!("/proc/self/fd/{}", file.as_raw_fd());
     let path = std::fs::read_link(link).explain(what)?;
-    let is_listed = |directory: &PathBuf| {
-        directory
-            .canonicalize()
-            .is_ok_and(|directory| path.starts_with(&directory) && path != directory)
-    };
-    if !directories.iter().any(is_listed) {
+    if !is_listed(&path, directories) {
         return refuse(format!(
             "{} lies in no directory of kernel_mount",
             path.display()
         ));
     }
-    refuse_changeable(&path)?;
-    // The name leads to this file: nobody but root can have it lead elsewhere by now.
-    let named = path.symlink_metadata().explain(what)?;
-    if (named.dev(), named.ino()) != (data.dev(), data.ino()) {
-        return refuse(format!("{} is another file by now", path.display()));
-    }
     match lease::is_open_for_writing(file) {
         true => refuse("a process has it open for writing".into()),
         false => Ok(()),
     }
-}
-
-/// Refuses a path on which somebody else than root can put something else. From the root down, so that what was
-/// looked at stays what it was.
-fn refuse_changeable(path: &Path) -> Result<()> {
-    let mut parents: Vec<&Path> = path.ancestors().skip(1).collect();
-    parents.reverse();
-    for parent in parents {
-        let data = parent
-            .symlink_metadata()
-            .explain(|| format!("can't trust the image: {}", parent.display()))?;
-        if !data.is_dir() || data.uid() != 0 || data.mode() & WRITABLE != 0 {
-            return Err(Error::new(format!(
-                "can't trust the image: others than root can write {}",
-                parent.display()
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// Makes the directory on which the image is mounted, and gives it.
@@ -101,31 +123,24 @@ pub fn mount_point() -> Result<OwnedFd> {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             Err(error).explain(what)?
         }
-        _ => refuse_changeable(&path.join("."))?,
+        _ => private::look(path, Whose::Roots).map_err(|refusal| refusal.told(&what()))?,
     }
     sys::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW).explain(what)
 }
 
-/// Where in its file the image lies, as the user's process says it: start and length in bytes.
-///
-/// # Errors
-/// It is no such line, or lies outside of the file.
-pub fn place(text: &[u8], file: &File) -> Result<(u64, u64)> {
-    let wrong = || Error::new("can't understand where in its file the image lies");
-    let text = std::str::from_utf8(text).map_err(|_| wrong())?;
-    let (start, length) = text.trim_end().split_once(' ').ok_or_else(wrong)?;
-    let (start, length): (u64, u64) = (
-        start.parse().map_err(|_| wrong())?,
-        length.parse().map_err(|_| wrong())?,
-    );
-    let all = file
-        .metadata()
-        .explain(|| "can't look at the image".into())?
-        .len();
-    match start.checked_add(length) {
-        Some(end) if end <= all && length > 0 => Ok((start, length)),
-        _ => Err(wrong()),
-    }
+/// Where in its file the image lies: start and length in bytes. None if it is no image, or lies outside of the file.
+fn place(file: &File) -> std::io::Result<Option<(u64, u64)>> {
+    let all = file.metadata()?.len();
+    let mut begin = [0; 64];
+    file.read_at(&mut begin, 0)?;
+    let place = match begin.starts_with(b"hsqs") {
+        true => Some((0, all)),
+        false if sif::is_sif(&begin) => sif::system_partition(file)?,
+        false => None,
+    };
+    Ok(place.filter(|(start, length)| {
+        *length > 0 && start.checked_add(*length).is_some_and(|end| end <= all)
+    }))
 }
 
 #[cfg(test)]
@@ -155,9 +170,19 @@ mod tests {
             self.0.join(name)
         }
 
-        fn check(&self, name: &str) -> std::result::Result<(), String> {
-            let file = File::open(self.path(name)).unwrap();
-            check(&file, &[self.path("listed")]).map_err(|error| error.to_string())
+        fn check(&self, name: &str) -> std::result::Result<(u64, u64), String> {
+            self.check_for(name, &[])
+        }
+
+        fn check_for(&self, name: &str, groups: &[u32]) -> std::result::Result<(u64, u64), String> {
+            let user = Ids {
+                user: 4711,
+                group: 4711,
+                groups: groups.to_vec(),
+            };
+            open(&self.path(name), &[self.path("listed")], &user)
+                .map(|trusted| (trusted.start, trusted.length))
+                .map_err(|error| error.to_string())
         }
 
         #[track_caller]
@@ -183,9 +208,9 @@ mod tests {
             return;
         };
         let image = images.path("listed/deep/image");
-        assert_eq!(images.check("listed/deep/image"), Ok(()));
+        assert_eq!(images.check("listed/deep/image"), Ok((0, 4)));
         images.refused("outside", "lies in no directory");
-        images.refused("listed/deep", "no regular file");
+        images.refused("listed/deep", "Is a directory");
         mode(&image, 0o664);
         images.refused("listed/deep/image", "others than root can write it");
         mode(&image, 0o644);
@@ -193,12 +218,12 @@ mod tests {
         images.refused("listed/deep/image", "others than root can write it");
         chown(&image, Some(0), None).unwrap();
         mode(&images.path("listed/deep"), 0o1777);
-        images.refused("listed/deep/image", "others than root can write /var/lib");
+        images.refused("listed/deep/image", "deep can be written by everybody");
         mode(&images.path("listed/deep"), 0o755);
         chown(images.path("listed"), Some(12), None).unwrap();
-        images.refused("listed/deep/image", "others than root can write /var/lib");
+        images.refused("listed/deep/image", "listed belongs to user 12");
         chown(images.path("listed"), Some(0), None).unwrap();
-        assert_eq!(images.check("listed/deep/image"), Ok(()));
+        assert_eq!(images.check("listed/deep/image"), Ok((0, 4)));
     }
 
     #[test]
@@ -207,23 +232,37 @@ mod tests {
             return;
         };
         symlink(images.path("outside"), images.path("listed/link")).unwrap();
-        images.refused("listed/link", "lies in no directory");
+        images.refused("listed/link", "symbolic links");
+        images.refused("listed/../outside", "lies in no directory");
+        symlink(&images.0, images.path("listed/up")).unwrap();
+        images.refused("listed/up/outside", "lies in no directory");
         // A hard link is as much a name as the first; only its owner counts.
         std::fs::hard_link(images.path("outside"), images.path("listed/hard")).unwrap();
+        assert_eq!(images.check("listed/hard"), Ok((0, 4)));
         chown(images.path("outside"), Some(12), None).unwrap();
         images.refused("listed/hard", "others than root can write it");
-        chown(images.path("outside"), Some(0), None).unwrap();
-        // Renamed and replaced after it was opened.
-        let opened = File::open(images.path("listed/deep/image")).unwrap();
-        std::fs::rename(images.path("listed/deep/image"), images.path("elsewhere")).unwrap();
-        std::fs::write(images.path("listed/deep/image"), "another").unwrap();
-        let error = check(&opened, &[images.path("listed")])
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("lies in no directory"), "{error}");
-        let opened = File::open(images.path("listed/deep/image")).unwrap();
-        std::fs::remove_file(images.path("listed/deep/image")).unwrap();
-        assert!(check(&opened, &[images.path("listed")]).is_err());
+    }
+
+    #[test]
+    fn root_sees_no_file_that_the_user_may_not_read() {
+        let Some(images) = Images::new("rights") else {
+            return;
+        };
+        let image = images.path("listed/deep/image");
+        mode(&image, 0o600);
+        images.refused("listed/deep/image", "Permission denied");
+        chown(&image, None, Some(4712)).unwrap();
+        mode(&image, 0o640);
+        images.refused("listed/deep/image", "Permission denied");
+        assert_eq!(images.check_for("listed/deep/image", &[4712]), Ok((0, 4)));
+        // Everybody but a group.
+        mode(&image, 0o604);
+        assert_eq!(images.check("listed/deep/image"), Ok((0, 4)));
+        let error = images.check_for("listed/deep/image", &[4712]).unwrap_err();
+        assert!(error.contains("Permission denied"), "{error}");
+        mode(&image, 0o644);
+        mode(&images.path("listed"), 0o700);
+        images.refused("listed/deep/image", "Permission denied");
     }
 
     #[test]
@@ -237,25 +276,20 @@ mod tests {
             .unwrap();
         images.refused("listed/deep/image", "open for writing");
         drop(writer);
-        assert_eq!(images.check("listed/deep/image"), Ok(()));
+        assert_eq!(images.check("listed/deep/image"), Ok((0, 4)));
     }
 
     #[test]
-    fn a_place_outside_of_the_file_is_not_taken() {
-        let file = File::from(crate::sys::memory_file(c"file").unwrap());
-        file.set_len(100).unwrap();
-        assert_eq!(place(b"10 90\n", &file), Ok((10, 90)));
-        for text in [
-            "",
-            "1",
-            "0 101",
-            "10 91",
-            "0 0",
-            "-1 5",
-            "18446744073709551615 2",
-            "a b",
-        ] {
-            assert!(place(text.as_bytes(), &file).is_err(), "{text}");
-        }
+    fn where_an_image_lies_is_read_in_the_file_and_never_outside_of_it() {
+        let found = |bytes: &[u8]| {
+            let file = sys::memory_file_of(c"file", bytes).unwrap();
+            place(&File::from(file)).ok().flatten()
+        };
+        assert_eq!(found(b"hsqs and more"), Some((0, 13)));
+        assert_eq!(found(b""), None);
+        assert_eq!(found(&[0; 5000]), None);
+        let file = sif::tests::wrap(&[7; 5000]);
+        assert_eq!(found(&file), Some((32_768, 5000)));
+        assert_eq!(found(&file[..file.len() - 1]), None);
     }
 }

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::error::{Error, Explain, Result};
 use crate::escape;
 use crate::files::open;
+use crate::files::private::{self, Whose};
 
 /// So many files build on each other at most.
 const MOST_LEVELS: usize = 10;
@@ -279,15 +280,25 @@ fn find(word: &str, around: &Surroundings<'_>) -> Result<PathBuf> {
     }
     directories.extend(around.directories.iter().cloned());
     let file = format!("{word}.toml");
-    let found = directories
-        .iter()
-        .map(|directory| around.here.join(directory).join(&file))
-        .find(|path| path.is_file());
-    found.ok_or_else(|| {
-        let searched: Vec<_> = directories.iter().map(|directory| directory.display().to_string()).collect();
-        Error::new(format!("can't find an environment named {word}: there is no {file} in {}", searched.join(", ")))
-            .hint("a file given by path begins with . or /, or ends in .toml; EDF_PATH names more directories")
-    })
+    let mut searched = Vec::new();
+    for directory in directories {
+        let directory = around.here.join(directory);
+        // A name means what this user or root has given it to, and not who was first in a place where all may write.
+        if let Err(refusal) = private::refuse_foreign(&directory, Whose::Shared) {
+            searched.push(format!("not searched: {refusal}"));
+            continue;
+        }
+        let path = directory.join(&file);
+        if path.is_file() {
+            return Ok(path);
+        }
+        searched.push(directory.display().to_string());
+    }
+    Err(Error::new(format!(
+        "can't find an environment named {word}: there is no {file} in {}",
+        searched.join(", ")
+    ))
+    .hint("a file given by path begins with . or /, or ends in .toml; EDF_PATH names more directories"))
 }
 
 /// Adds a file's values after those of the files that it builds on.

@@ -17,8 +17,13 @@ impl Plan {
             format!("uid          {user} inside is {host_user} outside"),
             format!("gid          {group} inside is {host_group} outside"),
             format!("privileges   no new ones; {}", capabilities(user)),
-            "mounts".to_owned(),
         ];
+        if self.is_of_root {
+            lines.push(
+                "machine      the image runs as its root, and does not steer its kernel".to_owned(),
+            );
+        }
+        lines.push("mounts".to_owned());
         let indented = |shown: &dyn Display| format!("  {shown}");
         lines.extend(self.mounts.iter().map(|mount| indented(mount)));
         if !self.devices.is_empty() {
@@ -97,6 +102,13 @@ impl Display for Mount {
             }
             MountSource::Data(bytes) => {
                 write!(out, "{destination} from {} bytes of Chariot's", bytes.len())?;
+            }
+            MountSource::Written(bytes) => {
+                write!(
+                    out,
+                    "{destination} written, {} bytes of Chariot's",
+                    bytes.len()
+                )?;
             }
             MountSource::Link(target) => {
                 write!(out, "{destination} as a link to {}", target.display())?

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Task;
 use super::host_commands::HostCommands;
 use super::identity::Identity;
-use super::task_files;
+use super::{steering, task_files};
 use crate::cdi::Devices;
 use crate::config::Config;
 use crate::error::{Error, Result, io_reason};
@@ -26,6 +26,9 @@ pub enum MountSource {
     Text(String),
     /// A file with these bytes.
     Data(Vec<u8>),
+    /// A file with these bytes that is written into a root that can be changed, since programs of the image give another its
+    /// name; it is mounted where the user may not write.
+    Written(Vec<u8>),
     /// A symbolic link that says this.
     Link(PathBuf),
     /// What is in a SquashFS file.
@@ -117,7 +120,7 @@ pub(super) fn plan(options: &Options, surroundings: &Surroundings<'_>) -> Result
         host_commands,
         devices,
     } = *surroundings;
-    let mut mounts = system(Options::on(&options.private_tmp));
+    let mut mounts = system(Options::on(&options.private_tmp), host);
     let changes_image = options.may_change_image();
     mounts.extend(files_of_etc(
         image,
@@ -143,23 +146,48 @@ pub(super) fn plan(options: &Options, surroundings: &Surroundings<'_>) -> Result
         mounts.extend(working_directory(host, image, &mounts, &ordered));
     }
     mounts.extend(ordered);
-    for path in task_files::of_the_task(host, task) {
-        if shown_at_same_path(&mounts, &path.0).is_none_or(|shown| !shown) {
-            mounts.push(Mount::same(path.0, path.1));
+    for (path, origin) in task_files::of_the_task(host, task) {
+        if shown_at_same_path(&mounts, &path) == Some(true) {
+            continue;
+        }
+        if origin == task_files::PMIX && !task_files::is_slurms(&path) {
+            continue;
+        }
+        mounts.push(Mount::same(path, origin));
+        if origin == task_files::PMIX
+            && let Err(error) = refuse_new_points_on_the_host(&mounts)
+        {
+            tracing::warn!("{error}: {origin} cannot be used");
+            mounts.pop();
         }
     }
     refuse_new_points_on_the_host(&mounts)?;
     Ok(mounts)
 }
 
-fn system(private_tmp: bool) -> Vec<Mount> {
-    let mut mounts: Vec<Mount> = ["/dev", "/proc", "/sys"]
-        .map(|path| Mount::same(path, "every container"))
-        .into();
+fn system(private_tmp: bool, host: &Host) -> Vec<Mount> {
+    let mut mounts = kernel(host);
     mounts.push(match private_tmp {
         true => Mount::own(MountSource::Tmpfs(None), "/tmp", "private-tmp"),
         false => Mount::same("/tmp", "every container"),
     });
+    mounts
+}
+
+/// What the kernel shows of itself. In root's container that is not to be written.
+pub(crate) fn kernel(host: &Host) -> Vec<Mount> {
+    let mut mounts: Vec<Mount> = ["/dev", "/proc", "/sys"]
+        .map(|path| Mount::same(path, "every container"))
+        .into();
+    if host.is_root {
+        for mount in mounts
+            .iter_mut()
+            .filter(|mount| mount.destination == Path::new("/sys"))
+        {
+            mount.restrictions.read_only = true;
+        }
+        mounts.extend(steering::mounts());
+    }
     mounts
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 /// `realm="…",service="…"`, in which commas can be quoted.
-pub(super) fn parameters(text: &str) -> HashMap<String, String> {
+pub fn parameters(text: &str) -> HashMap<String, String> {
     let mut found = HashMap::new();
     let mut rest = text;
     while let Some((name, after)) = rest.split_once('=') {

@@ -88,16 +88,30 @@ impl Forked {
         super::process::handle_of(self.pid)
     }
 
+    /// Asks the child to end, which lets it finish what it holds signals back for, and kills it if it has not ended
+    /// after `politely`.
+    pub fn end_within(&self, politely: Duration, patience: Duration) {
+        let _ = nix::sys::signal::kill(self.pid, Signal::SIGTERM);
+        if !self.has_ended_within(politely) {
+            self.kill_within(patience);
+        }
+    }
+
     /// Kills the child, and waits so long until it has ended: one that waits for a file server may not.
     pub fn kill_within(&self, patience: Duration) {
         let _ = nix::sys::signal::kill(self.pid, Signal::SIGKILL);
+        self.has_ended_within(patience);
+    }
+
+    fn has_ended_within(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         while let Ok(Change::None | Change::Stopped) = self.change() {
             if Instant::now() > deadline {
-                return;
+                return false;
             }
             std::thread::sleep(Duration::from_millis(2));
         }
+        true
     }
 
     /// The child's exit status, once it has ended; waitpid(2).

@@ -9,9 +9,16 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
 
 use super::{Call, called};
 use crate::error::CallError;
+
+/// The most that a helper can say, in bytes: lines for a user to read.
+const LONGEST_REPORT: usize = 1 << 20;
+
+/// How long a helper that was killed may take to end.
+const LAST: Duration = Duration::from_secs(5);
 
 /// A helper process and the pipe it reports through.
 #[derive(Debug)]
@@ -21,13 +28,17 @@ pub struct Helper {
 }
 
 /// Starts `command` as a helper of this process: no environment, `input` as its standard input, output and error into
-/// a pipe, and `passed` open in it under its own number. It should call [`end_with`] at its start. Nothing is to be
+/// a pipe, and `passed`, if there is something, open in it under its own number. It should call [`end_with`] at its start. Nothing is to be
 /// done between fork and exec, so that the memory of slurmstepd is not copied: that took half a millisecond. This
 /// process must have one thread.
 ///
 /// # Errors
 /// ENOENT and the like if the program cannot be executed.
-pub fn start_helper(mut command: Command, input: OwnedFd, passed: BorrowedFd<'_>) -> Call<Helper> {
+pub fn start_helper(
+    mut command: Command,
+    input: OwnedFd,
+    passed: Option<BorrowedFd<'_>>,
+) -> Call<Helper> {
     let failed = not_started(&command);
     let (report, writer) = pipe()?;
     let errors = writer.try_clone().map_err(&failed)?;
@@ -36,10 +47,12 @@ pub fn start_helper(mut command: Command, input: OwnedFd, passed: BorrowedFd<'_>
         .stdin(input)
         .stdout(writer)
         .stderr(errors);
-    pass_on(passed)?;
+    passed.map(pass_on).transpose()?;
     let child = command.spawn();
-    let kept = rustix::io::fcntl_setfd(passed, rustix::io::FdFlags::CLOEXEC);
-    super::rustix_called(kept, || "fcntl(F_SETFD, FD_CLOEXEC)".into())?;
+    if let Some(passed) = passed {
+        let kept = rustix::io::fcntl_setfd(passed, rustix::io::FdFlags::CLOEXEC);
+        super::rustix_called(kept, || "fcntl(F_SETFD, FD_CLOEXEC)".into())?;
+    }
     Ok(Helper {
         child: child.map_err(failed)?,
         report,
@@ -51,7 +64,7 @@ pub fn start_helper(mut command: Command, input: OwnedFd, passed: BorrowedFd<'_>
 /// # Errors
 /// The kernel's answer; ESRCH if the parent is another process by now.
 pub fn end_with(parent: u32) -> Call<()> {
-    let signal = nix::sys::signal::Signal::SIGKILL;
+    let signal = Signal::SIGKILL;
     called(nix::sys::prctl::set_pdeathsig(signal), || {
         "prctl(PR_SET_PDEATHSIG)".into()
     })?;
@@ -66,7 +79,7 @@ pub fn end_with(parent: u32) -> Call<()> {
 pub fn end_with_this(command: &mut Command) {
     use std::os::unix::process::CommandExt;
     let asked = || {
-        let signal = nix::sys::signal::Signal::SIGTERM;
+        let signal = Signal::SIGTERM;
         nix::sys::prctl::set_pdeathsig(signal).map_err(std::io::Error::from)
     };
     // SAFETY: between fork(2) and execve(2) it makes one system call, and takes no lock and no memory.
@@ -82,26 +95,36 @@ fn not_started(command: &Command) -> impl Fn(std::io::Error) -> CallError + use<
     }
 }
 
+/// What a helper said, and how it ended.
+#[derive(Debug)]
+pub struct Report {
+    /// Its lines.
+    pub text: String,
+    /// The signal that killed it, if one did and that is known.
+    pub killed_by: Option<Signal>,
+}
+
 impl Helper {
     /// Everything that the helper reports until it ends. It is killed after `patience`.
     ///
     /// # Errors
     /// ETIMEDOUT when it was killed; what had been reported is lost.
     pub fn report(self, patience: Duration) -> Call<String> {
-        self.report_while(patience, patience, |_| {})
+        let report = self.report_while(patience, patience, |_| {})?;
+        Ok(report.text)
     }
 
     /// The same, but each line that begins with `P` says that it goes on: the helper then has `patience` again,
     /// up to `most` in all. These lines go to `see`, without the letter, and not into the report.
     ///
     /// # Errors
-    /// ETIMEDOUT when it was killed; what had been reported is lost.
+    /// ETIMEDOUT when it was killed, EMSGSIZE when it said too much; what had been reported is lost.
     pub fn report_while(
         mut self,
         patience: Duration,
         most: Duration,
         mut see: impl FnMut(&str),
-    ) -> Call<String> {
+    ) -> Call<Report> {
         let last = Instant::now() + most;
         let mut deadline = (Instant::now() + patience).min(last);
         let mut pipe = File::from(self.report);
@@ -115,6 +138,10 @@ impl Helper {
             }
             match pipe.read(&mut buffer) {
                 Ok(0) => break Ok(()),
+                // It is the user's process, and this one may be root's.
+                Ok(_) if text.len() > LONGEST_REPORT => {
+                    break Err(CallError::new("read()", Errno::EMSGSIZE));
+                }
                 Ok(count) => {
                     text.extend_from_slice(&buffer[..count]);
                     if take_progress(&mut text, &mut see) {
@@ -129,10 +156,35 @@ impl Helper {
             // Whether it could be killed shows below.
             let _ = self.child.kill();
         }
-        // A task whose SIGCHLD is ignored has no child to wait for; the report is what counts.
-        let _ = self.child.wait();
-        result.map(|()| String::from_utf8_lossy(&text).into_owned())
+        let signal = wait_until(&mut self.child, deadline)
+            .and_then(|status| std::os::unix::process::ExitStatusExt::signal(&status));
+        result.map(|()| Report {
+            text: String::from_utf8_lossy(&text).into_owned(),
+            killed_by: signal.and_then(|number| Signal::try_from(number).ok()),
+        })
     }
+}
+
+/// Waits until a helper has ended. One that has closed its report and goes on is killed; one that cannot even be killed,
+/// in a file system that does not answer, is not waited for. How it ended, if that is known.
+fn wait_until(
+    child: &mut std::process::Child,
+    deadline: Instant,
+) -> Option<std::process::ExitStatus> {
+    let number = i32::try_from(child.id()).unwrap_or(0);
+    let handle = handle_of(nix::unistd::Pid::from_raw(number));
+    let has_ended = |deadline: Instant| match &handle {
+        Ok(handle) => matches!(wait_readable(handle.as_fd(), deadline), Ok(true)),
+        // A task whose SIGCHLD is ignored has no child to wait for; the report is what counts.
+        Err(error) => error.errno() == Errno::ESRCH,
+    };
+    if !has_ended(deadline) {
+        let _ = child.kill();
+        if !has_ended(Instant::now() + LAST) {
+            return None;
+        }
+    }
+    child.wait().ok()
 }
 
 /// Takes complete lines that begin with `P` out of a report; true if there was one.
@@ -223,6 +275,15 @@ pub fn end(code: u8) -> ! {
     // SAFETY: _exit(2) has no conditions.
     unsafe { libc::_exit(code.into()) }
 }
+
+/// Waits as long as whoever ends a step, a job or a service takes to come from one of its processes to the next. Who
+/// has seen another one killed and is killed as well was no witness of an accident, and has nothing to tell.
+pub fn await_own_end() {
+    std::thread::sleep(OWN_END);
+}
+
+/// Slurm and systemd go through a list; half a second is long on a busy machine, and short for who is left.
+const OWN_END: Duration = Duration::from_millis(500);
 
 /// Leaves a descriptor open in the program that this process executes next: `fcntl(fd, F_SETFD, 0)`,
 /// fcntl(2).
@@ -342,7 +403,7 @@ pub fn pipe() -> Call<(OwnedFd, OwnedFd)> {
 /// # Errors
 /// The kernel's answer.
 pub fn ignore_polite_signals() -> Call<()> {
-    use nix::sys::signal::{SigHandler, Signal, signal};
+    use nix::sys::signal::{SigHandler, signal};
     for number in [
         Signal::SIGHUP,
         Signal::SIGINT,
@@ -356,9 +417,99 @@ pub fn ignore_polite_signals() -> Call<()> {
     Ok(())
 }
 
+/// By what a program that was executed has more rights than whoever executed it, credentials(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gain {
+    /// Its file's set-user-ID bit.
+    User,
+    /// Its file's set-group-ID bit.
+    Group,
+    /// Its file's capabilities, capabilities(7).
+    Capabilities,
+    /// A rule of a security module; all that is known is that the kernel says so, `AT_SECURE` of getauxval(3).
+    Rule,
+}
+
+/// What this process has gained by being executed. An ordinary user's capabilities are no gain if they are ambient:
+/// systemd gives whole sessions one.
+///
+/// # Errors
+/// The kernel's answer.
+#[cfg(feature = "launcher")]
+pub fn gain() -> Call<Option<Gain>> {
+    use nix::unistd::{getresgid, getresuid};
+    let users = called(getresuid(), || "getresuid()".into())?;
+    if users.real != users.effective || users.real != users.saved {
+        return Ok(Some(Gain::User));
+    }
+    let groups = called(getresgid(), || "getresgid()".into())?;
+    if groups.real != groups.effective || groups.real != groups.saved {
+        return Ok(Some(Gain::Group));
+    }
+    if !users.effective.is_root() {
+        let sets = rustix::thread::capabilities(None);
+        let sets = super::rustix_called(sets, || "capget()".into())?;
+        let is_ambient =
+            |one| rustix::thread::capability_is_in_ambient_set(one).unwrap_or_default();
+        if !sets.permitted.iter().all(is_ambient) {
+            return Ok(Some(Gain::Capabilities));
+        }
+    }
+    // SAFETY: getauxval(3) takes any number.
+    let is_secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    Ok(is_secure.then_some(Gain::Rule))
+}
+
 /// The user that this process acts as, geteuid(2).
 pub fn user() -> u32 {
     nix::unistd::geteuid().as_raw()
+}
+
+/// Has every descriptor but the standard streams close when this process executes a program:
+/// `close_range(3, ~0U, CLOSE_RANGE_CLOEXEC)`, close_range(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn pass_on_standard_streams_only() -> Call<()> {
+    let flag = libc::CLOSE_RANGE_CLOEXEC;
+    // SAFETY: it closes nothing now.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, flag) };
+    called(Errno::result(result).map(drop), || {
+        "close_range(3, CLOSE_RANGE_CLOEXEC)".into()
+    })
+}
+
+/// Makes this process, which is root's, one of that user for good: setgroups(2), setresgid(2), setresuid(2), no
+/// capability, and none of the keys that root's session holds, keyrings(7). Until it executes a program, what it still
+/// knows of root is in its memory: it is not dumpable, so that the user cannot look into it.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn become_user(user: u32, group: u32, groups: &[u32]) -> Call<()> {
+    use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+    let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
+    let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(group));
+    called(setgroups(&groups), || "setgroups()".into())?;
+    called(setresgid(gid, gid, gid), || format!("setresgid({group})"))?;
+    called(setresuid(uid, uid, uid), || format!("setresuid({user})"))?;
+    called(nix::sys::prctl::set_dumpable(false), || {
+        "prctl(PR_SET_DUMPABLE, 0)".into()
+    })?;
+    // setresuid(2) takes them away, but for flags that a process can have inherited, capabilities(7).
+    super::namespaces::clear_capabilities()?;
+    // SAFETY: with no name, keyctl(2) reads no memory of this process.
+    let keyring = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<libc::c_char>(),
+        )
+    };
+    match Errno::result(keyring) {
+        // A kernel without keys, and a container that is kept from them with all that it starts.
+        Ok(_) | Err(Errno::ENOSYS | Errno::EPERM) => Ok(()),
+        Err(errno) => Err(CallError::new("keyctl(KEYCTL_JOIN_SESSION_KEYRING)", errno)),
+    }
 }
 
 /// The groups of this process: getgroups(2), getegid(2).

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
+pub use nix::sys::signal::Signal;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, raise, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::{Call, called};
@@ -49,6 +50,16 @@ pub fn is_ignored(signal: Signal) -> bool {
     // SAFETY: all-zero is a value of this plain data, and the call may have filled it in.
     let now = unsafe { now.assume_init() };
     result == 0 && now.sa_sigaction == libc::SIG_IGN
+}
+
+/// Whether a signal asks a program to end, as terminals, users and Slurm do; the others tell of an accident, and SIGKILL
+/// may do either.
+pub fn asks_to_end(signal: Signal) -> bool {
+    use Signal::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+    matches!(
+        signal,
+        SIGHUP | SIGINT | SIGQUIT | SIGTERM | SIGUSR1 | SIGUSR2 | SIGALRM
+    )
 }
 
 /// Has each signal do in this process what it does by default, but for those to be ignored, and lets all through. To

@@ -12,6 +12,7 @@ import sys
 import time
 
 import commands
+import lustre
 import root
 import selftest
 import shoot
@@ -35,7 +36,7 @@ def options(about):
     parser.add_argument("--only", default="")
     parser.add_argument("--shot")
     parser.add_argument("--times", type=int, default=1)
-    parser.add_argument("--fs", default="memory", choices=["memory", "ext4", "xfs", "bindfs", "lacking"])
+    parser.add_argument("--fs", default="memory", choices=["memory", "ext4", "xfs", "bindfs", "lustre", "lacking"])
     parser.add_argument("--jobs", type=int, default=max(2, os.cpu_count() or 2))
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--self-test", action="store_true")
@@ -117,12 +118,15 @@ class Battery:
         kind, home = self.given.fs, self.home
         if kind in ("memory", "lacking"):
             return
-        program = "bindfs" if kind == "bindfs" else f"mkfs.{kind}"
-        if shutil.which(program) is None:
+        program = {"bindfs": "bindfs", "lustre": None}.get(kind, f"mkfs.{kind}")
+        if program and shutil.which(program) is None:
             raise Skipped(f"no {program}: tests/install")
         top = f"{home}/top"
         os.mkdir(top)
-        if kind == "bindfs":
+        if kind == "lustre":
+            os.mkdir(f"{home}/under")
+            lustre.start(f"{home}/under", top)
+        elif kind == "bindfs":
             os.mkdir(f"{home}/under")
             words = ["bindfs", "-f", "-o", "allow_other,dev,suid", f"{home}/under", top]
             self.fuse = subprocess.Popen(words, preexec_fn=system.die_with_parent)

@@ -1,4 +1,4 @@
-//! Archives as other tools write them by default, against a reader that is not Chariot's: `tests/corpus/make` made
+//! Archives and images as other tools write them by default, against a reader that is not Chariot's: `tests/corpus/make` made
 //! them and says how, `tests/corpus/listing` reads them.
 
 use std::path::Path;
@@ -52,6 +52,14 @@ fn archives_of_file_systems_are_what_another_reader_finds_in_them() {
     let place = place!();
     for path in archives("flat") {
         compare(&place, &format!("same {path} flat {path}"));
+    }
+}
+
+#[test]
+fn images_that_enroot_packs_are_what_another_reader_finds_in_them() {
+    let place = place!();
+    for path in archives("squashfs") {
+        compare(&place, &format!("same {path} squashfs {path}"));
     }
 }
 

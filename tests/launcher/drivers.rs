@@ -168,6 +168,65 @@ fn a_debian_image_finds_the_drivers_library_by_its_cache() {
     );
 }
 
+#[test]
+fn ldconfig_of_an_image_that_can_be_changed_works_beside_a_driver_and_so_does_the_driver_later() {
+    let Some(debian) = support::images()
+        .map(|images| images.join("debian"))
+        .filter(|path| path.exists())
+    else {
+        skip!("no Debian image: tests/run makes one");
+    };
+    let place = built_by!("gcc");
+    // No directory where a loader looks by itself.
+    toolkit(&place, "/opt/driver");
+    let library = "lib/x86_64-linux-gnu";
+    let libc = debian.join(library).join("libc.so.6");
+    let image = image_of(
+        &place,
+        "own",
+        &[
+            (Path::new("/bin/busybox"), "bin/sh"),
+            (&debian.join("sbin/ldconfig"), "sbin/ldconfig"),
+            (&libc, &format!("{library}/libc.so.6")),
+            (
+                &debian.join("lib64/ld-linux-x86-64.so.2"),
+                "lib64/ld-linux-x86-64.so.2",
+            ),
+        ],
+    );
+    std::fs::create_dir_all(image.join("etc")).unwrap();
+    std::fs::write(image.join("etc/ld.so.conf"), format!("/{library}\n/new\n")).unwrap();
+    // The user's, who may change it.
+    place
+        .run("cp -r own mine && /sbin/ldconfig -r mine && mkdir kept")
+        .ok();
+    let image = place.here().join("mine").display().to_string();
+    let cuda = "=> /opt/driver/libcuda.so.1";
+    let device = "--root --device nvidia.com/gpu=all";
+    for changeable in ["--writable", "--overlay kept", "--overlay kept"] {
+        let options = format!("{device} {changeable}");
+        let show = "sh -c 'ldconfig -p && ldconfig && ldconfig -p >/dev/null && echo again'";
+        let said = run_image(&place, &options, &image, show);
+        // ldconfig knows no such directory, and writes what it knows; the next container has the driver again.
+        assert!(said.ok().contains(cuda), "{changeable}: {said:#?}");
+        assert!(said.out.contains("libc.so.6 "), "{said:#?}");
+        assert!(said.ok().ends_with("again"), "{said:#?}");
+    }
+    // What programs have added to the cache stays in it.
+    let add = format!("sh -c 'mkdir /new && cp /{library}/libc.so.6 /new && ldconfig'");
+    run_image(&place, "--root --overlay kept", &image, &add).ok();
+    let said = run_image(
+        &place,
+        &format!("{device} --overlay kept"),
+        &image,
+        "ldconfig -p",
+    );
+    assert!(
+        said.ok().contains("=> /new/libc.so.6") && said.out.contains(cuda),
+        "{said:#?}"
+    );
+}
+
 /// An image with nothing but a program.
 fn image_of(place: &Place, name: &str, files: &[(&Path, &str)]) -> PathBuf {
     let image = place.here().join(name);

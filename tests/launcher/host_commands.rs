@@ -250,10 +250,10 @@ fn nothing_else_can_be_called_and_what_the_host_lacks_is_named() {
     );
     assert!(said.out.starts_with("125\n"), "{said:#?}");
     let said = place.run_with(
-        "cd inside; echo 'host_commands = []' >f; PATH=/usr/bin:/bin; ${C% --config*} --config $PWD/f run ../img sh -c 'srun; echo $PATH'",
+        "echo 'host_commands = []' >f; site=$PWD/f; cd inside; PATH=/usr/bin:/bin; ${C% --config*} --config $site run ../img sh -c 'srun; echo $PATH'",
         &[("SLURM_JOB_ID", "1")],
     );
-    assert_eq!(said.out, "/usr/bin:/bin\n");
+    assert_eq!(said.out, "/usr/bin:/bin\n", "{said:#?}");
     assert!(said.err.contains("srun: not found"), "{said:#?}");
     // A task of a step has no agent of its own.
     let said = place.run_with(

@@ -40,7 +40,7 @@ fn an_interrupted_unpack_touches_nothing_outside_of_what_it_makes() {
     ] {
         let script = format!(
             "{DISPOSABLE} disposable '{source}
-             /chariot --config /nonexistent.toml unpack ./source new & \
+             /chariot --config /dev/null unpack ./source new & \
              sleep 0.7; kill -INT $!; sleep 0.2; (timeout 1 sh -c \": >source\" || true)'"
         );
         let said = place.run_with(&script, &[("LAUNCHER", &place.launcher)]);
@@ -126,7 +126,7 @@ fn what_cannot_be_exchanged_comes_back_if_the_new_one_cannot_have_its_name() {
     }
     // The second rename of the fallback fails, and the third puts back what was there.
     let said = place.run(
-        "tar cf a.tar -C img .; $C unpack --quiet ./a.tar t; touch t/old; \
+        "tar cf a.tar -C img .; cp a.tar b.tar; touch old; tar -rf b.tar old; $C unpack --quiet ./b.tar t; rm b.tar old; \
          strace -f -qq -o /dev/null -e inject=renameat2:error=EINVAL:when=1 -e inject=renameat,rename:error=EIO:when=2 \
              $C unpack ./a.tar t; echo $?; ls -A; ls t/old",
     );

@@ -20,6 +20,7 @@ mod destinations;
 mod devices;
 mod drivers;
 mod edf;
+mod entering;
 mod foreign;
 mod host_commands;
 mod interrupted;
@@ -28,6 +29,7 @@ mod overlay;
 mod overlay_property;
 mod pack;
 mod packages;
+mod prepared;
 mod printed;
 mod registry;
 mod run;
@@ -76,7 +78,7 @@ impl Place {
     }
 
     fn run_with(&self, script: &str, more: &[(&str, &str)]) -> Said {
-        let launcher = format!("{} --config /nonexistent.toml", self.launcher);
+        let launcher = format!("{} --config /dev/null", self.launcher);
         let mut variables = vec![("C", launcher.as_str())];
         variables.extend_from_slice(more);
         support::shell(script, self.here(), &variables)

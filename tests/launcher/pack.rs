@@ -158,7 +158,7 @@ fn a_cache_that_cannot_be_written_or_is_somebody_elses_is_refused_with_a_hint() 
         said.failed(125, "can't use the cache", 1);
     }
     let said = place.run("mkdir -p .cache/chariot; chmod 777 .cache/chariot; $C run ./a.tar true");
-    said.failed(125, "others can write there", 1);
+    said.failed(125, "can be written by everybody", 1);
 }
 
 #[test]

@@ -130,7 +130,7 @@ fn a_name_that_is_no_text_takes_no_list_away() {
     let place = place!();
     let said = run(
         &place,
-        "mkdir -p .local/share/chariot; mv img .local/share/chariot/$'odd\\xff'; $C images --json && $C images",
+        "mkdir -p .local/share/chariot; cp -r img .local/share/chariot/$'odd\\xff'; $C images --json && $C images",
     );
     assert!(said.ok().contains("odd"), "{said:#?}");
 }

@@ -51,6 +51,7 @@ fn a_mounted_image_shows_what_was_packed() {
         &["-comp", "gzip", "-b", "4K"],
         &["-comp", "lz4", "-b", "1M"],
         &["-comp", "xz", "-no-exports"],
+        &["-comp", "lzo"],
     ] {
         if !pack(&place, options) {
             skip!("mksquashfs is not installed (package squashfs-tools)");
@@ -63,6 +64,33 @@ fn a_mounted_image_shows_what_was_packed() {
         }
         gone_soon(&place);
     }
+}
+
+#[test]
+fn an_image_as_enroot_packs_it_is_read_by_each_command() {
+    let place = place!();
+    if !pack(&place, &["-comp", "lzo", "-noD", "-all-root"]) {
+        skip!("mksquashfs is not installed (package squashfs-tools)");
+    }
+    // Everything that an image can become, held against what unsquashfs(1) finds in the first.
+    let said = place.run(
+        "umask 0; same() { (cd $1; find bin d -type d -printf '%p %m\\n' -o -printf '%p %y %m %s %l %n\\n' | sort; find bin d -type f -exec md5sum {} + | sort) >$2; }; \
+         mkdir by; unsquashfs -q -n -d by/other img.sqfs >/dev/null; rm by/other/d/fifo; same by/other $PWD/other; \
+         $C inspect ./img.sqfs | grep '^compression'; $C run ./img.sqfs busybox tail -n 1 /d/large; \
+         $C unpack --quiet ./img.sqfs by/unpacked; \
+         $C pack --quiet ./img.sqfs new.sqfs; $C unpack --quiet new.sqfs by/packed; \
+         $C export --quiet ./img.sqfs new.tar; mkdir by/exported; tar -C by/exported -xf new.tar; \
+         for how in unpacked packed exported; do same by/$how $PWD/$how; diff other $how && echo $how; done",
+    );
+    assert_eq!(
+        said.out, "compression  lzo\n500000\nunpacked\npacked\nexported\n",
+        "{said:#?}"
+    );
+    let said = place.run("$C pack --compression lzo ./img again.sqfs");
+    assert!(
+        said.err.contains("lzo is read, and not written"),
+        "{said:#?}"
+    );
 }
 
 #[test]
@@ -85,7 +113,7 @@ fn files_are_the_users_own_and_can_be_changed_in_an_overlay() {
     assert!(said.err.contains("Read-only file system"), "{said:#?}");
     let said = place.run("$C run --writable ./img.sqfs -- sh -c 'echo new >>/d/small; cat /d/small; touch /bin/x; ls /bin/x'");
     assert_eq!(said.ok(), "xnew\n/bin/x");
-    assert_eq!(said.err, "");
+    assert_eq!(said.complaints(), "");
     let said = place.run(
         "mkdir o; $C run --overlay=o ./img.sqfs -- sh -c 'echo kept >/d/kept'; \
          $C run --overlay=o ./img.sqfs -- cat /d/kept",
@@ -119,21 +147,33 @@ fn the_server_holds_nothing_of_the_program_and_hears_none_of_its_signals() {
         skip!("mksquashfs is not installed (package squashfs-tools)");
     }
     // A pipe that a caller reads to its end, and a descriptor such as PMI's.
-    let said = place.run(&format!(
-        "{} {}",
-        support::SERVERS,
-        "exec 7<>pipe7; (echo started; exec $C run ./img.sqfs -- sh -c 'touch up; while [ ! -e go ]; do sleep 0.1; done' 7<&7) & \
-         while [ ! -e up ]; do sleep 0.05; done; \
-         p=$(servers $PWD/img.sqfs); \
-         for s in HUP INT QUIT TERM USR1 USR2 ALRM TSTP; do kill -$s $p; done; \
-         ls -l /proc/$p/fd | grep -c -E 'pipe7|pipe:'; readlink /proc/$p/fd/0 /proc/$p/fd/1 /proc/$p/fd/2 /proc/$p/cwd; \
-         sleep 0.2; kill -0 $p && echo alive; touch go; wait",
-    ));
-    assert_eq!(
-        said.ok(),
-        "started\n0\n/dev/null\n/dev/null\n/dev/null\n/\nalive",
-        "{said:#?}"
-    );
+    let look = "p=$(pgrep -f \"^chariot-serve $PWD/img.sqfs\"); ls -l /proc/$p/fd | grep -c -E 'pipe7|pipe:'; \
+                readlink /proc/$p/fd/0 /proc/$p/fd/1 /proc/$p/fd/2 /proc/$p/cwd";
+    let said = std::thread::scope(|scope| {
+        let run = scope.spawn(|| {
+            place.run(&format!(
+                "{} {}",
+                support::SERVERS,
+                "exec 7<>pipe7; (echo started; exec $C run ./img.sqfs -- sh -c 'touch up; while [ ! -e go ]; do sleep 0.1; done' 7<&7) & \
+                 while [ ! -e up ]; do sleep 0.05; done; \
+                 p=$(servers $PWD/img.sqfs); \
+                 for s in HUP INT QUIT TERM USR1 USR2 ALRM TSTP; do kill -$s $p; done; \
+                 sleep 0.2; kill -0 $p && echo alive; touch tried; while [ ! -e go ]; do sleep 0.1; done; wait",
+            ))
+        });
+        support::until("signals were sent", || place.here().join("tried").exists());
+        // Not the user: nobody but root may look.
+        let looked = support::shell_as(None, look, place.here(), &[]);
+        std::fs::write(place.here().join("go"), "").unwrap();
+        if looked.code == 0 || support::user().is_some() {
+            assert_eq!(
+                looked.out, "0\n/dev/null\n/dev/null\n/dev/null\n/\n",
+                "{looked:#?}"
+            );
+        }
+        run.join().unwrap()
+    });
+    assert_eq!(said.ok(), "started\nalive", "{said:#?}");
     gone_soon(&place);
 }
 
@@ -201,6 +241,16 @@ fn a_damaged_image_is_refused_or_an_error_that_says_where() {
         "short.sqfs: the file ends before the image does (at offset",
         1,
     );
+    let mut foreign = bytes.clone();
+    foreign[20] = 2;
+    std::fs::write(place.here().join("lzma.sqfs"), foreign).unwrap();
+    let said = place.run("$C run ./lzma.sqfs -- true");
+    said.failed(
+        125,
+        "it is compressed by lzma, which Chariot cannot read",
+        1,
+    );
+    assert!(!said.err.contains("damaged"), "{said:#?}");
     let mut broken = bytes.clone();
     broken[200..20_000].fill(0x55);
     std::fs::write(place.here().join("broken.sqfs"), broken).unwrap();

@@ -100,16 +100,91 @@ $C unpack odd.tar odd && stat -c %a odd/bin odd/bin/suid && ls -A odd/dev odd/a/
 fn only_what_chariot_made_is_replaced() {
     let place = place!();
     let said = place.run(
-        "tar cf a.tar img; mkdir mine; touch mine/precious; $C unpack a.tar mine; echo $?; ls mine; \
-         $C unpack a.tar new && touch new/old && $C unpack a.tar new && ls new",
+        "tar cf a.tar img; tar cf b.tar -C img bin; mkdir mine; touch mine/precious; $C unpack a.tar mine; echo $?; ls mine; \
+         tar -rf a.tar -C mine --transform s,precious,img/old, precious; rm -rf new; $C unpack a.tar new && ls new/old && $C unpack b.tar new && ls new",
     );
     assert!(said.out.starts_with("125\nprecious\n"), "{said:#?}");
     assert!(
         said.err.contains("is not an image that Chariot made"),
         "{said:#?}"
     );
-    assert!(!said.out.contains("old"), "{said:#?}");
-    only(&place, &["a.tar", "img", "mine", "new"]);
+    assert_eq!(said.out.matches("old").count(), 1, "{said:#?}");
+    only(&place, &["a.tar", "b.tar", "img", "mine", "new"]);
+}
+
+#[test]
+fn what_was_changed_in_a_tree_since_is_not_replaced() {
+    let place = place!();
+    let made = "rm -rf new; $C unpack --quiet a.tar new || echo failed; ";
+    let said = place.run("cp -r img own; mkdir -p own/srv/d; echo text >own/srv/d/file; ln -s file own/srv/d/link; tar cf a.tar -C own .");
+    assert_eq!(said.code, 0, "{said:#?}");
+    let compose = "ln -s ${C%% *} ch-run; USER=me ./ch-run -w ./new -- sh -c";
+    for (change, newest) in [
+        ("touch new/precious", "precious"),
+        ("touch -d @1000000000 new/srv/d/old", "srv/d"),
+        ("echo more >>new/srv/d/file", "srv/d/file"),
+        ("echo TEXT >new/srv/d/file", "srv/d/file"),
+        ("mkdir new/srv/empty", "srv"),
+        ("rm new/srv/d/file", "srv/d"),
+        ("mv new/srv/d/file new/srv/d/elif", "srv/d"),
+        ("ln -sfn elif new/srv/d/link", "srv/d"),
+        ("rm new/srv/d/file; mkdir new/srv/d/file", "srv/d"),
+        ("mkfifo new/srv/fifo", "srv"),
+        (
+            "sed -i 's/\"source\": \"/&x/' new/.chariot/image.json",
+            ".chariot",
+        ),
+        // Mount points are made in it too.
+        (&format!("{compose} 'echo written >/srv/written'"), ""),
+    ] {
+        let said = place.run(&format!(
+            "{made} {change}; (cd new; find . -printf '%p %T@ %s %l\\n') >before; $C unpack a.tar new; echo $?; \
+             (cd new; find . -printf '%p %T@ %s %l\\n') | diff before -; rm -f ch-run before"
+        ));
+        assert_eq!(said.out, "125\n", "{change}: {said:#?}");
+        let sentence = "can't unpack to new: it was changed since Chariot made it, most recently ";
+        assert!(
+            said.err.contains(&format!("{sentence}{newest}")),
+            "{change}: {said:#?}"
+        );
+    }
+    // Before anything is fetched.
+    let said = place.run(&format!(
+        "{made} touch new/precious; $C pull localhost:1/none ./new; ls new/precious"
+    ));
+    assert_eq!(said.out, "new/precious\n", "{said:#?}");
+    assert!(said.err.contains("it was changed since"), "{said:#?}");
+    // And what became of it while it was being made anew.
+    let said = place.run(&format!(
+        "{made} mkfifo pipe; $C unpack --quiet ./pipe new & exec 9>pipe; sleep 0.5; touch new/late; cat a.tar >&9; exec 9>&-; wait $!; \
+         echo $?; ls new/late; rm pipe"
+    ));
+    assert_eq!(said.out, "125\nnew/late\n", "{said:#?}");
+}
+
+#[test]
+fn a_tree_that_was_only_used_moved_or_copied_is_replaced() {
+    let place = place!();
+    let said = place.run(
+        "umask 022; cp -r img own; mkdir -p own/srv; echo text >own/srv/file; tar cf a.tar -C own .; tar czf b.tgz own; same() { $C unpack --quiet $1 $2 && echo same || echo changed; }; \
+         same a.tar new; same b.tgz new; same a.tar new; \
+         $C run ./new -- sh -c 'cat /srv/file >/dev/null; echo x >/tmp/x-$$; rm /tmp/x-$$'; same a.tar new; \
+         $C run --writable ./new -- sh -c 'echo x >/srv/new'; same a.tar new; \
+         chmod -R go-rwx new; touch new new/srv; same a.tar new; \
+         cp -a new copy; same a.tar copy; mv copy moved; same a.tar moved; \
+         $C pack --quiet ./new new.sqfs; $C unpack --quiet new.sqfs again; same a.tar again; \
+         grep -c '\"tree\"' new/.chariot/image.json; $C run ./new.sqfs -- cat /.chariot/image.json | grep -c '\"tree\"'; \
+         chmod u+w new/.chariot/image.json; sed -i '/\"tree\"/d' new/.chariot/image.json; $C unpack a.tar new; echo $?",
+    );
+    assert_eq!(
+        said.out,
+        format!("{}1\n0\n125\n", "same\n".repeat(9)),
+        "{said:#?}"
+    );
+    assert!(
+        said.err.contains("does not say how Chariot made it"),
+        "{said:#?}"
+    );
 }
 
 #[test]

@@ -200,7 +200,10 @@ fn a_sites_default_image_and_binds_hold_for_every_step_that_does_not_refuse_them
 }
 
 /// Runs `work` with something else in the launcher's place, or nothing.
-fn with_launcher(replacement: Option<&str>, work: impl FnOnce() + std::panic::UnwindSafe) {
+pub(crate) fn with_launcher(
+    replacement: Option<&str>,
+    work: impl FnOnce() + std::panic::UnwindSafe,
+) {
     use std::os::unix::fs::PermissionsExt;
     let launcher = std::path::PathBuf::from(std::env::var_os("CHARIOT").unwrap());
     let away = launcher.with_extension("away");
@@ -219,7 +222,7 @@ fn with_launcher(replacement: Option<&str>, work: impl FnOnce() + std::panic::Un
 fn a_node_without_user_namespaces_says_so() {
     let site = site!();
     // The limit counts for each user namespace, so that it can be set in one of our own.
-    let limited = "#!/bin/sh\nexec /usr/bin/unshare -Ur /bin/sh -c \
+    let limited = "#!/bin/sh\nexec /usr/bin/unshare -Uc --keep-caps /bin/sh -c \
                    'echo 0 >/proc/sys/user/max_user_namespaces; exec LAUNCHER \"$@\"' sh \"$@\"\n";
     let site = std::panic::AssertUnwindSafe(site);
     with_launcher(Some(limited), || {

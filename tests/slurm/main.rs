@@ -13,19 +13,23 @@
 mod support;
 
 mod audit;
+mod closed;
 mod coming_from;
 mod devices;
 mod edf;
 mod ends;
+mod entering;
 mod failures;
 mod host_commands;
 mod jobs;
 mod package;
+mod prepared;
 mod prolog;
 mod registry;
 mod releases;
 mod squashfs;
 mod steps;
+mod told;
 mod trusted;
 mod upgrade;
 
@@ -100,18 +104,14 @@ impl Site {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
+    /// The cluster's site file.
+    fn file(&self) -> PathBuf {
+        self.cluster.join("chariot.toml")
+    }
+
     /// Runs `work` with the cluster's site file replaced, and puts it back.
     fn with_file(&self, text: &str, work: impl FnOnce()) {
-        struct Restore(PathBuf);
-        impl Drop for Restore {
-            fn drop(&mut self) {
-                let _ = std::fs::remove_file(&self.0);
-            }
-        }
-        let file = self.cluster.join("chariot.toml");
-        std::fs::write(&file, text).unwrap();
-        let _restore = Restore(file);
-        work();
+        with_text(self.file(), text, work);
     }
 
     /// No node may be drained, whatever a user did. One that is is put back, so that this test alone fails, and
@@ -144,6 +144,23 @@ impl Site {
         let lines: Vec<_> = log.lines().filter(of_stuck).collect();
         panic!("a node is drained: {reasons}\n{}", lines.join("\n"));
     }
+}
+
+/// Runs `work` with another text in a file, and puts back what it said.
+fn with_text(file: PathBuf, text: &str, work: impl FnOnce()) {
+    struct Restore(PathBuf, Vec<u8>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            // Whatever lies there by now.
+            let _ = std::fs::remove_file(&self.0);
+            let _ = std::fs::remove_dir(&self.0);
+            let _ = std::fs::write(&self.0, &self.1);
+        }
+    }
+    let restore = Restore(file.clone(), std::fs::read(&file).unwrap());
+    std::fs::write(&file, text).unwrap();
+    work();
+    drop(restore);
 }
 
 /// The site, or a skip.

@@ -168,7 +168,7 @@ fn multi_prog_het_steps_and_overlap_work() {
     assert_eq!(lines.next(), Some("first 0"));
     assert_ne!(lines.next(), own.to_str(), "the second task is on the host");
     let show = "sh -c 'echo $CH_RUNNING'";
-    let said = site.run(&format!("srun -n1 --ch-image=$I {show} : -n1 {show}"));
+    let said = site.run(&format!("CH_IMAGE=$I srun -n1 {show} : -n1 {show}"));
     assert_eq!(said.ok(), format!("{0}\n{0}", site.image));
     let said = site.run(
         "salloc -n1 bash -c 'srun --overlap --ch-image=$I sleep 2 & \

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::upgrade::{Restore, replace};
 use crate::{Site, site, skip, support};
 
 /// A directory in which only root can write, with an image of root's, and a site file that lists it.
@@ -162,6 +163,109 @@ fn what_others_than_root_could_change_is_served_and_not_mounted() {
             .unwrap();
         serves(&image);
         drop(writer);
+        assert_eq!(trusted.devices(), 0);
+    });
+    site.nodes_are_fine();
+}
+
+/// What a user's process can be made to say in place of the launcher that looks the image up: a script, in its place.
+fn with_helper(site: &Site, helper: &str, work: impl FnOnce()) {
+    let launcher = PathBuf::from(std::env::var_os("CHARIOT").unwrap());
+    let original = std::fs::read(&launcher).unwrap();
+    site.script("helper", helper);
+    site.script("launcher", "");
+    let real = site.here().join("launcher");
+    std::fs::write(&real, &original).unwrap();
+    let _restore = Restore(launcher.clone(), original);
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" != open ] || exec {} \"$@\"\nexec {} \"$@\"\n",
+        site.here().join("helper").display(),
+        real.display()
+    );
+    replace(&launcher, script.as_bytes());
+    work();
+}
+
+/// Sends the image's file with a place in it, if there is a socket to send into, and says its path.
+const FORGED: &str = r#"#!/usr/bin/python3
+import array, os, socket, sys
+image, place = "IMAGE", b"PLACE\n"
+if "--socket" in sys.argv:
+    there = socket.socket(fileno=int(sys.argv[sys.argv.index("--socket") + 1]))
+    file, said = os.open(image, os.O_RDONLY), os.memfd_create("place")
+    os.write(said, place)
+    files = array.array("i", [file, said])
+    there.sendmsg([b"c"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
+print("O" + image)
+"#;
+
+#[test]
+#[ignore = "alone: replaces the launcher"]
+fn which_bytes_of_a_trusted_file_the_kernel_sees_is_not_for_the_user_to_say() {
+    let site = site!();
+    let trusted = trusted!(site);
+    let image = trusted.image();
+    // Another image behind the one that the file is.
+    let start = std::fs::metadata(&image)
+        .unwrap()
+        .len()
+        .next_multiple_of(4096);
+    let place = trusted.place.display();
+    shell(&format!(
+        "mkdir -p {place}/other/etc; cp -r $CHARIOT_TEST_IMAGES/busybox/bin {place}/other/; echo forged > {place}/other/etc/motd; \
+         mksquashfs {place}/other {place}/other.sqfs -quiet -no-progress; truncate -s {start} {image}; cat {place}/other.sqfs >> {image}"
+    ));
+    let length = std::fs::metadata(&image).unwrap().len() - start;
+    let forged = FORGED.replace("IMAGE", &image);
+    let forged = forged.replace("PLACE", &format!("{start} {length}"));
+    let serves = |helper: &str, how: &str| {
+        with_helper(&site, helper, || {
+            let said = site.run(&format!("srun -w n1 --ch-image={image} cat /etc/motd"));
+            assert_eq!(said.ok(), "an image in a file", "{helper}");
+            assert_eq!(mounted(&site, &image), how, "{helper}");
+        });
+    };
+    site.with_file(&trusted.site_file, || {
+        serves(&forged, "kernel");
+        // What is no path, leads elsewhere, or never ends.
+        let own = site.here().join("own.sqfs").display().to_string();
+        std::fs::copy(&image, &own).unwrap();
+        for said in [
+            own.clone(),
+            format!("{place}/listed/../other.sqfs"),
+            format!("{place}/listed"),
+            "/dev/zero".into(),
+            "x".repeat(10_000),
+        ] {
+            serves(&format!("#!/bin/sh\necho O{said}\n"), "squashfs");
+        }
+        serves("#!/bin/sh\nexec yes O/\n", "squashfs");
+    });
+    support::until("no loop device is left", || trusted.devices() == 0);
+    site.nodes_are_fine();
+}
+
+#[test]
+#[ignore = "alone: changes the site's file"]
+fn a_trusted_image_is_mounted_for_who_may_read_it_by_all_groups_of_the_job() {
+    let site = site!();
+    let trusted = trusted!(site);
+    let image = trusted.image();
+    let groups = site.run("id -G");
+    let Some(group) = groups.ok().split(' ').nth(1) else {
+        skip!("tests/run makes a user with two groups");
+    };
+    let run = || site.run(&format!("srun -w n1 --ch-image={image} cat /etc/motd"));
+    site.with_file(&trusted.site_file, || {
+        shell(&format!("chown root:{group} {image}; chmod 640 {image}"));
+        assert_eq!(run().ok(), "an image in a file");
+        assert_eq!(mounted(&site, &image), "kernel");
+        support::until("no loop device is left", || trusted.devices() == 0);
+        // Everybody but that group.
+        shell(&format!("chmod 604 {image}"));
+        let said = run();
+        assert_eq!(said.code, 125, "{said:#?}");
+        assert!(said.err.contains("Permission denied"), "{said:#?}");
         assert_eq!(trusted.devices(), 0);
     });
     site.nodes_are_fine();

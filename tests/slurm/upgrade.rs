@@ -1,17 +1,26 @@
 //! Replacing the plugin and the launcher while jobs run.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::{site, skip, support};
 
 /// Writes `bytes` beside `path` and renames them over it, as a package manager does.
-fn replace(path: &PathBuf, bytes: &[u8]) {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) {
     let new = path.with_extension("new");
     let mode = path.metadata().unwrap().permissions().mode();
     std::fs::write(&new, bytes).unwrap();
     std::fs::set_permissions(&new, std::fs::Permissions::from_mode(mode)).unwrap();
     std::fs::rename(new, path).unwrap();
+}
+
+/// A file with what it held, which it holds again at the end of a test.
+pub(crate) struct Restore(pub(crate) PathBuf, pub(crate) Vec<u8>);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        replace(&self.0, &self.1);
+    }
 }
 
 /// A step that runs while something happens, and says at its end that it is still in its container.
@@ -63,12 +72,6 @@ fn a_launcher_of_another_version_is_noticed() {
     }
     let launcher = PathBuf::from(std::env::var_os("CHARIOT").unwrap());
     let original = std::fs::read(&launcher).unwrap();
-    struct Restore(PathBuf, Vec<u8>);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            replace(&self.0, &self.1);
-        }
-    }
     let _restore = Restore(launcher.clone(), original.clone());
     let version = env!("CARGO_PKG_VERSION");
     let stamp = format!("chariot-handover 3 {version}");

@@ -139,7 +139,9 @@ fn leases_that_nobody_holds_are_swept_and_a_users_files_are_not() {
     assert_eq!(names(), [&held, &fifo, &failed, "notes.1"]);
     sweep(&leases, true);
     assert_eq!(names(), [&held, &fifo, "notes.1"]);
-    assert!(is_busy(&leases, &two) && !is_busy(&leases, &one));
+    assert!(is_busy(&leases));
+    removal::file(&leases.path().join(&held)).unwrap();
+    assert!(!is_busy(&leases));
 }
 
 #[test]
@@ -196,4 +198,17 @@ fn of_many_at_once_one_makes_it() {
             .count(),
         1
     );
+}
+
+#[test]
+fn who_takes_over_knows_from_whom() {
+    let place = tempfile::tempdir().unwrap();
+    let token = |pid: i32| format!(".lease.part.elsewhere.0badcafe-1.{pid}.5-0");
+    for pid in [1, 2] {
+        let text = format!("elsewhere {} 0 0 0 \n", token(pid));
+        fs::write(path(place.path(), "x", u64::try_from(pid).unwrap()), text).unwrap();
+    }
+    let lease = Lease::new(place.path(), "x", 3);
+    let known = [1, 2].map(|pid| maker::read(OsStr::new(&token(pid)), None).unwrap().1);
+    assert_eq!(lease.losers(), known);
 }

@@ -30,6 +30,21 @@ impl Output {
         }
     }
 
+    /// Removes what these processes began of the same name, of which the caller knows that they have lost the right to
+    /// make it, on whatever machine they are.
+    pub fn take_from(&self, losers: &[Maker]) {
+        for (entry, role, maker) in siblings(&self.parent, &self.name) {
+            let is_lost = losers.iter().any(|loser| loser.is_same_process(&maker));
+            let Ok(data) = look(&self.parent, &entry) else {
+                continue;
+            };
+            if is_lost && role == Role::Part && data.st_uid == crate::sys::process::user() {
+                // What stays is tried again when it is old.
+                let _ = leftover(self.parent.as_fd(), &entry, &data);
+            }
+        }
+    }
+
     pub(super) fn clean(&self, entry: &Path, role: Role, data: &Stat) -> io::Result<()> {
         let is_gone = || {
             let there = look(&self.parent, &self.name);

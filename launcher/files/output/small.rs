@@ -4,23 +4,52 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, RenameFlags, linkat, renameat, renameat_with};
+use rustix::fs::{AtFlags, RenameFlags, Stat, linkat, renameat, renameat_with};
 use rustix::io::Errno;
 
 use super::leftover::siblings;
 use super::{Output, cannot_write, lacks};
 use crate::error::{Explain, Result};
-use crate::files::maker::Role;
-use crate::files::{look, open, open_parent, split, sync};
+use crate::files::maker::{Maker, Role};
+use crate::files::{look, open, open_parent, split, sync, touched};
+use crate::sys::signals;
 
 /// Writes a small file that is there as a whole or not at all.
 ///
 /// # Errors
 /// As [`Output::file`] and [`Output::finish`], or it cannot be written.
 pub fn write(destination: &Path, bytes: &[u8]) -> Result<()> {
-    let output = filled(Output::file(destination)?, bytes)?;
-    output.finish().inspect_err(|_| output.abandon())
+    uninterrupted(|| {
+        let output = filled(Output::file(destination)?, bytes)?;
+        output.finish().inspect_err(|_| output.abandon())
+    })
+}
+
+/// The same in an open directory, of which `destination` is only told.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_in(directory: OwnedFd, destination: &Path, bytes: &[u8]) -> Result<()> {
+    let name = Path::new(destination.file_name().unwrap_or_default());
+    uninterrupted(|| {
+        let output = filled(
+            Output::begin_in(directory, destination, name, false)?,
+            bytes,
+        )?;
+        output.finish().inspect_err(|_| output.abandon())
+    })
+}
+
+/// A Ctrl-C in the middle would leave a part: these files have no process beside their writer's that could clean up.
+fn uninterrupted<T>(write: impl FnOnce() -> Result<T>) -> Result<T> {
+    let held = signals::hold_back();
+    let written = write();
+    if let Ok(held) = held {
+        held.let_through();
+    }
+    written
 }
 
 /// Writes a small file unless somebody else, on any machine, was first. Whether this one was.
@@ -28,7 +57,7 @@ pub fn write(destination: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// As [`write()`].
 pub fn write_first(destination: &Path, bytes: &[u8]) -> Result<bool> {
-    first(filled(Output::file(destination)?, bytes)?)
+    uninterrupted(|| first(filled(Output::file(destination)?, bytes)?))
 }
 
 /// The same in an open directory, of which `path` is only told.
@@ -42,10 +71,10 @@ pub(in crate::files) fn write_first_in(
     let parent = directory
         .try_clone()
         .explain(|| cannot_write(&destination))?;
-    first(filled(
-        Output::begin_in(parent, &destination, name, false)?,
-        bytes,
-    )?)
+    uninterrupted(|| {
+        let output = Output::begin_in(parent, &destination, name, false)?;
+        first(filled(output, bytes)?)
+    })
 }
 
 fn first(output: Output) -> Result<bool> {
@@ -117,12 +146,31 @@ pub fn claim(path: &Path) -> io::Result<Option<File>> {
 /// What of a file is there under the name of somebody who makes it, dead or alive: the longest of all. It is to be read
 /// only; its maker may write it still.
 pub fn longest_part(destination: &Path) -> Option<File> {
+    longest(destination).map(|(file, ..)| file)
+}
+
+fn longest(destination: &Path) -> Option<(File, Stat, Maker)> {
     let (above, name) = split(destination)?;
     let parent = open_parent(above).ok()?;
     let parts = siblings(&parent, name).into_iter();
     let parts = parts.filter(|(_, role, _)| *role == Role::Part);
-    let files = parts.filter_map(|(entry, _, _)| open::regular_at(&parent, &entry).ok());
-    let own = files.filter(|(_, data)| data.st_uid == crate::sys::process::user());
-    own.max_by_key(|(_, data)| data.st_size)
-        .map(|(file, _)| file)
+    let files = parts.filter_map(|(entry, _, maker)| {
+        let (file, data) = open::regular_at(&parent, &entry).ok()?;
+        Some((file, data, maker))
+    });
+    let own = files.filter(|(_, data, _)| data.st_uid == crate::sys::process::user());
+    own.max_by_key(|(_, data, _)| data.st_size)
+}
+
+/// How much room it takes to make a file of so many bytes, after what is there of it: that is copied, and goes when it was
+/// copied if its maker is dead, so that it never takes room twice beside the rest.
+pub fn room_for(destination: &Path, size: u64) -> u64 {
+    let now = SystemTime::now();
+    match longest(destination) {
+        Some((_, data, maker)) if maker.is_gone(touched(&data), now) => {
+            let there = u64::try_from(data.st_size).unwrap_or(0).min(size);
+            there.max(size - there)
+        }
+        _ => size,
+    }
 }

@@ -339,3 +339,17 @@ fn an_old_time_of_its_own_does_not_make_a_directory_look_left_over() {
         .abandon();
     assert!(elsewhere.exists());
 }
+
+#[test]
+fn what_another_machine_has_lost_the_right_to_make_goes_and_what_others_there_make_stays() {
+    let place = tempfile::tempdir().unwrap();
+    let part = |pid: i32, count: i32| format!(".image.part.elsewhere.0badcafe-1.{pid}.5-{count}");
+    for name in [part(7, 0), part(7, 3), part(8, 0)] {
+        fs::write(place.path().join(name), "").unwrap();
+    }
+    let output = Output::file(&place.path().join("image")).unwrap();
+    let (_, loser) = crate::files::maker::read(part(7, 1).as_ref(), None).unwrap();
+    output.take_from(&[loser]);
+    output.abandon();
+    assert_eq!(names(place.path()), [part(8, 0)]);
+}

@@ -3,13 +3,15 @@
 use std::cell::RefCell;
 use std::io::Read;
 
-use super::{Damage, Result};
+use super::{Damage, Result, lzo};
 
 /// How the blocks of an image are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compressor {
     /// zlib's format.
     Gzip,
+    /// A bare LZO1X stream; it is only read.
+    Lzo,
     /// xz(1)'s.
     Xz,
     /// One bare LZ4 block.
@@ -29,22 +31,11 @@ thread_local! {
 }
 
 impl Compressor {
-    /// What mksquashfs(1) would be told by this name.
-    pub fn from_name(name: &str) -> Option<Compressor> {
-        [
-            Compressor::Gzip,
-            Compressor::Xz,
-            Compressor::Lz4,
-            Compressor::Zstd,
-        ]
-        .into_iter()
-        .find(|compressor| compressor.name() == name)
-    }
-
     /// Its number in a superblock.
     pub(super) fn number(self) -> u16 {
         match self {
             Compressor::Gzip => 1,
+            Compressor::Lzo => 3,
             Compressor::Xz => 4,
             Compressor::Lz4 => 5,
             Compressor::Zstd => 6,
@@ -54,26 +45,17 @@ impl Compressor {
     pub(super) fn from_number(number: u16) -> Result<Compressor> {
         Ok(match number {
             1 => Compressor::Gzip,
+            3 => Compressor::Lzo,
             4 => Compressor::Xz,
             5 => Compressor::Lz4,
             6 => Compressor::Zstd,
             2 => {
-                return Err(Damage::new(
-                    20,
-                    "it is compressed by lzma, which Chariot cannot read",
-                ));
-            }
-            3 => {
-                return Err(Damage::new(
-                    20,
-                    "it is compressed by lzo, which Chariot cannot read",
-                ));
+                let what = "it is compressed by lzma, which Chariot cannot read";
+                return Err(Damage::unknown(20, what));
             }
             _ => {
-                return Err(Damage::new(
-                    20,
-                    "it is compressed in a way that Chariot does not know",
-                ));
+                let what = "it is compressed in a way that Chariot does not know";
+                return Err(Damage::unknown(20, what));
             }
         })
     }
@@ -82,6 +64,7 @@ impl Compressor {
     pub fn name(self) -> &'static str {
         match self {
             Compressor::Gzip => "gzip",
+            Compressor::Lzo => "lzo",
             Compressor::Xz => "xz",
             Compressor::Lz4 => "lz4",
             Compressor::Zstd => "zstd",
@@ -92,6 +75,7 @@ impl Compressor {
     pub(super) fn decompress(self, input: &[u8], most: usize) -> Option<Vec<u8>> {
         match self {
             Compressor::Gzip => zlib(input, most),
+            Compressor::Lzo => lzo::decompress(input, most),
             Compressor::Xz => xz(input, most),
             Compressor::Lz4 => lz4(input, most),
             Compressor::Zstd => zstd(input, most),

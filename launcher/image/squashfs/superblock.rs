@@ -69,10 +69,8 @@ impl Superblock {
             return Err(Damage::new(0, "it does not begin as SquashFS does"));
         }
         if (u16_at(28), u16_at(30)) != (4, 0) {
-            return Err(Damage::new(
-                28,
-                "it is of another version than SquashFS 4.0",
-            ));
+            let what = "it is of another version than SquashFS 4.0";
+            return Err(Damage::unknown(28, what));
         }
         let (block_size, block_log) = (u32_at(12), u16_at(22));
         if !(12..=20).contains(&block_log) || block_size != 1 << block_log {

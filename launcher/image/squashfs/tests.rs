@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 mod damaged;
+mod lzo;
 
 use super::*;
 
@@ -69,7 +70,7 @@ fn walk(image: &SquashFs) -> usize {
 
 #[test]
 fn images_of_every_compressor_hold_what_was_packed() {
-    for name in ["gzip", "xz", "lz4", "zstd", "plain"] {
+    for name in ["gzip", "lzo", "xz", "lz4", "zstd", "plain"] {
         let image = open(&corpus(&format!("{name}.sqfs"))).unwrap();
         assert_eq!(walk(&image), 311, "{name}");
         let find = |path: &str, follow| image.find(Path::new(path), follow).unwrap().unwrap();
@@ -247,8 +248,10 @@ fn every_file_of_a_packed_tree_is_read_as_it_was() {
     for number in 0..2000 {
         std::fs::write(tree.join(format!("deep/er/{number}")), number.to_string()).unwrap();
     }
-    let options: [&[&str]; 8] = [
+    let options: [&[&str]; 9] = [
         &["-comp", "gzip"],
+        // As enroot packs.
+        &["-comp", "lzo", "-noD"],
         &["-comp", "xz"],
         &["-comp", "lz4"],
         &["-comp", "zstd"],
