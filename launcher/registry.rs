@@ -2,7 +2,7 @@
 //! while it streams. Blobs lie as in an OCI layout, `blobs/sha256/…` below the cache.
 
 pub mod answer;
-mod challenge;
+pub mod challenge;
 mod client;
 mod connection;
 mod credentials;

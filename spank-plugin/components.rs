@@ -33,7 +33,7 @@ pub(crate) fn is_first(
             Ok(true)
         }
         Some(first) if first.options == *options => {
-            first.count += 1;
+            first.count = first.count.saturating_add(1);
             Ok(false)
         }
         Some(first) => Err(different(first, givens)),
@@ -50,7 +50,7 @@ fn different(first: &Asked, givens: &[Given]) -> Error {
         let mut only = some.iter().rev().filter(|given| !others.contains(given));
         only.next().map(spelled)
     };
-    let number = first.count + 1;
+    let number = first.count.saturating_add(1);
     let why = if let Some(option) = only_in(givens, &first.givens) {
         format!("component {number} has {option}, and component 1 has not")
     } else if let Some(option) = only_in(&first.givens, givens) {

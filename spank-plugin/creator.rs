@@ -51,7 +51,7 @@ pub(crate) fn make(
             .hint("the administrator has to install `chariot` on this node")
     })?;
     let start = Instant::now();
-    let most = state.patience + state.wait_fetch;
+    let most = state.patience.saturating_add(state.wait_fetch);
     let report = helper.report_while(state.patience, most, |progress| {
         meeting.beat();
         if !progress.is_empty() {

@@ -149,7 +149,8 @@ fn pin(image: &str, givens: &mut [Given], paths: &Paths, wait: Duration) -> Resu
         .arg("--config")
         .arg(&paths.config)
         .args(["resolve", image]);
-    let answer = process::start_asking(command).and_then(|helper| helper.report(wait + GRACE));
+    let answer =
+        process::start_asking(command).and_then(|helper| helper.report(wait.saturating_add(GRACE)));
     // A login node without the launcher, or a registry that it does not reach: the nodes have both, perhaps.
     let Ok(answer) = answer else { return Ok(()) };
     let (letter, rest) = answer.split_at_checked(1).unwrap_or_default();

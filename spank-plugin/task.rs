@@ -290,7 +290,7 @@ fn meet(
 
 /// Takes the lock. As long as its holder is getting the image, which can take long, that is no reason to give up.
 fn wait_for_turn<'a>(state: &State, meeting: &'a MeetingPlace) -> Result<Held<'a>, Error> {
-    let patience = state.patience + GRACE;
+    let patience = state.patience.saturating_add(GRACE);
     let mut beats = meeting.beats();
     loop {
         match meeting.lock(patience) {

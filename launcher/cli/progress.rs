@@ -1,5 +1,10 @@
 //! How far long work is: bars on a terminal, a line now and then in a log, nothing if nobody wants to know.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "beside launcher/print this draws on standard error, and escapes"
+)]
+
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 

@@ -23,7 +23,7 @@ use crate::handover::{self, Record};
 use crate::plan::Plan;
 use crate::plan::environment::Edit;
 use crate::plan::host_commands::HostCommands;
-use crate::sys::fork::{Change, Forked};
+use crate::sys::fork::{self, Change, Forked};
 use crate::sys::signals::{self, Signals};
 use crate::sys::{self, detached, message, process, sharing};
 
@@ -147,6 +147,8 @@ struct Office {
 
 impl Office {
     fn open(listener: OwnedFd, life: OwnedFd, surroundings: Surroundings) -> Result<Office> {
+        // Each caller has some here. What it starts gets the caller's own limits.
+        fork::raise_limit_of_files();
         let children =
             Signals::take_over(&[Signal::SIGCHLD]).explain(|| "can't wait for commands".into())?;
         Ok(Office {

@@ -216,6 +216,17 @@ pub fn limits() -> Vec<(u32, u64, u64)> {
     (0..LIMITS).filter_map(limit).collect()
 }
 
+/// Lets this process have as many descriptors as it may.
+pub fn raise_limit_of_files() {
+    let known = limits();
+    let files = known
+        .iter()
+        .filter(|(number, ..)| *number == libc::RLIMIT_NOFILE);
+    for (number, _, hard) in files {
+        set_limits(&[(*number, *hard, *hard)]);
+    }
+}
+
 /// Sets limits as far as this process may: setrlimit(2).
 pub fn set_limits(limits: &[(u32, u64, u64)]) {
     for (number, soft, hard) in limits {

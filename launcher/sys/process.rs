@@ -143,7 +143,7 @@ impl Helper {
                     break Err(CallError::new("read()", Errno::EMSGSIZE));
                 }
                 Ok(count) => {
-                    text.extend_from_slice(&buffer[..count]);
+                    text.extend(buffer.iter().take(count));
                     if take_progress(&mut text, &mut see) {
                         deadline = (Instant::now() + patience).min(last);
                     }
@@ -189,18 +189,19 @@ fn wait_until(
 
 /// Takes complete lines that begin with `P` out of a report; true if there was one.
 fn take_progress(text: &mut Vec<u8>, see: &mut impl FnMut(&str)) -> bool {
-    let mut start = 0;
+    let mut rest = Vec::with_capacity(text.len());
     let mut has_any = false;
-    while let Some(length) = text[start..].iter().position(|byte| *byte == b'\n') {
-        let end = start + length + 1;
-        if text[start] != b'P' {
-            start = end;
-            continue;
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        let progress = line.strip_suffix(b"\n");
+        match progress.and_then(|line| line.strip_prefix(b"P")) {
+            Some(progress) => {
+                see(String::from_utf8_lossy(progress).as_ref());
+                has_any = true;
+            }
+            None => rest.extend_from_slice(line),
         }
-        see(String::from_utf8_lossy(&text[start + 1..end - 1]).as_ref());
-        text.drain(start..end);
-        has_any = true;
     }
+    *text = rest;
     has_any
 }
 

@@ -233,6 +233,20 @@ fn a_killed_agent_is_told_in_a_sentence() {
 }
 
 #[test]
+fn what_is_called_needs_no_descriptors_of_who_made_the_container() {
+    needs_static!();
+    let place = place!();
+    let said = run_as(
+        &place,
+        "#!/bin/sh\nsleep 0.2; ulimit -S -n\n",
+        "ulimit -S -n 40; $C run ../img sh ./script",
+        "srun; srun & srun & wait; ulimit -S -n 50; srun",
+    );
+    let limits: Vec<_> = said.ok().lines().collect();
+    assert_eq!(limits, ["40", "40", "40", "50"], "{said:#?}");
+}
+
+#[test]
 fn nothing_else_can_be_called_and_what_the_host_lacks_is_named() {
     needs_static!();
     let place = place!();

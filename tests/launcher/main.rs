@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod advisories;
 mod attack;
 mod ch_run;
 mod coming_from;

@@ -60,6 +60,7 @@ fn the_plugin_exports_what_slurm_looks_for_and_asks_for_what_22_05_has() {
         "spank_context",
         "spank_get_item",
         "spank_getenv",
+        "spank_job_control_unsetenv",
         "spank_option_register",
         "spank_setenv",
         "spank_unsetenv",
@@ -68,4 +69,88 @@ fn the_plugin_exports_what_slurm_looks_for_and_asks_for_what_22_05_has() {
     // Waiting by the time of day ends at once, or never, when somebody sets that.
     let of_all = symbols("--undefined-only");
     assert!(!of_all.iter().any(|name| name.contains("timedlock")));
+}
+
+/// What panics, and is in the plugin's code all the same.
+const HARMLESS: [(&str, &str); 6] = [
+    ("panic_in_cleanup", "only while a panic unwinds already"),
+    (
+        "panic_cannot_unwind",
+        "what stands behind each extern function, after what catches panics",
+    ),
+    ("catch_unwind::cleanup", "what catches them"),
+    (
+        "panic_count",
+        "a lock asks whether it is given up by a panic",
+    ),
+    ("set_hook", "by which a panic would be told through Slurm"),
+    (
+        "core::option::unwrap_failed in chariot_spank::submit::options_complete",
+        "the standard library's own loop that drops a map",
+    ),
+];
+
+/// Whether a name is that of a function that ends in a panic.
+fn panics(name: &str) -> bool {
+    [
+        "panic",
+        "unwrap_failed",
+        "expect_failed",
+        "slice_index",
+        "slice_error",
+        "capacity_overflow",
+    ]
+    .iter()
+    .any(|part| name.contains(part))
+}
+
+/// A panic would be caught, and the task ended; but Slurm's processes are no place to find out. The library's functions
+/// are made for every caller and may have such a path; those that are made for the plugin, as generic ones, may not.
+#[test]
+fn no_function_of_the_plugins_own_can_panic() {
+    let library = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../target/release/libchariot_spank.rlib");
+    if std::env::var_os("CHARIOT_SO").is_none() || !library.exists() {
+        skip!("CHARIOT_SO names no plugin, or etc/build has not made it here");
+    }
+    let output = std::process::Command::new("objdump")
+        .args([
+            "--disassemble",
+            "--reloc",
+            "--demangle",
+            "--no-show-raw-insn",
+        ])
+        .arg(library)
+        .output();
+    let output = String::from_utf8(output.unwrap().stdout).unwrap();
+    let (mut function, mut seen, mut found) = ("", 0, Vec::new());
+    for line in output.lines() {
+        if let Some(name) = line
+            .strip_suffix(">:")
+            .and_then(|line| line.split_once(" <"))
+        {
+            function = name.1;
+            seen += usize::from(function.starts_with("chariot_spank::"));
+            continue;
+        }
+        let is_own = [
+            "chariot_spank::",
+            "<chariot_spank::",
+            "chariot::",
+            "<chariot::",
+            "slurm_spank_",
+        ]
+        .iter()
+        .any(|start| function.starts_with(start));
+        let Some((_, target)) = line.split_once("R_").filter(|_| is_own) else {
+            continue;
+        };
+        let call = format!("{target} in {function}");
+        let call = call.replace("-0x4 ", " ");
+        if panics(target) && !HARMLESS.iter().any(|(known, _)| call.contains(known)) {
+            found.push(call);
+        }
+    }
+    assert!(seen > 20, "{seen} functions: is this the plugin?");
+    assert!(found.is_empty(), "{found:#?}");
 }
