@@ -19,7 +19,7 @@ use clap::ArgMatches;
 
 use crate::cli::{become_command, become_entered};
 use crate::config::{self, Config};
-use crate::enter;
+use crate::enter::{self, member::Member};
 use crate::error::{Error, Exit, Explain, Result};
 use crate::files::open;
 use crate::host::{Environment, Host, refuse_old_kernel};
@@ -185,14 +185,16 @@ fn in_its_words(error: Error, name: &str) -> Error {
 fn start(matches: &ArgMatches, host: &Host, planned: &Plan) -> Result<ExitCode> {
     match matches.get_one::<u32>("join-pid") {
         Some(pid) => {
-            let namespaces = Namespaces::of(&pid.to_string())
-                .map_err(|error| Error::new(format!("can't join: no PID {pid}: {error}")))?;
-            joined(planned, &namespaces)
+            let member = Member::find(i32::try_from(*pid).unwrap_or(i32::MAX))
+                .map_err(|error| error.within("can't join"))?;
+            member.refuse_foreign()?;
+            joined(planned, member.namespaces())
         }
         None if join::is_wanted(matches) => match join::meet(matches, host)? {
             join::Turn::First(room) => {
+                let door = room.open()?;
                 let entered = enter::create(planned)?;
-                room.open()?;
+                door.let_in()?;
                 become_entered(planned, entered)
             }
             join::Turn::Later(namespaces) => joined(planned, &namespaces),

@@ -30,6 +30,7 @@ use clap::{Arg, ArgAction, Command, value_parser};
 use crate::config;
 use crate::error::{Error, Exit, Explain, Result};
 use crate::options::table::{self, OptionRow};
+use crate::sys::process::{self, Gain};
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
@@ -68,6 +69,33 @@ pub fn main() -> ExitCode {
         }
         ExitCode::from(error.exit_code())
     })
+}
+
+/// Refuses to run with more rights than its caller has, which the launcher was not made for: what the caller names is
+/// opened, and what is in it done, with all the rights that there are.
+pub fn refuse_gain() -> Option<ExitCode> {
+    let what = "can't run with other rights than the caller's";
+    let error = match process::gain().explain(|| what.into()) {
+        Ok(None) => return None,
+        Ok(Some(gain)) => {
+            let file = env::current_exe().unwrap_or_else(|_| PathBuf::from("chariot"));
+            let file = file.display();
+            let (reason, hint) = match gain {
+                Gain::User => ("it is set-user-ID", format!("chmod u-s {file}")),
+                Gain::Group => ("it is set-group-ID", format!("chmod g-s {file}")),
+                Gain::Capabilities => ("its file has capabilities", format!("setcap -r {file}")),
+                Gain::Rule => (
+                    "a security module gives it some (AT_SECURE)",
+                    "the rule has to let it run as its caller".into(),
+                ),
+            };
+            Error::new(format!("{what}: {reason}"))
+                .hint(format!("{hint}; Chariot needs no privilege"))
+        }
+        Err(error) => error,
+    };
+    tell(&error);
+    Some(ExitCode::from(error.exit_code()))
 }
 
 /// Prints a failure, once, for a person.

@@ -12,6 +12,8 @@ mod kept;
 #[cfg(feature = "launcher")]
 mod layered;
 #[cfg(feature = "launcher")]
+pub mod member;
+#[cfg(feature = "launcher")]
 mod points;
 #[cfg(feature = "launcher")]
 mod reach;
@@ -23,14 +25,14 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::error::{Explain, Result};
-#[cfg(feature = "launcher")]
-use crate::plan::Plan;
+use crate::error::{Error, Explain, Result};
 use crate::plan::environment::Edit;
+#[cfg(feature = "launcher")]
+use crate::plan::{Plan, identity::Identity};
 #[cfg(feature = "launcher")]
 use crate::sys::mounts;
 use crate::sys::namespaces::{self, Namespaces};
-use crate::sys::seccomp;
+use crate::sys::{process, seccomp};
 #[cfg(feature = "launcher")]
 use root::NewRoot;
 
@@ -88,9 +90,19 @@ pub fn create(plan: &Plan) -> Result<Entered> {
 
     // From here on the host is only what was bound.
     mounts::change_root(root.tree()).explain(what)?;
+    // Root of the container can take away and make writable what was mounted in its own user namespace. What came with
+    // it from another one is locked, mount_namespaces(7). To a user's container it is of no use: there is nothing that
+    // the user may not do outside.
+    if plan.is_of_root {
+        let Identity { user, group, .. } = plan.identity;
+        namespaces::unshare_user().explain(what)?;
+        namespaces::write_id_maps((user.0, user.0), (group.0, group.0)).explain(what)?;
+        namespaces::unshare_mounts().explain(what)?;
+    }
     // Set-user-ID programs of the image and of the host give nothing. The capabilities that this
     // process has over its own namespace go away when it executes a program, unless it is root.
     namespaces::no_new_privileges().explain(what)?;
+    root.begin_watches();
     clock.lap("pivot");
 
     let listener = root.listener();
@@ -104,6 +116,13 @@ pub fn create(plan: &Plan) -> Result<Entered> {
 /// The call that failed.
 pub fn join(namespaces: &Namespaces, workdir: &Path) -> Result<()> {
     let what = || "can't join the container".to_owned();
+    let owner = namespaces.owner().explain(what)?;
+    if owner != process::user() {
+        return Err(
+            Error::new(format!("{}: it belongs to user {owner}", what()))
+                .hint("only its owner can join a container"),
+        );
+    }
     namespaces.join().explain(what)?;
     namespaces::change_directory(workdir)
         .explain(|| format!("can't start in {}", workdir.display()))?;

@@ -27,6 +27,8 @@ pub struct Host {
     pub uid: u32,
     /// The effective group ID.
     pub gid: u32,
+    /// Whether that is root of this machine, and not a user who is called so in a namespace.
+    pub is_root: bool,
     /// The caller's line of the user database.
     pub user: User,
     /// The name of the caller's primary group.
@@ -73,6 +75,7 @@ impl Host {
         Host {
             uid,
             gid,
+            is_root: uid == 0 && has_all_users(),
             user,
             group,
             directory,
@@ -185,6 +188,12 @@ fn variable_name(text: &str) -> Option<(&str, &str)> {
     is_name.then_some((name, rest))
 }
 
+/// Whether this process knows every user of the machine, as outside of all namespaces of users, user_namespaces(7).
+fn has_all_users() -> bool {
+    let map = open::read_text(Path::new("/proc/self/uid_map"), LARGEST).unwrap_or_default();
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
 /// A variable in a list of variables.
 pub fn find<'a>(environment: &'a Environment, name: &str) -> Option<&'a OsStr> {
     environment
@@ -233,6 +242,19 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[cfg(feature = "launcher")]
 pub(crate) fn user(uid: u32) -> Option<User> {
     read_user(&Lookup::start("passwd", uid).line()?)
+}
+
+/// All groups of a user by name, the primary one first: id(1), which asks what the site has.
+#[cfg(feature = "launcher")]
+pub(crate) fn groups(user: &str) -> Option<Vec<u32>> {
+    let mut id = Command::new("/usr/bin/id");
+    id.args(["-G", "--", user]);
+    let answer = process::start_asking(id).ok()?.report(PATIENCE).ok()?;
+    let numbers: Option<Vec<u32>> = answer
+        .split_whitespace()
+        .map(|number| number.parse().ok())
+        .collect();
+    numbers.filter(|numbers| !numbers.is_empty())
 }
 
 /// A line of passwd(5).

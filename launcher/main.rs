@@ -3,6 +3,10 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Before a name, a variable or a word of the caller's means anything.
+    if let Some(refused) = chariot::cli::refuse_gain() {
+        return refused;
+    }
     if chariot::ch_run::is_called() {
         return chariot::ch_run::main();
     }

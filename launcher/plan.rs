@@ -7,6 +7,7 @@ pub mod explain;
 pub mod host_commands;
 pub mod identity;
 pub mod mounts;
+pub(crate) mod steering;
 mod task_files;
 
 use std::ffi::OsString;
@@ -74,6 +75,8 @@ pub struct Plan {
     pub image: Image,
     /// What the root is made of.
     pub root: Root,
+    /// Whether it is root of this machine who runs it, so that what is mounted has to be locked.
+    pub is_of_root: bool,
     /// Who the user is inside.
     pub identity: Identity,
     /// What is mounted, in this order.
@@ -140,6 +143,7 @@ impl Plan {
         let root = root(options)?;
         let mut warnings = warnings(&root, host, &image, &task, host_commands.as_ref());
         warnings.extend(devices.warnings);
+        warnings.extend(host.is_root.then(|| steering::warning(&image)));
         let workdir = Workdir {
             asked: options.workdir.clone(),
             caller: host.directory.as_deref().and_then(Known::new),
@@ -149,6 +153,7 @@ impl Plan {
         Ok(Plan {
             image,
             root,
+            is_of_root: host.is_root,
             identity,
             mounts,
             files,

@@ -2,7 +2,7 @@
 //! that hands its namespaces to the others, through a socket in Linux's abstract names: nothing in /dev/shm, nothing
 //! that a killed task would leave. Another user can take such a name first; the kernel says who is at its other end.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::time::{Duration, Instant};
@@ -12,11 +12,13 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use crate::error::{Error, Explain, Result};
 use crate::host::Host;
-use crate::sys::namespaces::Namespaces;
-use crate::sys::{detached, sharing};
+use crate::sys::namespaces::{self, Namespaces};
+use crate::sys::{detached, message, process, sharing};
 
 /// How long the others wait for the first, and the process that it leaves behind for the others.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+const CANT_LET_IN: &str = "can't let others join";
 
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -89,22 +91,27 @@ fn receive(stream: &UnixStream, host: &Host) -> Result<Namespaces> {
 }
 
 impl Room {
-    /// The container is made: leaves a process behind that lets the others in.
-    pub(super) fn open(self) -> Result<()> {
-        let what = || "can't let others join".to_owned();
+    /// Leaves a process behind that lets the others in, once the container is made. To be called before that: inside,
+    /// all users but one have the same number, and who connects could not be told from the user.
+    pub(super) fn open(self) -> Result<Door> {
+        let what = || CANT_LET_IN.to_owned();
         if self.others == 0 {
-            return Ok(());
+            return Ok(Door(None));
         }
-        let namespaces = Namespaces::of("self").explain(what)?;
-        let keep = {
-            use std::os::fd::AsRawFd;
-            vec![
-                self.listener.as_raw_fd(),
-                namespaces.user.as_raw_fd(),
-                namespaces.mount.as_raw_fd(),
-            ]
+        let (go, ready) = sharing::pair().explain(what)?;
+        let keep = vec![self.listener.as_raw_fd(), ready.as_raw_fd()];
+        let work = move || {
+            if namespaces::no_new_privileges().is_err() {
+                return 1;
+            }
+            match sharing::receive_from(ready.as_fd()) {
+                Ok([user, mount]) => self.serve(&Namespaces { user, mount }),
+                // There is no container.
+                Err(_) => 0,
+            }
         };
-        detached::start(c"ch-run-join", keep, move || self.serve(&namespaces)).explain(what)
+        detached::start(c"ch-run-join", keep, work).explain(what)?;
+        Ok(Door(Some(go)))
     }
 
     fn serve(&self, namespaces: &Namespaces) -> u8 {
@@ -112,8 +119,8 @@ impl Room {
         let mut left = self.others;
         let _ = self.listener.set_nonblocking(true);
         while left > 0 && Instant::now() < deadline {
-            match self.listener.accept() {
-                Ok((stream, _)) => {
+            match message::accept(self.listener.as_fd()) {
+                Ok(Some((stream, user))) if user == process::user() => {
                     // One who went away again needs nothing.
                     let _ = sharing::send(
                         stream.as_fd(),
@@ -121,10 +128,26 @@ impl Room {
                     );
                     left -= 1;
                 }
-                Err(_) => std::thread::sleep(PAUSE),
+                // Somebody else, who gets nothing and counts for nobody.
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => std::thread::sleep(PAUSE),
             }
         }
         0
+    }
+}
+
+/// Behind it the others wait.
+pub(super) struct Door(Option<OwnedFd>);
+
+impl Door {
+    /// The container is made, and this process is in it.
+    pub(super) fn let_in(self) -> Result<()> {
+        let what = || CANT_LET_IN.to_owned();
+        let Some(go) = self.0 else { return Ok(()) };
+        let namespaces = Namespaces::of("self").explain(what)?;
+        let files = [namespaces.user.as_fd(), namespaces.mount.as_fd()];
+        sharing::send(go.as_fd(), &files).explain(what)
     }
 }
 

@@ -14,8 +14,8 @@ use crate::image::Image;
 use crate::options::{Sourced, size};
 use crate::plan::environment::Edit;
 use crate::plan::identity::Identity;
-use crate::plan::mounts::{Mount, MountSource, add_devices};
-use crate::plan::{Plan, Root, Task, Workdir};
+use crate::plan::mounts::{Mount, MountSource, add_devices, kernel};
+use crate::plan::{Plan, Root, Task, Workdir, steering};
 
 /// What every container has if host and image have it.
 const OPTIONAL: [&str; 11] = [
@@ -63,8 +63,11 @@ pub(super) fn plan(
         .get_one::<PathBuf>("cd")
         .cloned()
         .unwrap_or_else(|| PathBuf::from("/"));
+    let mut warnings = devices.warnings;
+    warnings.extend(host.is_root.then(|| steering::warning(&image)));
     Ok(Plan {
         root: root(matches)?,
+        is_of_root: host.is_root,
         identity,
         mounts,
         files: Vec::new(),
@@ -88,7 +91,7 @@ pub(super) fn plan(
         devices: devices.names,
         hooks: devices.hooks,
         annotations: Vec::new(),
-        warnings: devices.warnings,
+        warnings,
         image,
     })
 }
@@ -220,9 +223,7 @@ fn mounts(
     home: &Path,
 ) -> Result<Vec<Mount>> {
     let origin = "every container";
-    let mut mounts: Vec<Mount> = ["/dev", "/proc", "/sys"]
-        .map(|path| Mount::same(path, origin))
-        .into();
+    let mut mounts = kernel(host);
     for path in OPTIONAL.map(Path::new) {
         if path.exists() && image.has(path) {
             mounts.push(Mount::same(path, origin));

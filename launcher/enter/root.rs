@@ -16,12 +16,18 @@ use crate::image::trusted::MOUNT_POINT;
 use crate::plan::host_commands::{PROGRAM, SOCKET};
 use crate::plan::mounts::{Mount, MountSource};
 use crate::plan::{Plan, Root, UPPER};
-use crate::serve::{Server, Service};
+use crate::serve::{Server, Service, Watch};
 use crate::sys::mounts::{self, Restrictions};
 use crate::sys::{self, Call, message};
 
 /// Room for passwd and group, in bytes; those of an image can be large.
 const TEXTS_SIZE: u64 = 16 << 20;
+
+const READ_ONLY: Restrictions = Restrictions {
+    read_only: true,
+    no_privilege: false,
+    private: false,
+};
 
 /// Servers of files that are not mounted yet.
 pub(super) struct Servers {
@@ -40,6 +46,7 @@ pub(super) fn serve(plan: &Plan) -> Result<Servers> {
         let service = Service {
             image: Arc::clone(squashfs),
             word: image.word.clone(),
+            file: image.path.clone(),
             owner: (plan.identity.user.0, plan.identity.group.0),
         };
         Server::start(service).map(Some)
@@ -64,18 +71,24 @@ pub(super) struct NewRoot {
     files: VecDeque<OwnedFd>,
     /// Where calls of the host's commands come in.
     listener: Option<OwnedFd>,
+    /// Those who wait to hear of the container.
+    watches: Vec<Watch>,
+    /// A directory with nothing in it, on no path, if there are servers.
+    empty: Option<OwnedFd>,
 }
 
 impl NewRoot {
     /// Mounts what will be the root on top of `/`.
     pub(super) fn build(plan: &Plan, servers: Servers) -> Result<NewRoot> {
         let what = || format!("can't mount the image {}", plan.image.word);
-        let image = Lower::of(plan, servers.image)?;
-        let files = servers.files.into_iter().map(Server::mount);
-        let files = files.collect::<Result<_>>()?;
         // Before the root: what is mounted over "/" after it would be mounted on the new root.
         let texts = mounts::tmpfs(Some(TEXTS_SIZE), "755").explain(what)?;
         mounts::attach_over_root(&texts).explain(what)?;
+        let mut started = Started::default();
+        let image = Lower::of(plan, started.mount(servers.image, &texts)?)?;
+        let files = servers.files.into_iter();
+        let files = files.filter_map(|server| started.mount(Some(server), &texts).transpose());
+        let files = files.collect::<Result<_>>()?;
         let tree = match &plan.root {
             Root::ReadOnly | Root::AsItIs => image.mounted().explain(what)?,
             Root::Throwaway(bytes) => throwaway(&image, *bytes, &plan.mounts, texts.as_fd())
@@ -103,7 +116,18 @@ impl NewRoot {
             texts,
             files,
             listener: None,
+            watches: started.watches,
+            empty: started.empty,
         })
+    }
+
+    /// Tells those who watch the servers that this process is in the container, for good.
+    pub(super) fn begin_watches(&mut self) {
+        let Some(empty) = &self.empty else { return };
+        for watch in self.watches.drain(..) {
+            // Without being watched a server serves on.
+            let _ = watch.begin(empty.as_fd());
+        }
     }
 
     /// Mounts one thing.
@@ -180,11 +204,7 @@ impl NewRoot {
         let file = mounts::make_file(&self.texts, &name)?;
         drop(mounts::fill(file, bytes)?);
         let tree = mounts::clone_entry(&self.texts, &name)?;
-        let read_only = Restrictions {
-            read_only: true,
-            ..Restrictions::default()
-        };
-        mounts::restrict(&tree, read_only)?;
+        mounts::restrict(&tree, READ_ONLY)?;
         Ok(tree)
     }
 
@@ -201,11 +221,7 @@ impl NewRoot {
         self.listener = Some(message::listen_in(&directory, SOCKET)?);
         mounts::change_mode(self.texts.as_fd(), name, 0o700)?;
         let tree = mounts::clone_entry(&self.texts, name)?;
-        let read_only = Restrictions {
-            read_only: true,
-            ..Restrictions::default()
-        };
-        mounts::restrict(&tree, read_only)?;
+        mounts::restrict(&tree, READ_ONLY)?;
         Ok(tree)
     }
 
@@ -225,6 +241,39 @@ impl NewRoot {
     }
 }
 
+/// What comes of servers whose files are mounted.
+#[derive(Default)]
+struct Started {
+    watches: Vec<Watch>,
+    empty: Option<OwnedFd>,
+}
+
+impl Started {
+    /// Mounts what a server has. Its root is made for the first of them.
+    fn mount(&mut self, server: Option<Server>, texts: &OwnedFd) -> Result<Option<OwnedFd>> {
+        let Some(server) = server else {
+            return Ok(None);
+        };
+        let empty = match self.empty.take() {
+            Some(empty) => empty,
+            None => nowhere(texts).explain(|| "can't make an empty root".into())?,
+        };
+        let (tree, watch) = server.mount(empty.as_fd())?;
+        self.watches.push(watch);
+        self.empty = Some(empty);
+        Ok(Some(tree))
+    }
+}
+
+/// A directory with nothing in it, in no place, and read-only.
+fn nowhere(texts: &OwnedFd) -> Call<OwnedFd> {
+    let name = Path::new("nowhere");
+    mounts::make_directory(texts, name)?;
+    let tree = mounts::clone_entry(texts, name)?;
+    mounts::restrict(&tree, READ_ONLY)?;
+    Ok(tree)
+}
+
 /// The image's own files.
 pub(super) enum Lower<'a> {
     /// A directory of the host.
@@ -234,10 +283,10 @@ pub(super) enum Lower<'a> {
 }
 
 impl Lower<'_> {
-    fn of(plan: &Plan, server: Option<Server>) -> Result<Lower<'_>> {
+    fn of(plan: &Plan, served: Option<OwnedFd>) -> Result<Lower<'_>> {
         let what = || format!("can't mount the image {}", plan.image.word);
-        Ok(match server {
-            Some(server) => Lower::Served(server.mount()?),
+        Ok(match served {
+            Some(tree) => Lower::Served(tree),
             None if plan.image.is_mounted_by_root() => {
                 Lower::Served(mounts::clone_tree(Path::new(MOUNT_POINT)).explain(what)?)
             }

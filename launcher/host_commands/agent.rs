@@ -1,5 +1,10 @@
 //! Outside: one process for each container, which runs the host's commands for those who call them inside. It is the
 //! user, and could be replaced by the user; what it guards against is others, and calls that were not meant for it.
+//!
+//! It is in the user namespace that the container was asked for in, so that nobody inside reaches it but by its socket,
+//! root or not; and not dumpable. It sees the host's files and may gain privileges by what it executes, both as its user
+//! may: the commands are the host's files, and salloc starts a shell in which sudo and the like should do what they do
+//! in any other.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -74,7 +79,9 @@ impl Agent {
         let before = plan.before.clone();
         let caller = plan.workdir.caller.as_ref();
         let directory = caller.map_or_else(|| PathBuf::from("/"), |known| known.path.clone());
+        let file = plan.image.path.display().to_string();
         let work = move || {
+            detached::set_title("chariot-agent", &file);
             let Ok([listener, record]) = sharing::receive_from(ready.as_fd()) else {
                 return 0;
             };

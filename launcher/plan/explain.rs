@@ -32,6 +32,12 @@ impl Display for Plan {
             "privileges   no new ones; {}",
             capabilities(identity.user.0)
         )?;
+        if self.is_of_root {
+            writeln!(
+                out,
+                "machine      the image runs as its root, and does not steer its kernel"
+            )?;
+        }
         writeln!(out, "mounts")?;
         for mount in &self.mounts {
             writeln!(out, "  {mount}")?;

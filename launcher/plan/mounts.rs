@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Task;
 use super::host_commands::HostCommands;
 use super::identity::Identity;
-use super::task_files;
+use super::{steering, task_files};
 use crate::cdi::Devices;
 use crate::config::Config;
 use crate::error::{Error, Result, io_reason};
@@ -117,7 +117,7 @@ pub(super) fn plan(options: &Options, surroundings: &Surroundings<'_>) -> Result
         host_commands,
         devices,
     } = *surroundings;
-    let mut mounts = system(Options::on(&options.private_tmp));
+    let mut mounts = system(Options::on(&options.private_tmp), host);
     let changes_image = options.may_change_image();
     mounts.extend(files_of_etc(
         image,
@@ -152,14 +152,29 @@ pub(super) fn plan(options: &Options, surroundings: &Surroundings<'_>) -> Result
     Ok(mounts)
 }
 
-fn system(private_tmp: bool) -> Vec<Mount> {
-    let mut mounts: Vec<Mount> = ["/dev", "/proc", "/sys"]
-        .map(|path| Mount::same(path, "every container"))
-        .into();
+fn system(private_tmp: bool, host: &Host) -> Vec<Mount> {
+    let mut mounts = kernel(host);
     mounts.push(match private_tmp {
         true => Mount::own(MountSource::Tmpfs(None), "/tmp", "private-tmp"),
         false => Mount::same("/tmp", "every container"),
     });
+    mounts
+}
+
+/// What the kernel shows of itself. In root's container that is not to be written.
+pub(crate) fn kernel(host: &Host) -> Vec<Mount> {
+    let mut mounts: Vec<Mount> = ["/dev", "/proc", "/sys"]
+        .map(|path| Mount::same(path, "every container"))
+        .into();
+    if host.is_root {
+        for mount in mounts
+            .iter_mut()
+            .filter(|mount| mount.destination == Path::new("/sys"))
+        {
+            mount.restrictions.read_only = true;
+        }
+        mounts.extend(steering::mounts());
+    }
     mounts
 }
 

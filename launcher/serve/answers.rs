@@ -2,11 +2,10 @@
 //! kernel asks each question once.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Once};
 use std::time::{Duration, UNIX_EPOCH};
 
 use fuser::{
@@ -19,7 +18,7 @@ use super::Service;
 use super::ahead::{self, Ahead, Work};
 use super::watch::Complaints;
 use crate::image::squashfs::{Damage, Entry, Inode, Kind, Position, SquashFs, Stretch, Xattr};
-use crate::sys::detached;
+use crate::sys::{Call, detached, namespaces, process, sharing};
 
 /// How long an answer holds: as long as the kernel keeps it.
 const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
@@ -50,6 +49,9 @@ struct Answers {
     root: u64,
     ahead: Ahead,
     complaints: Complaints,
+    /// Whether something was asked for, and who wants to know.
+    begun: Once,
+    begins: Sender<()>,
 }
 
 /// In the server's process: waits until the file system is mounted, and answers until it is unmounted.
@@ -60,36 +62,56 @@ pub(super) fn serve(
     complaints: Complaints,
 ) -> u8 {
     ahead::prepare(Arc::clone(&service.image));
-    let mut namespace = String::new();
-    if !BufReader::new(File::from(ready))
-        .read_line(&mut namespace)
-        .is_ok_and(|count| count > 0)
-    {
-        // Whoever wanted to mount it did not come so far.
+    // Whoever wanted to mount it did not come so far.
+    let Ok([empty]) = sharing::receive_from(ready.as_fd()) else {
         return 0;
-    }
-    complaints.namespace(namespace.trim_end());
+    };
     let image = Arc::clone(&service.image);
     let Ok(root) = image.number_of_root() else {
         return 125;
     };
     let (ahead, work) = Ahead::new();
+    let (begins, asked) = channel();
     let answers = Answers {
         service,
         root,
         ahead,
         complaints,
+        begun: Once::new(),
+        begins,
     };
-    u8::from(run(answers, device, work, image).is_err())
+    u8::from(run(answers, device, work, image, (empty, asked)).is_err())
 }
 
-fn run(answers: Answers, device: OwnedFd, work: Work, image: Arc<SquashFs>) -> std::io::Result<()> {
+fn run(
+    answers: Answers,
+    device: OwnedFd,
+    work: Work,
+    image: Arc<SquashFs>,
+    (empty, asked): (OwnedFd, Receiver<()>),
+) -> std::io::Result<()> {
     let mut config = Config::default();
     config.n_threads = Some((detached::processors() + 1).clamp(WORKERS.0, WORKERS.1));
     config.clone_fd = true;
     let session = Session::from_fd(answers, device, SessionACL::All, config)?;
+    if let Err(error) = confine(empty, asked) {
+        return Err(std::io::Error::other(error));
+    }
     work.start(image);
     session.run()
+}
+
+/// Gives up every right, for all threads that answer. They open /dev/fuse once more, each for itself, so that the thread
+/// that takes the host's files away from them waits until one has been asked for something: all have it open then.
+fn confine(empty: OwnedFd, asked: Receiver<()>) -> Call<()> {
+    namespaces::no_new_privileges()?;
+    std::thread::spawn(move || {
+        if asked.recv().is_ok() && detached::shut_in(&empty).is_err() {
+            // Rather no files than the host's.
+            process::end(125);
+        }
+    });
+    namespaces::clear_capabilities()
 }
 
 impl Answers {
@@ -108,6 +130,10 @@ impl Answers {
     }
 
     fn inode(&self, node: INodeNo) -> Result<Inode, Errno> {
+        self.begun.call_once(|| {
+            // Nobody waits for it a second time.
+            let _ = self.begins.send(());
+        });
         // The exchange is its own inverse.
         self.image()
             .inode(self.node(node.0))

@@ -2,40 +2,29 @@
 //! write to; what is to be told goes to the standard error of a process in the container, found by its mount
 //! namespace.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use nix::sys::socket::MsgFlags;
+use rustix::fs::{AtFlags, CWD, Dir, OFlags, statat};
+
 use super::{Service, answers};
-use crate::sys::{detached, fork};
+use crate::sys::{self, Call, detached, fork, message, namespaces};
 
 /// Who ends a step kills server, watcher and tasks in one go, and nobody is to hear of it. Not longer: who could not read
 /// a file is about to end, and the sentence with them.
 const WHOLE_STEP: Duration = Duration::from_millis(50);
 
-/// What the server tells the process that watches it: first the container's mount namespace, then one line
-/// that the user should read.
+/// By which the server tells the process that watches it one line that the user should read.
 #[derive(Debug)]
 pub(super) struct Complaints(Mutex<Option<UnixStream>>);
 
 impl Complaints {
-    /// Says which mount namespace the container has.
-    pub(super) fn namespace(&self, namespace: &str) {
-        if let Some(stream) = self
-            .0
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .as_mut()
-        {
-            // Without its watcher the server serves on.
-            let _ = writeln!(stream, "{namespace}");
-        }
-    }
-
     /// Tells the user one thing, the first.
     pub(super) fn tell(&self, text: &str) {
         let stream = self
@@ -50,27 +39,34 @@ impl Complaints {
 }
 
 /// In the process that watches: starts the server, passes on its complaint, and says if it was killed.
-pub(super) fn run(device: OwnedFd, ready: OwnedFd, service: Service) -> u8 {
+pub(super) fn run(device: OwnedFd, ready: OwnedFd, hears: &OwnedFd, service: Service) -> u8 {
     let word = service.word.clone();
+    let (file, inside) = (service.file.display().to_string(), service.owner.0);
     let Ok((heard, told)) = UnixStream::pair() else {
         return 125;
     };
+    let shown = file.clone();
     let server = fork::fork(move || {
         let complaints = Complaints(Mutex::new(Some(told)));
         // Only a name in ps(1).
         let _ = detached::set_name(c"chariot-serve");
+        detached::set_title("chariot-serve", &shown);
         detached::keep_heap_small();
         answers::serve(device, ready, service, complaints)
     });
     let Ok(server) = server else {
         return 125;
     };
-    let mut lines = BufReader::new(heard).lines().map_while(io::Result::ok);
-    let namespace = lines.next();
-    let complaint = lines.next();
+    detached::set_title("chariot-watch", &file);
+    // None if the container is never made.
+    let container = Container::hear(hears, inside).ok().flatten();
+    let complaint = BufReader::new(heard)
+        .lines()
+        .map_while(io::Result::ok)
+        .next();
     let tell = |text: &str| {
-        if let Some(namespace) = &namespace {
-            tell(namespace, text);
+        if let Some(container) = &container {
+            container.tell(text);
         }
     };
     if let Some(complaint) = complaint {
@@ -87,30 +83,66 @@ pub(super) fn run(device: OwnedFd, ready: OwnedFd, service: Service) -> u8 {
     0
 }
 
-/// A process's mount namespace, by device and inode, proc_pid_ns(5).
-pub(super) fn mount_namespace(process: &str) -> io::Result<String> {
-    let data = fs::metadata(format!("/proc/{process}/ns/mnt"))?;
-    Ok(format!("{}:{}", data.dev(), data.ino()))
+/// Its mount namespace, and the host's processes to find one in it.
+struct Container {
+    namespace: String,
+    processes: OwnedFd,
 }
 
-/// Writes to the standard error of a process in that mount namespace.
-fn tell(namespace: &str, text: &str) {
-    let Ok(processes) = fs::read_dir("/proc") else {
-        return;
-    };
-    for process in processes.flatten() {
-        let name = process.file_name();
-        let Some(number) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
-            continue;
+impl Container {
+    /// Waits until there is one, and then gives up what is not needed to reach it.
+    fn hear(hears: &OwnedFd, inside: u32) -> Call<Option<Container>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let processes = sys::open(Path::new("/proc"), flags)?;
+        let (namespace, files) = message::receive(hears.as_fd(), MsgFlags::empty())?;
+        let Some(empty) = files.first() else {
+            return Ok(None);
         };
-        if !mount_namespace(&number.to_string()).is_ok_and(|its| its == namespace) {
-            continue;
+        detached::shut_in(empty)?;
+        namespaces::no_new_privileges()?;
+        match inside {
+            // Its processes have capabilities, and the kernel asks for as many of who wants to reach them.
+            0 => namespaces::keep_tracing_alone()?,
+            _ => namespaces::clear_capabilities()?,
         }
-        let Ok(error) = detached::descriptor_of(number, 2) else {
-            continue;
-        };
-        if writeln!(File::from(error), "{text}").is_ok() {
+        let namespace = String::from_utf8_lossy(&namespace).into_owned();
+        Ok(Some(Container {
+            namespace,
+            processes,
+        }))
+    }
+
+    /// Writes to the standard error of a process in it.
+    fn tell(&self, text: &str) {
+        let Ok(entries) = Dir::read_from(&self.processes) else {
             return;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_str().ok();
+            let Some(number) = name.and_then(|name| name.parse::<i32>().ok()) else {
+                continue;
+            };
+            let its = mount_namespace(&self.processes, &format!("{number}/ns/mnt"));
+            if !its.is_ok_and(|its| its == self.namespace) {
+                continue;
+            }
+            let Ok(error) = detached::descriptor_of(number, 2) else {
+                continue;
+            };
+            if writeln!(File::from(error), "{text}").is_ok() {
+                return;
+            }
         }
     }
+}
+
+/// The mount namespace of this process.
+pub(super) fn own_mount_namespace() -> io::Result<String> {
+    mount_namespace(CWD, "/proc/self/ns/mnt")
+}
+
+/// A mount namespace, by device and inode, proc_pid_ns(5).
+fn mount_namespace(directory: impl AsFd, path: &str) -> io::Result<String> {
+    let data = statat(directory, path, AtFlags::empty())?;
+    Ok(format!("{}:{}", data.st_dev, data.st_ino))
 }

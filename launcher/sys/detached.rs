@@ -1,8 +1,10 @@
 //! Processes that live on beside the program that started them: they hold nothing of it, and hear no
-//! signal that is meant for it.
+//! signal that is meant for it. Nobody may look into them: a program of the image could be root in the user namespace
+//! that some of them are in.
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -12,8 +14,8 @@ use super::{Call, called, fork, process};
 
 /// Runs `work` in a process of its own, whose parent is not this one but whoever looks after orphans: it is
 /// in a session of its own, in "/", deaf to every signal that can be ignored, with standard streams that
-/// lead nowhere, free to run on every processor that the step has, and with no other descriptors open than
-/// `keep`. This process must have one thread.
+/// lead nowhere, free to run on every processor that the step has, not dumpable, and with no other descriptors open
+/// than `keep`. This process must have one thread.
 ///
 /// # Errors
 /// The kernel's answer.
@@ -39,6 +41,7 @@ pub fn start_beside(name: &CStr, keep: Vec<RawFd>, work: impl FnOnce() -> u8) ->
 
 fn detach(name: &CStr, mut keep: Vec<RawFd>) -> Call<()> {
     set_name(name)?;
+    refuse_lookers()?;
     called(nix::unistd::setsid().map(drop), || "setsid()".into())?;
     called(nix::unistd::chdir("/"), || "chdir(\"/\")".into())?;
     ignore_signals();
@@ -58,6 +61,24 @@ fn detach(name: &CStr, mut keep: Vec<RawFd>) -> Call<()> {
     close_range(first, RawFd::MAX)
 }
 
+/// `prctl(PR_SET_DUMPABLE, 0)`, PR_SET_DUMPABLE(2const): nobody traces this process, reaches its descriptors, or goes by
+/// /proc/PID/root where it could, but who has that capability over the user namespace that the launcher was started in.
+fn refuse_lookers() -> Call<()> {
+    called(nix::sys::prctl::set_dumpable(false), || {
+        "prctl(PR_SET_DUMPABLE, 0)".into()
+    })
+}
+
+/// Makes an open directory the root of this process, chroot(2): one that nothing is in, and on no path, so that `..`
+/// leads nowhere. Threads of this process have the same root.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn shut_in(root: impl AsFd) -> Call<()> {
+    super::rustix_called(rustix::process::fchdir(root), || "fchdir(empty)".into())?;
+    called(nix::unistd::chroot("."), || "chroot(\".\")".into())
+}
+
 /// `prctl(PR_SET_NAME, name)`, PR_SET_NAME(2const): how ps(1) shows this process.
 ///
 /// # Errors
@@ -66,6 +87,54 @@ pub fn set_name(name: &CStr) -> Call<()> {
     called(nix::sys::prctl::set_name(name), || {
         format!("prctl(PR_SET_NAME, {name:?})")
     })
+}
+
+/// Shows this process in ps(1) as a program of that name that was started for `subject`, and not by the words and the
+/// variables of the program that started it; of a long one the end. It has none of these any more. To be called before
+/// there are threads.
+pub fn set_title(name: &str, subject: &str) {
+    // Libraries that ask for a variable later must not find what is written over them.
+    process::adopt_environment(&Vec::new());
+    let Some(room) = room_for_title() else { return };
+    let space = room.len().saturating_sub(name.len() + 2);
+    let subject = subject.as_bytes();
+    let cut = subject.len().saturating_sub(space);
+    let title = [name.as_bytes(), b" ", &subject[cut..]].concat();
+    room.fill(0);
+    for (byte, text) in room.iter_mut().zip(&title) {
+        *byte = *text;
+    }
+}
+
+/// The memory in which this process was given its words, and its variables if they come next: the kernel shows them as
+/// far as the words went, or to the first NUL if they have become longer, proc_pid_cmdline(5).
+fn room_for_title() -> Option<&'static mut [u8]> {
+    let file = super::open(Path::new("/proc/self/stat"), rustix::fs::OFlags::RDONLY).ok()?;
+    let mut text = String::new();
+    std::fs::File::from(file).read_to_string(&mut text).ok()?;
+    // The fields of proc_pid_stat(5) from arg_start on, counted behind the name.
+    let fields = text.rsplit_once(')')?.1.split_whitespace().skip(45);
+    let places: Vec<usize> = fields
+        .take(4)
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    let [start, words_end, variables, end] = places[..] else {
+        return None;
+    };
+    let end = if variables == words_end {
+        end
+    } else {
+        words_end
+    };
+    if start == 0 || end <= start {
+        return None;
+    }
+    let length = end - start;
+    let start = std::ptr::with_exposed_provenance_mut::<u8>(start);
+    // SAFETY: the kernel says that this memory is the process's, and it is writable, as everything on a stack. Nothing
+    // uses it: the caller's process has one thread, which has forgotten its variables, and words were copied when
+    // they were read.
+    Some(unsafe { std::slice::from_raw_parts_mut(start, length) })
 }
 
 /// Keeps the C library from holding on to freed memory: one heap for all threads, and blocks of an image

@@ -1,7 +1,7 @@
 //! Namespaces: making them, joining them, and what a process may do inside.
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -79,13 +79,71 @@ impl Namespaces {
         })
     }
 
+    /// The same of a process that is held by its directory in proc(5): not of another one that has its number by now.
+    ///
+    /// # Errors
+    /// The kernel's answer, ESRCH or ENOENT if the process has ended.
+    #[cfg(feature = "launcher")]
+    pub fn in_directory(directory: impl AsFd) -> Call<Namespaces> {
+        let open = |name: &str| {
+            use rustix::fs::{Mode, OFlags, openat};
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let result = openat(directory.as_fd(), name, flags, Mode::empty());
+            super::rustix_called(result, || format!("open(\"{name}\")"))
+        };
+        Ok(Namespaces {
+            user: open("ns/user")?,
+            mount: open("ns/mnt")?,
+        })
+    }
+
+    /// Whose they are, as this process knows users: `ioctl(user, NS_GET_OWNER_UID)`, ioctl_ns(2).
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn owner(&self) -> Call<u32> {
+        let mut owner: libc::uid_t = 0;
+        // SAFETY: the descriptor is borrowed and so open, and the kernel writes one number into `owner`.
+        let result = unsafe {
+            libc::ioctl(
+                self.user.as_raw_fd(),
+                libc::NS_GET_OWNER_UID,
+                &raw mut owner,
+            )
+        };
+        called(Errno::result(result).map(|_| owner), || {
+            "ioctl(NS_GET_OWNER_UID)".into()
+        })
+    }
+
+    /// Whether the mount namespace belongs to the user namespace, and not to one of somebody else:
+    /// `ioctl(mount, NS_GET_USERNS)`, ioctl_ns(2).
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    #[cfg(feature = "launcher")]
+    pub fn belong_together(&self) -> Call<bool> {
+        match user_namespace_of(self.mount.as_fd()) {
+            Ok(user) => Ok(super::place_of(user)? == super::place_of(&self.user)?),
+            // It belongs to none that this process may know of.
+            Err(error) if error.errno() == Errno::EPERM => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Enters them: `setns(user, CLONE_NEWUSER)`, `setns(mount, CLONE_NEWNS)`, setns(2). The user
     /// namespace first: it gives the right to enter the other. Root and working directory become
     /// the container's root.
     ///
+    /// The kernel lets root into everybody's. The owner of a user namespace may trace whatever is in it, and would
+    /// so become root: nobody enters but the owner.
+    ///
     /// # Errors
-    /// The kernel's answer.
+    /// The kernel's answer, EPERM if they are somebody else's.
     pub fn join(&self) -> Call<()> {
+        if self.owner()? != super::process::user() {
+            return Err(CallError::new("setns(CLONE_NEWUSER)", Errno::EPERM));
+        }
         let join = |namespace: &OwnedFd, flag, name| {
             called(nix::sched::setns(namespace.as_fd(), flag), || {
                 format!("setns({name})")
@@ -96,12 +154,27 @@ impl Namespaces {
     }
 }
 
+/// The user namespace that another namespace belongs to: `ioctl(namespace, NS_GET_USERNS)`, ioctl_ns(2).
+fn user_namespace_of(namespace: BorrowedFd<'_>) -> Call<OwnedFd> {
+    // SAFETY: the descriptor is borrowed and so open; this request has no argument.
+    let result = unsafe { libc::ioctl(namespace.as_raw_fd(), libc::NS_GET_USERNS) };
+    let number = called(Errno::result(result), || "ioctl(NS_GET_USERNS)".into())?;
+    // SAFETY: the kernel has just made this descriptor for this process; nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 /// `setns(mount, CLONE_NEWNS)`, setns(2), and back to the directory that this process was in, by its name. For
-/// root alone.
+/// root alone, and for mount namespaces of root's own: in one that belongs to a user's namespace, that user decides
+/// what root sees.
 ///
 /// # Errors
-/// The kernel's answer.
+/// The kernel's answer, EPERM for a mount namespace of somebody else.
 pub fn join_mounts(mount: impl AsFd) -> Call<()> {
+    let own = super::open(Path::new("/proc/self/ns/user"), rustix::fs::OFlags::RDONLY)?;
+    let its = user_namespace_of(mount.as_fd())?;
+    if super::place_of(own)? != super::place_of(its)? {
+        return Err(CallError::new("setns(CLONE_NEWNS)", Errno::EPERM));
+    }
     let here = called(nix::unistd::getcwd(), || "getcwd()".into())?;
     called(nix::sched::setns(mount, CloneFlags::CLONE_NEWNS), || {
         "setns(CLONE_NEWNS)".into()
@@ -128,20 +201,39 @@ pub fn no_new_privileges() -> Call<()> {
 /// # Errors
 /// The kernel's answer.
 pub fn drop_capabilities() -> Call<()> {
-    use rustix::thread::{
-        CapabilitiesSecureBits, CapabilitySet, CapabilitySets, set_capabilities,
-        set_capabilities_secure_bits,
-    };
+    use rustix::thread::{CapabilitiesSecureBits, set_capabilities_secure_bits};
     let bits = CapabilitiesSecureBits::NO_ROOT | CapabilitiesSecureBits::NO_ROOT_LOCKED;
     super::rustix_called(set_capabilities_secure_bits(bits), || {
         "prctl(PR_SET_SECUREBITS, SECBIT_NOROOT)".into()
     })?;
-    let none = CapabilitySets {
-        effective: CapabilitySet::empty(),
-        permitted: CapabilitySet::empty(),
+    clear_capabilities()
+}
+
+/// The same for this process as it is: capset(2). As user 0, a program that it executes has them again.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn clear_capabilities() -> Call<()> {
+    keep_capabilities(rustix::thread::CapabilitySet::empty())
+}
+
+/// Gives up all but the one by which descriptors of processes that have capabilities can be reached, ptrace(2).
+///
+/// # Errors
+/// The kernel's answer.
+#[cfg(feature = "launcher")]
+pub fn keep_tracing_alone() -> Call<()> {
+    keep_capabilities(rustix::thread::CapabilitySet::SYS_PTRACE)
+}
+
+fn keep_capabilities(kept: rustix::thread::CapabilitySet) -> Call<()> {
+    use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+    let sets = CapabilitySets {
+        effective: kept,
+        permitted: kept,
         inheritable: CapabilitySet::empty(),
     };
-    super::rustix_called(set_capabilities(None, none), || "capset()".into())
+    super::rustix_called(set_capabilities(None, sets), || "capset()".into())
 }
 
 /// `chdir(path)`, chdir(2), and a look whether the kernel still shows a path for it: a directory

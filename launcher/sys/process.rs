@@ -381,9 +381,99 @@ pub fn ignore_polite_signals() -> Call<()> {
     Ok(())
 }
 
+/// By what a program that was executed has more rights than whoever executed it, credentials(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gain {
+    /// Its file's set-user-ID bit.
+    User,
+    /// Its file's set-group-ID bit.
+    Group,
+    /// Its file's capabilities, capabilities(7).
+    Capabilities,
+    /// A rule of a security module; all that is known is that the kernel says so, `AT_SECURE` of getauxval(3).
+    Rule,
+}
+
+/// What this process has gained by being executed. An ordinary user's capabilities are no gain if they are ambient:
+/// systemd gives whole sessions one.
+///
+/// # Errors
+/// The kernel's answer.
+#[cfg(feature = "launcher")]
+pub fn gain() -> Call<Option<Gain>> {
+    use nix::unistd::{getresgid, getresuid};
+    let users = called(getresuid(), || "getresuid()".into())?;
+    if users.real != users.effective || users.real != users.saved {
+        return Ok(Some(Gain::User));
+    }
+    let groups = called(getresgid(), || "getresgid()".into())?;
+    if groups.real != groups.effective || groups.real != groups.saved {
+        return Ok(Some(Gain::Group));
+    }
+    if !users.effective.is_root() {
+        let sets = rustix::thread::capabilities(None);
+        let sets = super::rustix_called(sets, || "capget()".into())?;
+        let is_ambient =
+            |one| rustix::thread::capability_is_in_ambient_set(one).unwrap_or_default();
+        if !sets.permitted.iter().all(is_ambient) {
+            return Ok(Some(Gain::Capabilities));
+        }
+    }
+    // SAFETY: getauxval(3) takes any number.
+    let is_secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    Ok(is_secure.then_some(Gain::Rule))
+}
+
 /// The user that this process acts as, geteuid(2).
 pub fn user() -> u32 {
     nix::unistd::geteuid().as_raw()
+}
+
+/// Has every descriptor but the standard streams close when this process executes a program:
+/// `close_range(3, ~0U, CLOSE_RANGE_CLOEXEC)`, close_range(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn pass_on_standard_streams_only() -> Call<()> {
+    let flag = libc::CLOSE_RANGE_CLOEXEC;
+    // SAFETY: it closes nothing now.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, flag) };
+    called(Errno::result(result).map(drop), || {
+        "close_range(3, CLOSE_RANGE_CLOEXEC)".into()
+    })
+}
+
+/// Makes this process, which is root's, one of that user for good: setgroups(2), setresgid(2), setresuid(2), no
+/// capability, and none of the keys that root's session holds, keyrings(7). Until it executes a program, what it still
+/// knows of root is in its memory: it is not dumpable, so that the user cannot look into it.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn become_user(user: u32, group: u32, groups: &[u32]) -> Call<()> {
+    use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+    let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
+    let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(group));
+    called(setgroups(&groups), || "setgroups()".into())?;
+    called(setresgid(gid, gid, gid), || format!("setresgid({group})"))?;
+    called(setresuid(uid, uid, uid), || format!("setresuid({user})"))?;
+    called(nix::sys::prctl::set_dumpable(false), || {
+        "prctl(PR_SET_DUMPABLE, 0)".into()
+    })?;
+    // setresuid(2) takes them away, but for flags that a process can have inherited, capabilities(7).
+    super::namespaces::clear_capabilities()?;
+    // SAFETY: with no name, keyctl(2) reads no memory of this process.
+    let keyring = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<libc::c_char>(),
+        )
+    };
+    match Errno::result(keyring) {
+        // A kernel without keys, and a container that is kept from them with all that it starts.
+        Ok(_) | Err(Errno::ENOSYS | Errno::EPERM) => Ok(()),
+        Err(errno) => Err(CallError::new("keyctl(KEYCTL_JOIN_SESSION_KEYRING)", errno)),
+    }
 }
 
 /// The groups of this process: getgroups(2), getegid(2).

@@ -1,7 +1,10 @@
-//! The seccomp filter behind `--fakeroot`: calls by which package managers give files and processes to other users
-//! answer success and do nothing, seccomp(2). A user namespace with one user has nobody to give anything to.
+//! Filters of system calls, seccomp(2).
 //!
-//! It is no security: what it hides would be refused by the kernel.
+//! The one behind `--fakeroot`: calls by which package managers give files and processes to other users answer success
+//! and do nothing. A user namespace with one user has nobody to give anything to. It is no security: what it hides
+//! would be refused by the kernel.
+//!
+//! The one of a command that root has run as a user: it types nothing into root's terminal.
 
 use nix::errno::Errno;
 
@@ -75,7 +78,51 @@ const PRETEND: u32 = libc::SECCOMP_RET_ERRNO;
 /// # Errors
 /// EINVAL where the kernel has no filters.
 pub fn pretend_to_change_owners() -> Call<()> {
-    let program = program();
+    install(&program())
+}
+
+/// ioctl(2) of each ABI, x32 with the bit that it has in its numbers.
+const IOCTL: [(u32, u32); 5] = [
+    (0xc000_003e, 16),
+    (0xc000_003e, 0x4000_0000 | 514),
+    (0x4000_0003, 54),
+    (0xc000_00b7, 29),
+    (0x4000_0028, 54),
+];
+
+/// TIOCSTI and TIOCLINUX, by which a process can type into the terminal that it was started from, ioctl_tty(2).
+const TYPING: [u32; 2] = [0x5412, 0x541c];
+
+/// Keeps this process and all that it starts from typing into a terminal: what it typed, whoever reads that terminal
+/// next would execute. Kernels since 6.2 can be told to forbid it to all, and not all are. It must have no_new_privs.
+///
+/// # Errors
+/// EINVAL where the kernel has no filters.
+pub fn refuse_typing() -> Call<()> {
+    install(&without_typing())
+}
+
+fn without_typing() -> Vec<libc::sock_filter> {
+    let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs();
+    let mut program = Vec::new();
+    for (arch, number) in IOCTL {
+        program.extend([
+            load(ARCH),
+            equal(arch, 0, 6),
+            load(NUMBER),
+            equal(number, 0, 4),
+            // The kernel takes no more than the low half.
+            load(ARGUMENTS + 8),
+            equal(TYPING[0], 1, 0),
+            equal(TYPING[1], 0, 1),
+            answer(refused),
+        ]);
+    }
+    program.push(answer(libc::SECCOMP_RET_ALLOW));
+    program
+}
+
+fn install(program: &[libc::sock_filter]) -> Call<()> {
     let Ok(len) = program.len().try_into() else {
         return Err(crate::error::CallError::new("seccomp()", Errno::E2BIG));
     };
@@ -156,7 +203,15 @@ mod tests {
 
     /// Runs the filter as the kernel would.
     fn answer_to(arch: u32, number: u32, arguments: [u32; 4]) -> u32 {
-        let program = program();
+        answer_of(&program(), arch, number, arguments)
+    }
+
+    fn answer_of(
+        program: &[libc::sock_filter],
+        arch: u32,
+        number: u32,
+        arguments: [u32; 4],
+    ) -> u32 {
         let (mut at, mut value) = (0, 0);
         loop {
             let step = program[at];
@@ -203,6 +258,21 @@ mod tests {
         // s390x, and x32, which is x86-64 with a bit in its numbers.
         assert_eq!(answer_to(0x8000_0016, 92, [0; 4]), allow);
         assert_eq!(answer_to(0xc000_003e, 0x4000_0000 | 92, [0; 4]), allow);
+    }
+
+    #[test]
+    fn typing_into_a_terminal_is_refused_in_every_abi_and_no_other_ioctl_is() {
+        let program = without_typing();
+        let allow = libc::SECCOMP_RET_ALLOW;
+        let answer = |arch, number, request| answer_of(&program, arch, number, [1, request, 0, 0]);
+        for (arch, number) in IOCTL {
+            for request in TYPING {
+                assert_ne!(answer(arch, number, request), allow, "{arch:x} {number}");
+                assert_eq!(answer(arch, number + 1, request), allow);
+            }
+            assert_eq!(answer(arch, number, 0x5413), allow, "TIOCGWINSZ");
+        }
+        assert_eq!(answer(0x8000_0016, 54, TYPING[0]), allow, "another ABI");
     }
 
     #[cfg(target_arch = "x86_64")]

@@ -129,7 +129,7 @@ fn quiet_takes_the_commands_output_too() {
             &format!("ch-run {quiet} ./img -- sh -c 'echo out; echo err >&2'"),
         );
         assert_eq!(
-            (said.code, said.out.as_str(), said.err.as_str()),
+            (said.code, said.out.as_str(), said.complaints().as_str()),
             (0, out, err),
             "{quiet}"
         );

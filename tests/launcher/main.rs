@@ -19,6 +19,7 @@ mod destinations;
 mod devices;
 mod drivers;
 mod edf;
+mod entering;
 mod foreign;
 mod host_commands;
 mod interrupted;

@@ -17,6 +17,7 @@ mod coming_from;
 mod devices;
 mod edf;
 mod ends;
+mod entering;
 mod failures;
 mod host_commands;
 mod jobs;

@@ -4,6 +4,7 @@
 
 pub(crate) mod examples;
 pub(crate) mod registry;
+pub(crate) mod users;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -40,6 +41,15 @@ impl Said {
     pub(crate) fn ok(&self) -> &str {
         assert_eq!(self.code, 0, "{self:#?}");
         self.out.trim_end()
+    }
+
+    /// Standard error without what root is told who runs an image, as whoever runs these tests may be.
+    pub(crate) fn complaints(&self) -> String {
+        let is_for_root = |line: &str| {
+            line.contains("as root on this machine") || line.contains("as an ordinary user it runs")
+        };
+        let lines = self.err.lines().filter(|line| !is_for_root(line));
+        lines.map(|line| format!("{line}\n")).collect()
     }
 
     /// Asserts that it ended with `code` and told `sentence` on standard error, so often, with a hint.
@@ -100,12 +110,22 @@ pub(crate) fn scratch() -> tempfile::TempDir {
 
 /// Runs a shell script as the ordinary user in `directory`, for at most two minutes.
 pub(crate) fn shell(script: &str, directory: &Path, variables: &[(&str, &str)]) -> Said {
+    shell_as(user().as_deref(), script, directory, variables)
+}
+
+/// The same as another user, or as whoever runs the tests.
+pub(crate) fn shell_as(
+    user: Option<&str>,
+    script: &str,
+    directory: &Path,
+    variables: &[(&str, &str)],
+) -> Said {
     let mut command = Command::new("timeout");
     command.args(["-k", "5", "120"]);
-    if let Some(user) = user() {
+    if let Some(user) = user {
         // runuser(1) has its own idea of HOME.
         let home = format!("HOME={}", directory.display());
-        command.args(["runuser", "-u", &user, "--", "env", &home]);
+        command.args(["runuser", "-u", user, "--", "env", &home]);
     }
     command
         .args(["bash", "-c", script])
@@ -132,21 +152,18 @@ pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// A function of a script: the user's servers of the image files whose path begins so.
-pub(crate) const SERVERS: &str = "servers() { for p in $(pgrep -u $(id -u) -x chariot-serve); do \
-     ls -l /proc/$p/fd 2>/dev/null | grep -q \"$1\" && echo $p; done; }; ";
+/// A function of a script: the user's servers of the image files whose path begins so. Nobody may look which files they
+/// have open; ps(1) shows it.
+pub(crate) const SERVERS: &str = "servers() { pgrep -u $(id -u) -f \"^chariot-serve $1\"; }; ";
 
-/// The servers of an image file that are running on this machine.
+/// The servers of an image file that are running on this machine. Where there was little room for it, only the end of
+/// its path is shown.
 pub(crate) fn servers(image: &str) -> Vec<u32> {
     let serves = |process: &Path| {
-        let name = std::fs::read_to_string(process.join("comm"));
-        let files = std::fs::read_dir(process.join("fd"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        let mut targets = files.filter_map(|file| file.path().read_link().ok());
-        name.is_ok_and(|name| name == "chariot-serve\n")
-            && targets.any(|target| target == Path::new(image))
+        let title = std::fs::read(process.join("cmdline")).unwrap_or_default();
+        let title = String::from_utf8_lossy(&title).into_owned();
+        let shown = title.trim_end_matches('\0').strip_prefix("chariot-serve ");
+        shown.is_some_and(|shown| !shown.is_empty() && image.ends_with(shown))
     };
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     processes
