@@ -14,7 +14,7 @@ use nix::sys::socket::MsgFlags;
 use rustix::fs::{AtFlags, CWD, Dir, OFlags, statat};
 
 use super::{Service, answers};
-use crate::sys::{self, Call, detached, fork, message, namespaces};
+use crate::sys::{self, Call, detached, fork, message, namespaces, oom};
 
 /// Who ends a step kills server, watcher and tasks in one go, and nobody is to hear of it. Not longer: who could not read
 /// a file is about to end, and the sentence with them.
@@ -49,8 +49,8 @@ pub(super) fn run(device: OwnedFd, ready: OwnedFd, hears: &OwnedFd, service: Ser
     let server = fork::fork(move || {
         let complaints = Complaints(Mutex::new(Some(told)));
         // Only a name in ps(1).
-        let _ = detached::set_name(c"chariot-serve");
-        detached::set_title("chariot-serve", &shown);
+        let _ = detached::set_name(oom::SERVER);
+        detached::set_title(&oom::SERVER.to_string_lossy(), &shown);
         detached::keep_heap_small();
         answers::serve(device, ready, service, complaints)
     });

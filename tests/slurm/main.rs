@@ -21,6 +21,7 @@ mod entering;
 mod failures;
 mod host_commands;
 mod jobs;
+mod memory;
 mod package;
 mod prolog;
 mod registry;
