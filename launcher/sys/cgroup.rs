@@ -16,7 +16,12 @@ const NO_LIMIT: u64 = 1 << 60;
 /// The limit of memory of this process's group, in bytes, with those of the groups that it is in; none if there is none.
 pub fn memory_limit() -> Option<u64> {
     let groups = open::read_text(Path::new("/proc/self/cgroup"), LONGEST).ok()?;
-    limit_below(Path::new(ROOT), &groups)
+    limit_of(&groups)
+}
+
+/// The same of a process of which proc_pid_cgroup(5) says this.
+pub fn limit_of(groups: &str) -> Option<u64> {
+    limit_below(Path::new(ROOT), groups)
 }
 
 /// The group by which memory is counted, of what proc_pid_cgroup(5) says, without the part that tells a step's tasks apart.

@@ -48,6 +48,10 @@ pub fn spare_servers(user: u32, launcher: &Path, task: &OwnedFd) -> io::Result<(
     let program = statat(CWD, launcher, AtFlags::empty())?;
     let groups = text(task, "cgroup");
     let group = groups.as_deref().and_then(cgroup::memory_group);
+    if groups.as_deref().and_then(cgroup::limit_of).is_none() {
+        // Memory runs out for the whole machine alone, and then this is as good a process to kill as any.
+        return Ok(());
+    }
     let processes = openat(CWD, "/proc", DIRECTORY, Mode::empty())?;
     for entry in Dir::read_from(&processes)?.flatten() {
         let name = entry.file_name();
