@@ -378,9 +378,19 @@ fn open_file(word: &str, path: &Path, config: &Config) -> Result<Contents> {
     } else {
         return Err(not_an_image(word));
     };
-    let image = SquashFs::open(file, at, length, config.server_memory)
+    let memory = memory_of_server(config.server_memory, sys::cgroup::memory_limit());
+    let image = SquashFs::open(file, at, length, memory)
         .map_err(|damage| Error::new(format!("{}: {damage}", what())).hint(damage.advice))?;
     Ok(Contents::SquashFs(Arc::new(image)))
+}
+
+/// Under a limit of memory the server takes a part of it: what it keeps, the kernel's page cache has too, and gives
+/// away when programs want memory.
+#[cfg(feature = "launcher")]
+fn memory_of_server(most: u64, limit: Option<u64>) -> u64 {
+    const PART: u64 = 16;
+    const LEAST: u64 = 4 << 20;
+    limit.map_or(most, |limit| most.min((limit / PART).max(LEAST)))
 }
 
 #[cfg(feature = "launcher")]
@@ -414,4 +424,18 @@ pub(crate) fn is_empty(directory: OwnedFd) -> bool {
     entries
         .flatten()
         .all(|entry| matches!(entry.file_name().to_bytes(), b"." | b".."))
+}
+
+#[cfg(all(test, feature = "launcher"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_of_a_server_follows_the_limit_that_it_runs_under() {
+        let most = 64 << 20;
+        assert_eq!(memory_of_server(most, None), most);
+        assert_eq!(memory_of_server(most, Some(100 << 30)), most);
+        assert_eq!(memory_of_server(most, Some(160 << 20)), 10 << 20);
+        assert_eq!(memory_of_server(most, Some(1 << 20)), 4 << 20);
+    }
 }

@@ -14,6 +14,7 @@ mod multi_prog;
 mod prolog;
 mod site;
 mod spank;
+mod spare;
 mod state;
 mod submit;
 mod task;

@@ -24,7 +24,7 @@ use chariot::sys::rights::Ids;
 use slurm_spank::spank_sys as sys;
 use slurm_spank::{LogLevel, OptionCache, SpankHandle};
 
-use crate::{audit, submit, task, trusted};
+use crate::{audit, spare, submit, task, trusted};
 use release::prepend_task_argv;
 pub(crate) use release::{can_prepend, scratch};
 
@@ -79,6 +79,17 @@ impl Slurm<'_> {
     /// How many tasks of the step are on this node.
     pub(crate) fn local_tasks(&self) -> Option<u32> {
         self.handle.job_local_task_count().ok()
+    }
+
+    /// Whether this is the first task of the step on this node.
+    pub(crate) fn is_first_local_task(&self) -> bool {
+        self.handle.task_id().is_ok_and(|number| number == 0)
+    }
+
+    /// Whether the job or the step may have only so much memory.
+    pub(crate) fn has_memory_limit(&self) -> bool {
+        let some = |megabytes: Result<u64, _>| megabytes.is_ok_and(|megabytes| megabytes > 0);
+        some(self.handle.step_alloc_mem()) || some(self.handle.job_alloc_mem())
     }
 
     /// The number of the job.
@@ -309,6 +320,7 @@ extern "C" fn slurm_spank_task_init_privileged(
 ) -> c_int {
     callback(spank, count, words, |slurm, _| {
         trusted::prepare(slurm);
+        spare::prepare(slurm);
         Ok(())
     });
     0

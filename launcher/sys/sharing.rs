@@ -279,6 +279,11 @@ impl MeetingPlace {
         Ok((Namespaces { user, mount }, record))
     }
 
+    /// The end that can be read as soon as the maker has sent its message.
+    pub fn receiver(&self) -> BorrowedFd<'_> {
+        self.channel.receiver.as_fd()
+    }
+
     /// Looks at another kind of message.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ mod entering;
 mod failures;
 mod host_commands;
 mod jobs;
+mod memory;
 mod package;
 mod prepared;
 mod prolog;

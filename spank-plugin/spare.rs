@@ -1,0 +1,55 @@
+//! Where a step has a limit of memory: a process of root's that waits until the container is there, has the kernel kill
+//! the servers of its images after the step's own processes, and ends. Nobody else may say that to the kernel, and it
+//! is only after the tasks have become the user that there is a server.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use chariot::sys::sharing::{MeetingPlace, State as Progress};
+use chariot::sys::{detached, oom, process, signals};
+
+use crate::spank::Slurm;
+use crate::state;
+
+/// How often it looks whether making the container has failed.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// As root, in the task: starts that process. Without it, servers are killed as any other process.
+pub(crate) fn prepare(slurm: &Slurm<'_>) {
+    if !slurm.is_first_local_task() || !slurm.has_memory_limit() {
+        return;
+    }
+    state::with(|state| {
+        let (Some(meeting), Some(ids)) = (&state.meeting, slurm.user()) else {
+            return;
+        };
+        // slurmstepd, whose child a task is; and the task, which comes to its control group about now.
+        let (Ok(step), Ok(task)) = (process::handle_of_parent(), oom::own_process()) else {
+            return;
+        };
+        let launcher = state.paths.launcher.clone();
+        let files = [meeting.receiver(), step.as_fd(), task.as_fd()];
+        let keep = files.iter().map(AsRawFd::as_raw_fd).collect();
+        let work = || {
+            if is_made(meeting, &step) {
+                // A server that has ended, or none.
+                let _ = oom::spare_servers(ids.user, &launcher, &task);
+            }
+            0
+        };
+        let _ = detached::start(c"chariot-spare", keep, work);
+    });
+}
+
+/// Waits until the container is there; false if there will be none, or the step is over.
+fn is_made(meeting: &MeetingPlace, step: &impl AsFd) -> bool {
+    loop {
+        let files = [meeting.receiver(), step.as_fd()];
+        let ready = signals::wait_for(&files, Some(LOOK)).unwrap_or_default();
+        match ready[..] {
+            [_, true] => return false,
+            [true, _] => return true,
+            [false, false] if !matches!(meeting.state(), Progress::Failed(_)) => {}
+            _ => return false,
+        }
+    }
+}
