@@ -5,12 +5,14 @@
 //! there for a page that somebody is reading. A server that is killed just then can answer that reader no more, and
 //! both wait for ever; nor can the file system be unmounted, or Slurm end the step.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::image::squashfs::{Inode, SquashFs};
+use crate::sys::{detached, namespaces, process};
 
 /// Blocks that wait to be prepared; what finds no place is not done.
 const QUEUE: usize = 4;
@@ -39,6 +41,8 @@ const FOLLOWED: usize = 256;
 enum Next {
     Block(Inode, u64),
     Fragment(u32),
+    /// Not a block: the time has come to have no other files than these.
+    ShutIn(OwnedFd),
 }
 
 /// The queue, and what is known of the readers.
@@ -61,6 +65,12 @@ impl Ahead {
             last_fragment: AtomicU32::new(u32::MAX),
         };
         (ahead, Work(nexts))
+    }
+
+    /// Has the process's root replaced by `empty`.
+    pub(super) fn shut_in(&self, empty: Option<OwnedFd>) {
+        // It fails only if the thread is gone, and the process with it.
+        let _ = empty.map(|empty| self.next.send(Next::ShutIn(empty)));
     }
 
     /// After a file was read from `offset` on.
@@ -100,6 +110,9 @@ impl Ahead {
 /// Gets ready what will be read first, in a thread of its own.
 pub(super) fn prepare(image: Arc<SquashFs>) {
     std::thread::spawn(move || {
+        if namespaces::clear_capabilities().is_err() {
+            return;
+        }
         let step = usize::try_from(image.block_size()).unwrap_or(usize::MAX);
         for names in FIRST {
             let mut found = names.iter().map(|name| image.find(Path::new(name), true));
@@ -114,6 +127,15 @@ pub(super) fn prepare(image: Arc<SquashFs>) {
     });
 }
 
+/// For all threads. The one that does it was started with the right to, which none of them has afterwards.
+fn shut_in(empty: &OwnedFd) {
+    let is_done = detached::shut_in(empty).and_then(|()| namespaces::clear_capabilities());
+    if is_done.is_err() {
+        // Rather no files than the host's.
+        process::end(125);
+    }
+}
+
 impl Work {
     /// Starts the thread that does it.
     pub(super) fn start(self, image: Arc<SquashFs>) {
@@ -123,6 +145,7 @@ impl Work {
                 match next {
                     Next::Block(inode, offset) => drop(image.piece(&inode, offset)),
                     Next::Fragment(number) => image.prepare_fragment(number),
+                    Next::ShutIn(empty) => shut_in(&empty),
                 }
             }
         });

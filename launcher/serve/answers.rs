@@ -4,8 +4,7 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, UNIX_EPOCH};
 
 use fuser::{
@@ -18,7 +17,7 @@ use super::Service;
 use super::ahead::{self, Ahead, Work};
 use super::watch::Complaints;
 use crate::image::squashfs::{Damage, Entry, Inode, Kind, Position, SquashFs, Stretch, Xattr};
-use crate::sys::{Call, detached, namespaces, process, sharing};
+use crate::sys::{detached, namespaces, sharing};
 
 /// How long an answer holds: as long as the kernel keeps it.
 const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
@@ -49,9 +48,10 @@ struct Answers {
     root: u64,
     ahead: Ahead,
     complaints: Complaints,
-    /// Whether something was asked for, and who wants to know.
+    /// Whether something was asked for. Each thread that answers has /dev/fuse open by then, once more for itself, and
+    /// the process can do without the host's files.
     begun: Once,
-    begins: Sender<()>,
+    empty: Mutex<Option<OwnedFd>>,
 }
 
 /// In the server's process: waits until the file system is mounted, and answers until it is unmounted.
@@ -61,6 +61,9 @@ pub(super) fn serve(
     service: Service,
     complaints: Complaints,
 ) -> u8 {
+    if namespaces::no_new_privileges().is_err() {
+        return 125;
+    }
     ahead::prepare(Arc::clone(&service.image));
     // Whoever wanted to mount it did not come so far.
     let Ok([empty]) = sharing::receive_from(ready.as_fd()) else {
@@ -71,47 +74,28 @@ pub(super) fn serve(
         return 125;
     };
     let (ahead, work) = Ahead::new();
-    let (begins, asked) = channel();
     let answers = Answers {
         service,
         root,
         ahead,
         complaints,
         begun: Once::new(),
-        begins,
+        empty: Mutex::new(Some(empty)),
     };
-    u8::from(run(answers, device, work, image, (empty, asked)).is_err())
+    u8::from(run(answers, device, work, image).is_err())
 }
 
-fn run(
-    answers: Answers,
-    device: OwnedFd,
-    work: Work,
-    image: Arc<SquashFs>,
-    (empty, asked): (OwnedFd, Receiver<()>),
-) -> std::io::Result<()> {
+fn run(answers: Answers, device: OwnedFd, work: Work, image: Arc<SquashFs>) -> std::io::Result<()> {
     let mut config = Config::default();
     config.n_threads = Some((detached::processors() + 1).clamp(WORKERS.0, WORKERS.1));
     config.clone_fd = true;
     let session = Session::from_fd(answers, device, SessionACL::All, config)?;
-    if let Err(error) = confine(empty, asked) {
+    work.start(image);
+    // This thread starts those that answer.
+    if let Err(error) = namespaces::clear_capabilities() {
         return Err(std::io::Error::other(error));
     }
-    work.start(image);
     session.run()
-}
-
-/// Gives up every right, for all threads that answer. They open /dev/fuse once more, each for itself, so that the thread
-/// that takes the host's files away from them waits until one has been asked for something: all have it open then.
-fn confine(empty: OwnedFd, asked: Receiver<()>) -> Call<()> {
-    namespaces::no_new_privileges()?;
-    std::thread::spawn(move || {
-        if asked.recv().is_ok() && detached::shut_in(&empty).is_err() {
-            // Rather no files than the host's.
-            process::end(125);
-        }
-    });
-    namespaces::clear_capabilities()
 }
 
 impl Answers {
@@ -131,8 +115,11 @@ impl Answers {
 
     fn inode(&self, node: INodeNo) -> Result<Inode, Errno> {
         self.begun.call_once(|| {
-            // Nobody waits for it a second time.
-            let _ = self.begins.send(());
+            let empty = self.empty.lock();
+            let empty = empty
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
+                .take();
+            self.ahead.shut_in(empty);
         });
         // The exchange is its own inverse.
         self.image()

@@ -296,3 +296,23 @@ fn the_agent_and_what_it_started_end_with_the_container() {
         });
     }
 }
+
+#[test]
+fn nobody_looks_into_the_agent_from_outside_or_inside() {
+    needs_static!();
+    let place = place!();
+    if place.run("id -u").ok() == "0" {
+        skip!("root may look into everything");
+    }
+    // What the agent starts can be looked into as ever.
+    let srun = "#!/bin/sh\nreadlink /proc/$PPID/exe; ls /proc/$PPID/fd/; readlink /proc/self/exe; tr '\\0' ' ' </proc/$PPID/cmdline\n";
+    let inside = "srun 2>/dev/null; for p in /proc/[0-9]*; do read n <$p/comm; [ $n != chariot-agent ] || ls -d $p/root/etc $p/fd/0; done 2>/dev/null";
+    let said = run_as(&place, srun, "$C run --root ../img sh ./script", inside);
+    let lines: Vec<_> = said.out.lines().map(str::trim_end).collect();
+    assert!(
+        lines.len() == 2 && lines[0].starts_with("/usr/bin/"),
+        "{said:#?}"
+    );
+    let is_titled = lines[1].starts_with("chariot-agent /") && lines[1].ends_with("/img");
+    assert!(is_titled, "{said:#?}");
+}
