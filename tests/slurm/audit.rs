@@ -55,14 +55,19 @@ fn the_line_is_an_object_where_the_site_wants_to_count() {
     site.with_file("[log]\naudit = \"json\"\n", || {
         let line = forged(&site);
         let (_, object) = line.split_once("chariot: ").unwrap();
-        std::fs::write(site.here().join("object"), object).unwrap();
-        let said = site.run(
-            "python3 -c 'import json; o = json.load(open(\"object\")); f = open(\"forged\").read(); \
-             print(sorted(o), o[\"asked\"].endswith(f), o[\"digest\"], o[\"mount\"], o[\"step\"])'",
-        );
+        let said: serde_json::Value = serde_json::from_str(object).unwrap();
+        let mut names: Vec<_> = said.as_object().unwrap().keys().collect();
+        names.sort();
         assert_eq!(
-            said.ok(),
-            "['asked', 'digest', 'image', 'job', 'mount', 'ms', 'step', 'user'] True None directory 0"
+            names,
+            [
+                "asked", "digest", "image", "job", "mount", "ms", "step", "user"
+            ]
+        );
+        assert!(said["asked"].as_str().unwrap().ends_with(FORGED), "{said}");
+        assert!(
+            said["digest"].is_null() && said["mount"] == "directory" && said["step"] == 0,
+            "{said}"
         );
     });
 }
@@ -90,6 +95,7 @@ fn a_message_of_a_step_is_a_line_on_srun_and_in_the_log_whatever_it_names() {
         !said.err.contains('\u{1b}') && !said.err.contains('\u{202e}'),
         "{said:#?}"
     );
-    assert!(!said.err.contains("\n[2026"), "{said:#?}");
+    // Newer releases give messages of a step a time of their own.
+    assert!(!said.err.contains("\n[2026-01-01"), "{said:#?}");
     lines(&site, "0");
 }

@@ -204,6 +204,10 @@ print("O" + image)
 fn which_bytes_of_a_trusted_file_the_kernel_sees_is_not_for_the_user_to_say() {
     let site = site!();
     let trusted = trusted!(site);
+    if !std::path::Path::new("/usr/bin/python3").exists() {
+        // What lies is written in it; one release of this machine's has it.
+        return;
+    }
     let image = trusted.image();
     // Another image behind the one that the file is.
     let start = std::fs::metadata(&image)
@@ -213,7 +217,7 @@ fn which_bytes_of_a_trusted_file_the_kernel_sees_is_not_for_the_user_to_say() {
     let place = trusted.place.display();
     shell(&format!(
         "mkdir -p {place}/other/etc; cp -r $CHARIOT_TEST_IMAGES/busybox/bin {place}/other/; echo forged > {place}/other/etc/motd; \
-         mksquashfs {place}/other {place}/other.sqfs -quiet -no-progress; truncate -s {start} {image}; cat {place}/other.sqfs >> {image}"
+         $CHARIOT pack --quiet {place}/other {place}/other.sqfs; truncate -s {start} {image}; cat {place}/other.sqfs >> {image}"
     ));
     let length = std::fs::metadata(&image).unwrap().len() - start;
     let forged = FORGED.replace("IMAGE", &image);
