@@ -311,6 +311,9 @@ fn site(bytes: &[u8]) {
     }
 }
 
+/// How many entries of directories are looked at in one image.
+const MOST_LISTED: u32 = 20_000;
+
 /// Looks at everything in an image, as far as it can be read. A damaged one can have a directory in itself.
 fn squashfs(bytes: &[u8]) {
     let Ok(image) = SquashFs::open(file(bytes), 0, bytes.len() as u64, 16 << 20) else {
@@ -318,13 +321,19 @@ fn squashfs(bytes: &[u8]) {
     };
     let mut waiting: Vec<_> = image.root().into_iter().collect();
     let mut seen = std::collections::HashSet::new();
+    let mut listed = 0;
     while let Some(inode) = waiting.pop() {
         let _ = image.owner(&inode);
         let _ = image.xattrs(&inode);
         match inode.kind {
             Kind::Directory => {
                 let entries = image.entries(&inode, Position::default());
+                // A thousand directories can all have the same ten thousand entries.
                 for entry in entries.into_iter().flatten().flatten() {
+                    listed += 1;
+                    if listed > MOST_LISTED {
+                        return;
+                    }
                     let number = image.number_of(&entry);
                     let _ = image.inode(number);
                     if let Ok(inode) = image.inode_of(&entry)
