@@ -14,6 +14,9 @@ const UNCOMPRESSED: u32 = 1 << 24;
 /// Sizes of blocks are kept in segments of so many.
 const SEGMENT: u64 = 2048;
 
+/// How many segments before one that is wanted are looked for: those of a terabyte, by the usual size of a block.
+const LOOKED_BACK: usize = 4096;
+
 /// An uncompressed block.
 pub type Block = Arc<Vec<u8>>;
 
@@ -209,8 +212,11 @@ impl SquashFs {
             return Ok(segment);
         }
         let all = self.blocks_of(inode, fragment.is_some());
+        // An image can say that a file has more segments than can be counted; reading them from the first ends at the first
+        // that is not there.
         let known = (0..wanted)
             .rev()
+            .take(LOOKED_BACK)
             .find_map(|number| Some((number + 1, self.segments.get(&key(number))?.next)));
         let (mut number, mut next) = known.unwrap_or((0, (start, sizes)));
         loop {
