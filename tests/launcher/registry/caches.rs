@@ -441,7 +441,7 @@ fn a_full_cache_is_one_sentence_with_its_place_and_a_hint_that_is_true() {
     }
     said.failed(125, ".cache/chariot", 2);
     assert!(
-        said.err.contains("make room on the file system of") && !said.err.contains("gc"),
+        said.err.contains("make room on the file system of") && !said.err.contains("chariot gc"),
         "{said:#?}"
     );
     assert_eq!(said.out, "", "{said:#?}");
