@@ -396,8 +396,13 @@ fn refuse_foreign(file: &File, path: &Path) -> Result<()> {
         false => private::refuse_file(file, path, whose),
     };
     refused.map_err(|refusal| {
-        Error::new(format!("{}: {refusal}", what()))
-            .hint("rules that others could change are none: chown root and chmod go-w it")
+        let error = Error::new(format!("{}: {refusal}", what()));
+        match refusal.is_foreign() {
+            true => {
+                error.hint("rules that others could change are none: chown root and chmod go-w it")
+            }
+            false => error,
+        }
     })
 }
 

@@ -99,10 +99,13 @@ pub(super) fn build(matches: &ArgMatches) -> Result<ExitCode> {
         saved?;
         let source = source::find(&archive.display().to_string(), &tool.config, &tool.host)?;
         let source = source.called(&format!("{} build {}", builder.name, context.display()));
-        let mut origin = source.open(&Cache::of(&tool.config, &tool.host))?;
+        // It is no file that the user named.
+        let within = |error: Error| error.within(&format!("converting {}", archive.display()));
+        let cache = Cache::of(&tool.config, &tool.host);
+        let mut origin = source.open(&cache).map_err(within)?;
         origin.mark.source_date = source_date()?;
         let form = Form::SquashFs(asked_compression(matches));
-        make::file(origin, &output, form, &tool.config, reporter)
+        make::file(origin, &output, form, &tool.config, reporter).map_err(within)
     });
     tool.finish(
         &output,

@@ -168,7 +168,7 @@ class Asked:
             return name
         directory = self.arguments[0] & 0xFFFFFFFF
         base = "." if directory == 0xFFFFFF9C else self.descriptor(directory)
-        return f"{base}/{name}" if name else base
+        return f"{base.rstrip('/')}/{name}" if name else base
 
     def thread_group(self):
         try:
