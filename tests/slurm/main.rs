@@ -75,11 +75,20 @@ impl Site {
         self.cluster.join("job_container.conf").exists()
     }
 
-    /// Runs a script as the ordinary user; `$I` is the small image.
+    /// Runs a script as the ordinary user; `$I` is the small image. What srun says of its place in the queue, which
+    /// depends on what the last test has left, is left out.
     fn run(&self, script: &str) -> Said {
         let conf = self.cluster.join("slurm.conf");
         let variables = [("SLURM_CONF", conf.to_str().unwrap()), ("I", &self.image)];
-        support::shell(script, self.here(), &variables)
+        let mut said = support::shell(script, self.here(), &variables);
+        let is_of_queue = |line: &str| {
+            line.starts_with("srun: job ")
+                && (line.ends_with(" queued and waiting for resources")
+                    || line.ends_with(" has been allocated resources"))
+        };
+        let lines = said.err.split_inclusive('\n');
+        said.err = lines.filter(|line| !is_of_queue(line.trim_end())).collect();
+        said
     }
 
     /// Runs a script that makes a file `up` when it has come so far, then `work`, and makes the file `go`
