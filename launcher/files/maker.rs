@@ -89,15 +89,12 @@ impl Maker {
 
     /// Whether both are one process, whatever it makes.
     pub fn is_same_process(&self, other: &Maker) -> bool {
-        let process = |maker: &Maker| {
-            (
-                maker.host.clone(),
-                maker.kernel.clone(),
-                maker.pid,
-                maker.start,
-            )
-        };
-        process(self) == process(other)
+        let count = other.count;
+        *other
+            == Maker {
+                count,
+                ..self.clone()
+            }
     }
 
     /// Whether what it made is left over, which was last written at `modified`. `now` is by the same clock: a file

@@ -16,13 +16,18 @@ fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
     texts.iter().map(|text| text.as_bytes().to_vec()).collect()
 }
 
+/// The top of the repository, of whichever of its packages this is.
+pub(crate) fn top() -> &'static Path {
+    let place = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut above = place.ancestors();
+    above
+        .find(|path| path.join("tests/corpus").is_dir())
+        .unwrap()
+}
+
 /// Files of the repository, from its top on.
 fn files(names: &[&str]) -> Vec<Vec<u8>> {
-    let place = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let top = place
-        .ancestors()
-        .find(|path| path.join("tests/corpus").is_dir());
-    let read = |name: &&str| std::fs::read(top.unwrap().join(name)).unwrap();
+    let read = |name: &&str| std::fs::read(top().join(name)).unwrap();
     names.iter().map(read).collect()
 }
 

@@ -43,11 +43,7 @@ pub(crate) struct Target {
 impl Target {
     /// Examples, and what was found in earlier runs.
     pub(crate) fn seeds(&self) -> Vec<Vec<u8>> {
-        let place = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let top = place
-            .ancestors()
-            .find(|path| path.join("tests/corpus").is_dir());
-        let seeds = top.unwrap().join("tests/corpus/fuzz").join(self.name);
+        let seeds = examples::top().join("tests/corpus/fuzz").join(self.name);
         let files = fs::read_dir(seeds).into_iter().flatten();
         let mut paths: Vec<PathBuf> = files.map(|entry| entry.unwrap().path()).collect();
         paths.sort();

@@ -47,6 +47,19 @@ macro_rules! built_by {
     }};
 }
 
+/// Debian's image.
+macro_rules! debian {
+    () => {{
+        let Some(debian) = support::images()
+            .map(|images| images.join("debian"))
+            .filter(|path| path.exists())
+        else {
+            skip!("no Debian image: tests/run makes one");
+        };
+        debian
+    }};
+}
+
 /// What `nvidia-ctk cdi generate` writes, but for what no machine without the driver has.
 fn toolkit(place: &Place, directory: &str) {
     let spec = r#"---
@@ -130,12 +143,7 @@ const CHECK: &str =
 
 #[test]
 fn a_debian_image_finds_the_drivers_library_by_its_cache() {
-    let Some(debian) = support::images()
-        .map(|images| images.join("debian"))
-        .filter(|path| path.exists())
-    else {
-        skip!("no Debian image: tests/run makes one");
-    };
+    let debian = debian!();
     let place = built_by!("gcc");
     let directory = "/usr/lib/x86_64-linux-gnu";
     toolkit(&place, directory);
@@ -170,12 +178,7 @@ fn a_debian_image_finds_the_drivers_library_by_its_cache() {
 
 #[test]
 fn ldconfig_of_an_image_that_can_be_changed_works_beside_a_driver_and_so_does_the_driver_later() {
-    let Some(debian) = support::images()
-        .map(|images| images.join("debian"))
-        .filter(|path| path.exists())
-    else {
-        skip!("no Debian image: tests/run makes one");
-    };
+    let debian = debian!();
     let place = built_by!("gcc");
     // No directory where a loader looks by itself.
     toolkit(&place, "/opt/driver");

@@ -21,10 +21,7 @@ use crate::sys::signals;
 /// # Errors
 /// As [`Output::file`] and [`Output::finish`], or it cannot be written.
 pub fn write(destination: &Path, bytes: &[u8]) -> Result<()> {
-    uninterrupted(|| {
-        let output = filled(Output::file(destination)?, bytes)?;
-        output.finish().inspect_err(|_| output.abandon())
-    })
+    uninterrupted(|| finished(Output::file(destination)?, bytes))
 }
 
 /// The same in an open directory, of which `destination` is only told.
@@ -34,12 +31,16 @@ pub fn write(destination: &Path, bytes: &[u8]) -> Result<()> {
 pub fn write_in(directory: OwnedFd, destination: &Path, bytes: &[u8]) -> Result<()> {
     let name = Path::new(destination.file_name().unwrap_or_default());
     uninterrupted(|| {
-        let output = filled(
+        finished(
             Output::begin_in(directory, destination, name, false)?,
             bytes,
-        )?;
-        output.finish().inspect_err(|_| output.abandon())
+        )
     })
+}
+
+fn finished(output: Output, bytes: &[u8]) -> Result<()> {
+    let output = filled(output, bytes)?;
+    output.finish().inspect_err(|_| output.abandon())
 }
 
 /// A Ctrl-C in the middle would leave a part: these files have no process beside their writer's that could clean up.
