@@ -26,16 +26,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::config::Config;
-use crate::error::{Error, Explain, Result};
 use crate::files::own::{Below, Own, Purpose};
 use crate::files::{self, Output};
 use crate::host::Host;
 use crate::log::warn_once;
 use crate::oci::Digest;
-use crate::private::{self, Whose};
-use crate::sys::{process, signals};
 use crate::work::{self, Progress, Reporter};
+use chariot_core::config::Config;
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::private::{self, Whose};
+use chariot_core::sys::{process, signals};
 use lease::Turn;
 
 /// How hints end about a file system that is full, or a quota.
@@ -422,7 +422,7 @@ fn note_use(path: &Path) {
     let is_old = |used: SystemTime| now.duration_since(used).is_ok_and(|age| age > USED);
     let used = path.metadata().and_then(|data| data.accessed());
     if used.is_ok_and(is_old)
-        && let Ok(file) = crate::open::regular(path)
+        && let Ok(file) = chariot_core::open::regular(path)
     {
         let _ = file.set_times(fs::FileTimes::new().set_accessed(now));
     }

@@ -20,11 +20,11 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 
-use crate::error::{Error, Explain, Result};
-use crate::escape;
-use crate::sys::fork::{Change, Forked};
-use crate::sys::signals::HeldBack;
-use crate::sys::{fork, process, signals};
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::escape;
+use chariot_core::sys::fork::{Change, Forked};
+use chariot_core::sys::signals::HeldBack;
+use chariot_core::sys::{fork, process, signals};
 
 /// How often progress is told at most.
 const OFTEN: Duration = Duration::from_millis(100);

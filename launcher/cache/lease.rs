@@ -15,12 +15,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::error::{Error, Explain, Result};
 use crate::files::maker::{self, Maker, Role, host_name};
 use crate::files::own::Below;
 use crate::files::{output, removal, space};
-use crate::open;
 use crate::work::{Progress, Reporter};
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::open;
 
 /// After how long a silent holder is taken for dead. A shared file system can hang for some seconds.
 const SILENCE: Duration = Duration::from_secs(15);

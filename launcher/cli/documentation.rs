@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Command};
 
 use super::{argument, command};
-use crate::error::{Error, Result};
-use crate::options::table;
 use crate::print;
+use chariot_core::error::{Error, Result};
+use chariot_core::options::table;
 
 /// The site's file with every key and its default.
 const SITE_FILE: &str = include_str!("../../etc/chariot.toml");

@@ -9,12 +9,12 @@ use super::origin::Origin;
 use super::to_archive::ToArchive;
 use super::to_directory::ToDirectory;
 use super::{Bounds, NotRead, NotWritten, Summary, convert};
-use crate::config::Config;
 use crate::convert::to_squashfs::{Compression, Writer};
-use crate::error::{Error, Result, innermost};
 use crate::files::confined::Confined;
 use crate::files::{Output, space};
 use crate::work::{Progress, Reporter};
+use chariot_core::config::Config;
+use chariot_core::error::{Error, Result, innermost};
 
 /// How often an output shows that it is being made.
 const SHOWN: Duration = Duration::from_secs(60);

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use crate::error::caught;
+use chariot_core::error::caught;
 
 /// How much is handed over at a time, in bytes, and how many of these wait.
 const CHUNK: usize = 1 << 18;

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::error::caught;
+use chariot_core::error::caught;
 
 /// How much work waits for each thread.
 const WAITING: usize = 32;

@@ -6,9 +6,9 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::environment::Edit;
-use crate::environment::{Environment, find};
-use crate::options::table::{self, OptionRow};
+use chariot_core::environment::Edit;
+use chariot_core::environment::{Environment, find};
+use chariot_core::options::table::{self, OptionRow};
 
 /// Variables that steer the dynamic linker and the C library: what glibc takes from set-user-ID programs
 /// (unsecvars.h), without TMPDIR, which names no code.

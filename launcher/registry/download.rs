@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use super::Resolved;
 use super::client::Client;
-use crate::error::{Error, Result, caught, io_reason};
 use crate::files::{Output, output, space};
 use crate::oci::{self, Descriptor, Digest, Hasher, Reference};
 use crate::work::{Progress, Reporter};
+use chariot_core::error::{Error, Result, caught, io_reason};
 
 /// How many blobs are fetched at a time.
 const AT_ONCE: usize = 4;

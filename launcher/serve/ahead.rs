@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::image::squashfs::{Inode, SquashFs};
-use crate::sys::{detached, namespaces, process};
+use chariot_core::sys::{detached, namespaces, process};
 
 /// Blocks that wait to be prepared; what finds no place is not done.
 const QUEUE: usize = 4;

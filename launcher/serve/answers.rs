@@ -17,7 +17,7 @@ use super::Service;
 use super::ahead::{self, Ahead, Work};
 use super::watch::Complaints;
 use crate::image::squashfs::{Damage, Entry, Inode, Kind, Position, SquashFs, Stretch, Xattr};
-use crate::sys::{detached, namespaces, sharing};
+use chariot_core::sys::{detached, namespaces, sharing};
 
 /// How long an answer holds: as long as the kernel keeps it.
 const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);

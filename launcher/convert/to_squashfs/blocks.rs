@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::compress::{Compression, Context};
-use crate::error::caught;
+use chariot_core::error::caught;
 
 /// In the size of a block: it is not compressed.
 pub(super) const UNCOMPRESSED: u32 = 1 << 24;
