@@ -5,6 +5,7 @@
 
 mod commands;
 mod links;
+mod manual;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
