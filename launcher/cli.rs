@@ -9,6 +9,7 @@ mod edf;
 mod exec;
 mod images;
 mod inspect;
+mod manual;
 mod mpi;
 mod open;
 mod progress;
@@ -62,7 +63,7 @@ pub fn main() -> ExitCode {
         Some(("resolve", matches)) => pull::resolve(matches),
         Some(("edf", matches)) => edf::edf(matches),
         Some(("completions", matches)) => documentation::completions(matches),
-        Some(("man", matches)) => documentation::man(matches),
+        Some(("man", matches)) => manual::man(matches),
         Some(("help", matches)) => documentation::help(matches),
         Some(("step", matches)) => return step::step(matches),
         Some(("open", matches)) => open::open(matches),
@@ -114,7 +115,8 @@ pub fn command() -> Command {
             "In a Slurm job the same options begin with --ch-: srun --ch-image=IMAGE COMMAND\n\
              Each option is also a variable: --private-tmp is CH_PRIVATE_TMP.\n\
              Exit status: the command's own; 125 if the container cannot be had, 126 if the command \
-             cannot be run, 127 if it is not in the container.",
+             cannot be run, 127 if it is not in the container.\n\
+             The manual: man chariot, man chariot-slurm, man chariot.toml; or chariot man PAGE.",
         )
         .subcommand_required(true)
         .arg_required_else_help(true)
@@ -164,11 +166,12 @@ pub fn command() -> Command {
             Command::new("completions").about("Print a completion script for a shell").arg(
                 Arg::new("shell")
                     .value_name("SHELL")
+                    .help("bash, zsh, fish, elvish or powershell")
                     .required(true)
                     .value_parser(value_parser!(clap_complete::Shell)),
             ),
         )
-        .subcommand(documentation::man_command())
+        .subcommand(manual::command())
         .subcommand(documentation::help_command())
         .subcommand(open::command())
         .subcommand(step::command())

@@ -18,6 +18,7 @@ mod coming_from;
 mod corpus;
 mod destinations;
 mod devices;
+mod documents;
 mod drivers;
 mod edf;
 mod entering;
