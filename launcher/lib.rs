@@ -38,6 +38,7 @@ pub mod config;
 #[cfg(feature = "launcher")]
 pub mod convert;
 pub mod enter;
+pub mod environment;
 pub mod error;
 pub mod escape;
 pub mod files;
@@ -48,6 +49,7 @@ pub mod host_commands;
 pub mod image;
 #[cfg(feature = "launcher")]
 pub mod log;
+pub mod mount;
 pub mod oci;
 pub mod options;
 pub mod plan;
@@ -63,5 +65,6 @@ pub mod slurm_abi {
     include!(concat!(env!("OUT_DIR"), "/slurm_abi.rs"));
 }
 pub mod sys;
+pub mod users;
 #[cfg(feature = "launcher")]
 pub mod work;

@@ -11,9 +11,9 @@ use super::spec::{Edits, HookWords, MountPoint, Node};
 use super::{Devices, Hook};
 use crate::config::Config;
 use crate::error::{Error, Result, io_reason};
+use crate::mount::{Mount, MountSource};
 use crate::options::Sourced;
 use crate::options::device::Device;
-use crate::plan::mounts::{Mount, MountSource};
 use crate::sys::mounts::Restrictions;
 use crate::sys::process;
 

@@ -213,7 +213,7 @@ fn tell_progress(is_first: bool) -> impl FnMut(&Progress) {
 
 /// The directory that Slurm started the task in, which this process inherited.
 fn directory(request: &Request) -> Option<PathBuf> {
-    let variable = |name: &str| crate::host::find(&request.environment, name);
+    let variable = |name: &str| crate::environment::find(&request.environment, name);
     given::named_like_variable(variable("PWD").map(OsString::from))
 }
 

@@ -6,10 +6,9 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::host::{self, Environment};
+use crate::environment::{Edit, Environment, find};
 use crate::options::given::{self, CARRIER, Given, Source};
 use crate::options::table;
-use crate::plan::environment::Edit;
 
 /// Variables that steer the dynamic linker and the C library: what glibc takes from set-user-ID programs
 /// (unsecvars.h), without TMPDIR, which names no code.
@@ -113,7 +112,7 @@ const LONGEST: usize = 128 * 1024 - 2;
 /// are those that choose code. Of these a step that is started outside and runs in a container again gets the caller's.
 pub(super) fn outside(inside: Environment, before: &Environment, edits: &[Edit]) -> Environment {
     let is_untouched =
-        |edit: &&Edit| host::find(&inside, &edit.name.to_string_lossy()) == edit.value.as_deref();
+        |edit: &&Edit| find(&inside, &edit.name.to_string_lossy()) == edit.value.as_deref();
     let untouched: Vec<&OsString> = edits
         .iter()
         .filter(is_untouched)
@@ -164,7 +163,7 @@ fn put_before(name: &str, mut text: String, between: &str, environment: &mut Env
     if text.is_empty() {
         return;
     }
-    if let Some(own) = host::find(environment, name) {
+    if let Some(own) = find(environment, name) {
         text.push_str(between);
         text.push_str(&own.to_string_lossy());
     }
@@ -304,7 +303,7 @@ mod tests {
         ] {
             let inside = environment(&[(name, "inside"), ("A", "1")]);
             let find = |environment: &Environment| {
-                host::find(environment, name).map(|value| value.to_string_lossy().into_owned())
+                find(environment, name).map(|value| value.to_string_lossy().into_owned())
             };
             assert_eq!(
                 find(&outside(inside.clone(), &Environment::new(), &[])),

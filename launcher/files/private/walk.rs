@@ -265,7 +265,7 @@ fn is_own_group(file: impl AsFd, data: &Stat) -> bool {
     let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
     let list = rustix::fs::getxattr(&path, "system.posix_acl_access", &mut [0_u8; 0][..]);
     matches!(list, Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS))
-        && crate::host::is_own_group(process::user(), data.st_gid)
+        && crate::users::is_own_group(process::user(), data.st_gid)
 }
 
 /// Whether root of the machine is nobody in this process's user namespace.
