@@ -65,6 +65,8 @@ pub mod slurm_abi {
     include!(concat!(env!("OUT_DIR"), "/slurm_abi.rs"));
 }
 pub mod sys;
+#[cfg(feature = "launcher")]
+pub mod threads;
 pub mod users;
 #[cfg(feature = "launcher")]
 pub mod work;

@@ -10,10 +10,11 @@ use super::to_archive::ToArchive;
 use super::to_directory::ToDirectory;
 use super::{Bounds, NotRead, NotWritten, Summary, convert};
 use crate::config::Config;
-use crate::error::{Error, Result, innermost};
+use crate::error::{Error, Result, general_advice, innermost};
 use crate::files::confined::Confined;
 use crate::files::{Output, space};
 use crate::image::squashfs::write::{Compression, Writer};
+use crate::threads;
 use crate::work::{Progress, Reporter};
 
 /// How often an output shows that it is being made.
@@ -69,10 +70,8 @@ pub fn file(
         Form::TarZstd => {
             let writer = zstd::Encoder::new(file, 0);
             let mut writer = writer.map_err(|error| work.told(&error))?;
-            let threads = std::thread::available_parallelism()
-                .map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
-            // A library without threads compresses with one.
-            let _ = writer.multithread(threads);
+            // None: in this one. A library without threads does so too.
+            let _ = writer.multithread(u32::try_from(threads::possible()).unwrap_or(1));
             work.archive(origin, writer, |writer| writer.do_finish())
         }
     }
@@ -188,7 +187,9 @@ impl Work<'_> {
             io::ErrorKind::PermissionDenied => {
                 reason.hint("you need permission to read all files of an image")
             }
-            _ => match space::advice(error, above) {
+            _ => match space::advice(error, above)
+                .or_else(|| general_advice(error).map(str::to_owned))
+            {
                 Some(hint) => reason.hint(hint),
                 None => reason,
             },

@@ -12,9 +12,10 @@ use super::Resolved;
 use super::client::Client;
 use super::reference::Reference;
 use crate::convert::layout;
-use crate::error::{Error, Result, caught, io_reason};
+use crate::error::{Error, Explain, Result, caught, io_reason};
 use crate::files::{Output, output, space};
 use crate::oci::{Descriptor, Digest, Hasher};
+use crate::threads;
 use crate::work::{Progress, Reporter};
 
 /// How many blobs are fetched at a time.
@@ -67,16 +68,16 @@ pub(super) fn all(
         stop: AtomicBool::new(false),
     });
     let (sender, news) = channel();
-    for _ in 0..count {
+    let threads = threads::start_several(count, || {
         let (shared, sender) = (Arc::clone(&shared), sender.clone());
-        std::thread::spawn(move || {
+        Ok(move || {
             let result = caught(|| Ok(work(&shared, &sender)))
                 .unwrap_or_else(|panic| Err(Error::new(panic.to_string())));
             let _ = sender.send(News::Ended(result));
-        });
-    }
+        })
+    });
     drop(sender);
-    let mut left = count;
+    let mut left = threads.explain(|| "can't fetch layers".into())?.len();
     let mut outcome = Ok(());
     while left > 0 {
         match news.recv_timeout(LOOK) {
