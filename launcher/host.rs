@@ -7,8 +7,8 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::environment::{Environment, find};
 use crate::error::{Error, Explain, Result};
-use crate::files::open;
-use crate::files::private::{self, Whose};
+use crate::open;
+use crate::private::{self, Whose};
 use crate::sys::process;
 use crate::users::{self, User};
 

@@ -37,6 +37,7 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "launcher")]
 pub mod convert;
+pub mod edf;
 pub mod enter;
 pub mod environment;
 pub mod error;
@@ -48,15 +49,21 @@ pub mod host;
 pub mod host_commands;
 pub mod image;
 #[cfg(feature = "launcher")]
+pub mod locate;
+#[cfg(feature = "launcher")]
 pub mod log;
+pub mod memory;
 pub mod mount;
 pub mod oci;
+pub mod open;
 pub mod options;
 pub mod plan;
 #[cfg(feature = "launcher")]
 pub mod print;
+pub mod private;
 #[cfg(feature = "launcher")]
 pub mod registry;
+pub mod seldom;
 #[cfg(feature = "launcher")]
 pub mod serve;
 /// The numbers of the installed Slurm's plugin interface, empty where it has no headers; build.rs.

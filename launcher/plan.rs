@@ -19,12 +19,12 @@ use crate::config::Config;
 use crate::environment::Edit;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::files::open;
 use crate::host::{Host, Known};
 use crate::image::Image;
 use crate::mount::Mount;
 #[cfg(feature = "launcher")]
 use crate::mount::MountSource;
+use crate::open;
 use crate::options::{Options, Sourced};
 use host_commands::HostCommands;
 use identity::Identity;

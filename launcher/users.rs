@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::files::open;
+use crate::open;
 use crate::sys::process::{self, Helper};
 
 /// An entry of the user database, passwd(5).

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 
 use crate::config::{self, Config};
+use crate::edf::{self, Definition, Surroundings};
 use crate::environment::{Environment, find};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::log::{self, Reader};
-use crate::options::edf::{self, Definition, Surroundings};
 use crate::options::table;
 use crate::options::{Dialect, Given, Options, Source, given};
 

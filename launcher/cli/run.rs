@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::host::{Host, refuse_old_kernel};
 use crate::host_commands::Agent;
 use crate::image::Image;
+use crate::locate;
 use crate::plan::{Plan, Task};
 use crate::print;
 
@@ -106,7 +107,7 @@ pub(super) fn locate(word: &str, config: &Config, host: &Host, may_fetch: bool) 
         may_ask: true,
         see: &mut |progress| display.see(progress),
     };
-    let image = Image::locate(word, config, host, &mut access);
+    let image = locate::image(word, config, host, &mut access);
     display.end();
     image
 }

@@ -14,8 +14,8 @@ use rustix::fs::OFlags;
 
 use crate::environment::Environment;
 use crate::error::{Error, Explain, Result};
-use crate::files::open;
 use crate::handover;
+use crate::open;
 use crate::sys::namespaces::Namespaces;
 use crate::sys::{self, fork, process};
 use crate::users;

@@ -14,7 +14,7 @@ use nix::unistd::{AccessFlags, access};
 use super::elf::{self, Program};
 use crate::environment::{Environment, find};
 use crate::error::{Error, Exit, Result, io_reason};
-use crate::files::open;
+use crate::open;
 
 /// The file that a command word means, as execvp(3) finds it.
 ///

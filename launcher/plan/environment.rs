@@ -5,10 +5,10 @@ use std::path::Path;
 
 use crate::environment::{Edit, Environment, apply, find};
 use crate::error::{Error, Explain, Result};
-use crate::files::open;
 use crate::host::Host;
 use crate::image::{Image, metadata};
 use crate::mount::APT_CONFIG;
+use crate::open;
 use crate::options::{Assignment, Options, Sourced};
 
 /// The longest file of variables, in bytes.

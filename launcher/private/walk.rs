@@ -1,5 +1,10 @@
 //! Walking a path down from the root, and asking of each directory on it whose it is.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a private directory is made on the way to it, where it was looked for"
+)]
+
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
