@@ -19,6 +19,7 @@
 pub mod evict;
 pub mod lease;
 pub mod names;
+mod place;
 pub mod stage;
 
 use std::fs;
@@ -80,7 +81,7 @@ pub struct Cache<'a> {
 impl<'a> Cache<'a> {
     /// The user's.
     pub fn of(config: &'a Config, host: &'a Host) -> Cache<'a> {
-        let (root, moved) = match place(config, host) {
+        let (root, moved) = match place::of(config, host) {
             Ok((root, moved)) => (Ok(root), moved),
             Err(error) => (Err(error), None),
         };
@@ -372,32 +373,6 @@ pub fn not_there(word: &str) -> Error {
     Error::new(format!("the image {word} is not in the cache yet")).hint(format!(
         "`chariot run` and `srun --ch-image` fetch it; `chariot pull {word}` does so beforehand"
     ))
-}
-
-/// Where a cache is if not where the site says: in the user's home.
-const AT_HOME: [&str; 2] = ["$XDG_CACHE_HOME/chariot", "~/.cache/chariot"];
-
-/// Where the user's cache is: where the site says, or, where somebody else was first, at home, and why.
-fn place(config: &Config, host: &Host) -> Result<(PathBuf, Option<String>)> {
-    let root = host.expand("cache", &config.cache)?;
-    let Err(refusal) = private::refuse_foreign(&root, Whose::Own) else {
-        return Ok((root, None));
-    };
-    let mut others = AT_HOME
-        .iter()
-        .filter_map(|text| host.expand("cache", text).ok());
-    let other = others.find(|other| private::refuse_foreign(other, Whose::Own).is_ok());
-    Ok(match other {
-        Some(other) => {
-            let moved = format!(
-                "the cache is {} and not {}: {refusal}",
-                other.display(),
-                root.display()
-            );
-            (other, Some(moved))
-        }
-        None => (root, None),
-    })
 }
 
 /// Whether root alone can write there, so that all can trust what they find.

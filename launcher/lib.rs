@@ -45,4 +45,5 @@ pub mod plan;
 pub mod print;
 pub mod registry;
 pub mod serve;
+pub mod threads;
 pub mod work;

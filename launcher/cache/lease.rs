@@ -397,7 +397,14 @@ impl Lease {
     }
 
     /// Runs `work` and shows all the while that it is running.
-    pub fn beat_while<T>(&self, reporter: &Reporter, work: impl FnOnce() -> T) -> T {
+    ///
+    /// # Errors
+    /// What `work` says, or nobody can show it.
+    pub fn beat_while<T>(
+        &self,
+        reporter: &Reporter,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
         let beats = AtomicU64::new(0);
         reporter.pulse_while(work, |progress| {
             let beat = beats.fetch_add(1, Ordering::Relaxed) + 1;

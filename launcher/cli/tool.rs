@@ -87,7 +87,11 @@ impl Tool {
     }
 
     /// Runs `work`, and shows all the while those who wait for their turn that it is running.
-    pub(super) fn in_turn<T>(&self, reporter: &Reporter, work: impl FnOnce() -> T) -> T {
+    pub(super) fn in_turn<T>(
+        &self,
+        reporter: &Reporter,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
         match &self.turn {
             Some(lease) => lease.beat_while(reporter, work),
             None => work(),

@@ -107,7 +107,7 @@ impl ToDirectory {
         self.workers = Some(Workers::start(move |small: Small| {
             let mut contents = small.contents.as_slice();
             shared.write(small.number, &small.path, &small.attributes, &mut contents)
-        }));
+        })?);
         self.place = Some(Arc::clone(&place));
         Ok(place)
     }

@@ -138,8 +138,8 @@ pub fn ask_in_child(
         &format!("can't find {reference}"),
         |reporter| {
             process::adopt_environment(&cache.host.environment);
-            let ask = || registry::resolve(reference, cache.config, known, patience);
-            Ok(match reporter.pulse_while(ask, |_| {}) {
+            let ask = || Ok(registry::resolve(reference, cache.config, known, patience));
+            Ok(match reporter.pulse_while(ask, |_| {})? {
                 Ok(resolved) => answer::found(&resolved),
                 Err(failure) => answer::failed(&failure),
             })
