@@ -29,11 +29,11 @@ use std::time::{Duration, SystemTime};
 use crate::config::Config;
 use crate::error::{Error, Explain, Result};
 use crate::files::own::{Below, Own, Purpose};
-use crate::files::private::{self, Whose};
 use crate::files::{self, Output};
 use crate::host::Host;
 use crate::log::warn_once;
 use crate::oci::Digest;
+use crate::private::{self, Whose};
 use crate::sys::{process, signals};
 use crate::work::{self, Progress, Reporter};
 use lease::Turn;
@@ -422,7 +422,7 @@ fn note_use(path: &Path) {
     let is_old = |used: SystemTime| now.duration_since(used).is_ok_and(|age| age > USED);
     let used = path.metadata().and_then(|data| data.accessed());
     if used.is_ok_and(is_old)
-        && let Ok(file) = files::open::regular(path)
+        && let Ok(file) = crate::open::regular(path)
     {
         let _ = file.set_times(fs::FileTimes::new().set_accessed(now));
     }

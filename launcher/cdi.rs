@@ -29,8 +29,8 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::image::Image;
+use crate::mount::Mount;
 use crate::options::Options;
-use crate::plan::mounts::Mount;
 #[cfg(feature = "launcher")]
 use registry::Registry;
 
@@ -81,7 +81,7 @@ impl Devices {
         let registry = Registry::read(&config.cdi_dirs);
         let chosen = registry.choose(&asked)?;
         let overlay = options.overlay.as_ref().map(|overlay| &overlay.value);
-        let changes = overlay.map(|directory| directory.join(crate::plan::UPPER));
+        let changes = overlay.map(|directory| directory.join(crate::mount::UPPER));
         let seen = loader::Seen {
             image,
             changes: changes.as_deref(),

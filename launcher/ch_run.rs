@@ -16,15 +16,16 @@ use std::process::ExitCode;
 
 use clap::ArgMatches;
 
-use crate::cli::{become_command, become_entered};
+use crate::cli::become_entered;
 use crate::config::{self, Config};
-use crate::enter::{self, member::Member};
+use crate::enter::{self, member::Member, program};
+use crate::environment::Environment;
+use crate::environment::apply;
 use crate::error::{Error, Exit, Explain, Result};
-use crate::files::open;
-use crate::host::{Environment, Host, refuse_old_kernel};
+use crate::host::{Host, refuse_old_kernel};
 use crate::log::{self, Reader};
+use crate::open;
 use crate::plan::Plan;
-use crate::plan::environment::apply;
 use crate::print;
 use crate::sys::namespaces::Namespaces;
 use crate::sys::process::Silenced;
@@ -211,9 +212,9 @@ fn joined(plan: &Plan, namespaces: &Namespaces) -> Result<ExitCode> {
         .task
         .command
         .first()
-        .map(|word| enter::settle::find_program(word, &environment, &plan.image.word));
+        .map(|word| program::find_program(word, &environment, &plan.image.word));
     enter::pretend(plan.fakeroot)?;
-    become_command(
+    program::become_command(
         &program.transpose()?.unwrap_or_default(),
         &plan.task.command,
         environment,

@@ -15,7 +15,7 @@ mod open;
 mod progress;
 mod pull;
 mod run;
-pub(crate) use run::{become_command, become_entered};
+pub(crate) use run::become_entered;
 pub mod step;
 mod task;
 mod tool;

@@ -14,10 +14,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Error, Explain, Result};
-use crate::files::open;
-use crate::files::private::{self, Whose};
+use crate::open;
 use crate::options::table::{self, OptionRow, Shape};
 use crate::options::{Dialect, Given, Source};
+use crate::private::{self, Whose};
 use place::{Place, line_of};
 use registries::Registries;
 

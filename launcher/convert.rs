@@ -22,6 +22,7 @@ pub mod squashfs;
 mod tests;
 pub mod to_archive;
 pub mod to_directory;
+pub mod to_squashfs;
 pub mod tree;
 pub mod unpacked;
 mod which;

@@ -4,6 +4,7 @@
 
 #[cfg(feature = "launcher")]
 mod below;
+#[cfg(feature = "launcher")]
 mod elf;
 #[cfg(feature = "launcher")]
 mod hooks;
@@ -16,17 +17,20 @@ pub mod member;
 #[cfg(feature = "launcher")]
 mod points;
 #[cfg(feature = "launcher")]
+pub mod program;
+#[cfg(feature = "launcher")]
 mod reach;
 #[cfg(feature = "launcher")]
 mod root;
-pub mod settle;
+#[cfg(feature = "launcher")]
+mod settle;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use crate::environment::Edit;
 use crate::error::{Error, Explain, Result};
-use crate::plan::environment::Edit;
 #[cfg(feature = "launcher")]
 use crate::plan::{Plan, identity::Identity};
 #[cfg(feature = "launcher")]

@@ -5,12 +5,9 @@
 //! | [`output`] | what gets its name when it is complete, in place of what had it, which stays whole until then |
 //! | [`maker`] | names of what is not complete, which tell who makes it, so that a later run knows what is left over |
 //! | [`removal`] | taking trees away: below a descriptor, after asking whether it is still what was noted |
-//! | [`private`] | whose a directory is and all its parents are: asked before anything there is read or made |
 //! | [`own`] | directories that Chariot made for itself: they carry a mark, and only below one is anything swept |
 //! | `new_tree`, `paths` | what is made, renamed and taken away in a new directory, on paths of any length |
 //! | [`confined`] | a directory as the root of the process that fills it |
-//! | [`open`] | opening a name that somebody else chose: it may be a FIFO, a device or a link by now |
-//! | [`seldom`] | a stamp by which one process of many says something, once in a while |
 //! | [`share`] | one file under two names |
 //! | [`space`] | room on a file system, and what to do where there is none |
 
@@ -27,17 +24,14 @@ mod look;
 pub mod maker;
 #[cfg(feature = "launcher")]
 pub(crate) mod new_tree;
-pub mod open;
 #[cfg(feature = "launcher")]
 pub mod output;
 #[cfg(feature = "launcher")]
 pub mod own;
 #[cfg(feature = "launcher")]
 pub(crate) mod paths;
-pub mod private;
 #[cfg(feature = "launcher")]
 pub mod removal;
-pub mod seldom;
 #[cfg(feature = "launcher")]
 pub mod share;
 #[cfg(feature = "launcher")]

@@ -12,9 +12,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use crate::environment::Edit;
+use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::host::Environment;
-use crate::plan::environment::Edit;
 
 /// The form of what follows and the version that writes it. A plugin and a launcher that agree on the
 /// form understand each other.

@@ -2,14 +2,15 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
 
+use crate::environment::{Environment, find};
 use crate::error::{Error, Explain, Result};
-use crate::files::open;
-use crate::files::private::{self, Whose};
-use crate::sys::process::{self, Helper};
+use crate::open;
+use crate::private::{self, Whose};
+use crate::sys::process;
+use crate::users::{self, User};
 
 /// The oldest kernel that has every call that Chariot makes.
 pub const OLDEST_KERNEL: (u32, u32) = (5, 14);
@@ -17,9 +18,6 @@ pub const OLDEST_KERNEL: (u32, u32) = (5, 14);
 /// Numbers from here on are of special steps, slurm.h: a batch script and the shell of salloc have one. Slurm 26.05 writes
 /// them as negative numbers, of 32 bits, and older releases none for a script.
 const FIRST_SPECIAL_STEP: i64 = 0xffff_fff0;
-
-/// The variables of a process, in its order.
-pub type Environment = Vec<(OsString, OsString)>;
 
 /// The caller.
 #[derive(Debug, Clone)]
@@ -40,17 +38,34 @@ pub struct Host {
     pub environment: Environment,
 }
 
-/// An entry of the user database, passwd(5).
+/// A directory, known by what it is and not by its name alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
-    /// Login name.
-    pub name: String,
-    /// Full name.
-    pub gecos: String,
-    /// Home directory.
-    pub home: PathBuf,
-    /// Login shell.
-    pub shell: String,
+pub struct Known {
+    /// Its name.
+    pub path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Known {
+    /// The directory that `path` leads to now.
+    pub fn new(path: &Path) -> Option<Known> {
+        Some(Known {
+            path: path.to_owned(),
+            identity: identity(path)?,
+        })
+    }
+
+    /// Whether its name leads to it here too, and not to another directory of that name.
+    pub fn is_here(&self) -> bool {
+        identity(&self.path) == Some(self.identity)
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    path.metadata()
+        .ok()
+        .filter(|data| data.is_dir())
+        .map(|data| (data.dev(), data.ino()))
 }
 
 impl Host {
@@ -59,9 +74,7 @@ impl Host {
     pub fn look(environment: Environment, directory: Option<PathBuf>) -> Host {
         let uid = nix::unistd::geteuid().as_raw();
         let gid = nix::unistd::getegid().as_raw();
-        // Both are asked at once, where it takes asking.
-        let (user, group) = (Lookup::start("passwd", uid), Lookup::start("group", gid));
-        let user = user.line().as_deref().and_then(read_user);
+        let (user, group) = users::user_and_group(uid, gid);
         // A node with a stale user database should not keep a job from running: invent the names.
         let user = user.unwrap_or_else(|| User {
             name: format!("user{uid}"),
@@ -69,10 +82,7 @@ impl Host {
             home: PathBuf::from("/"),
             shell: "/bin/sh".into(),
         });
-        let group = group
-            .line()
-            .and_then(|line| line.split(':').next().map(str::to_owned))
-            .unwrap_or_else(|| format!("group{gid}"));
+        let group = group.unwrap_or_else(|| format!("group{gid}"));
         let environment = match uid {
             0 => without_others(environment, &user.home),
             _ => environment,
@@ -231,18 +241,13 @@ fn variable_name(text: &str) -> Option<(&str, &str)> {
     is_name.then_some((name, rest))
 }
 
+/// The kernel takes 340 lines of such a map, in bytes.
+const LONGEST_MAP: u64 = 64 << 10;
+
 /// Whether this process knows every user of the machine, as outside of all namespaces of users, user_namespaces(7).
 fn has_all_users() -> bool {
-    let map = open::read_text(Path::new("/proc/self/uid_map"), LARGEST).unwrap_or_default();
+    let map = open::read_text(Path::new("/proc/self/uid_map"), LONGEST_MAP).unwrap_or_default();
     map.split_whitespace().eq(["0", "0", "4294967295"])
-}
-
-/// A variable in a list of variables.
-pub fn find<'a>(environment: &'a Environment, name: &str) -> Option<&'a OsStr> {
-    environment
-        .iter()
-        .find(|(known, _)| known == name)
-        .map(|(_, value)| value.as_os_str())
 }
 
 /// Refuses a kernel that lacks calls that Chariot makes.
@@ -275,97 +280,6 @@ fn is_new_enough(release: &str) -> bool {
     }
 }
 
-/// The longest file of users that is read, in bytes.
-const LARGEST: u64 = 256 << 20;
-
-/// How long the user database may take. One that is stuck should not keep a job from running.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A user's entry of the user database, if there is one.
-#[cfg(feature = "launcher")]
-pub(crate) fn user(uid: u32) -> Option<User> {
-    read_user(&Lookup::start("passwd", uid).line()?)
-}
-
-/// All groups of a user by name, the primary one first: id(1), which asks what the site has.
-#[cfg(feature = "launcher")]
-pub(crate) fn groups(user: &str) -> Option<Vec<u32>> {
-    let mut id = Command::new("/usr/bin/id");
-    id.args(["-G", "--", user]);
-    let answer = process::start_asking(id).ok()?.report(PATIENCE).ok()?;
-    let numbers: Option<Vec<u32>> = answer
-        .split_whitespace()
-        .map(|number| number.parse().ok())
-        .collect();
-    numbers.filter(|numbers| !numbers.is_empty())
-}
-
-/// Whether a group is one user's own: it has that user's name, and nobody else in it.
-pub(crate) fn is_own_group(uid: u32, gid: u32) -> bool {
-    let (user, group) = (Lookup::start("passwd", uid), Lookup::start("group", gid));
-    let (Some(user), Some(group)) = (user.line(), group.line()) else {
-        return false;
-    };
-    let name = user.split(':').next().unwrap_or_default();
-    let mut fields = group.split(':');
-    let is_named = !name.is_empty() && fields.next() == Some(name);
-    let mut members = fields.nth(2).unwrap_or_default().split(',').map(str::trim);
-    is_named && members.all(|member| member.is_empty() || member == name)
-}
-
-/// A line of passwd(5).
-fn read_user(line: &str) -> Option<User> {
-    let mut fields = line.split(':').map(str::to_owned);
-    let name = fields.next()?;
-    let mut fields = fields.skip(3);
-    Some(User {
-        name,
-        gecos: fields.next()?,
-        home: fields.next()?.into(),
-        shell: fields.next()?,
-    })
-}
-
-/// The search for the line of a number in a user database: first in the file in /etc, and then, as far as that
-/// does not have it, by getent(1), which asks what the site has, LDAP or SSSD. Not by getpwuid(3): the launcher
-/// is a static program, since those start twice as fast, and these have no modules of the C library.
-enum Lookup {
-    Found(String),
-    Asked(Helper),
-    Unknown,
-}
-
-impl Lookup {
-    fn start(database: &str, id: u32) -> Lookup {
-        let file = open::read_text(&Path::new("/etc").join(database), LARGEST).unwrap_or_default();
-        if let Some(line) = line_of(&file, id) {
-            return Lookup::Found(line.to_owned());
-        }
-        let mut getent = Command::new("/usr/bin/getent");
-        getent.arg(database).arg(id.to_string());
-        process::start_asking(getent).map_or(Lookup::Unknown, Lookup::Asked)
-    }
-
-    fn line(self) -> Option<String> {
-        match self {
-            Lookup::Found(line) => Some(line),
-            Lookup::Asked(getent) => {
-                let answer = getent.report(PATIENCE).ok()?;
-                let line = answer.lines().next()?;
-                Some(line.to_owned())
-            }
-            Lookup::Unknown => None,
-        }
-    }
-}
-
-/// The line whose third field is `id`, as passwd(5) and group(5) have it.
-fn line_of(file: &str, id: u32) -> Option<&str> {
-    let id = id.to_string();
-    file.lines()
-        .find(|line| line.split(':').nth(2) == Some(id.as_str()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -382,20 +296,6 @@ mod tests {
         ] {
             assert_eq!(is_new_enough(release), enough, "{release}");
         }
-    }
-
-    #[test]
-    fn a_user_is_found_by_number_in_the_file_and_by_nothing_like_it() {
-        let file = "root:x:0:0:root:/root:/bin/bash\n# 7\nada:x:1000:7:Ada L.:/home/ada:/bin/zsh\nbroken\n";
-        let ada = read_user(line_of(file, 1000).unwrap()).unwrap();
-        assert_eq!(
-            (ada.name.as_str(), ada.gecos.as_str(), ada.shell.as_str()),
-            ("ada", "Ada L.", "/bin/zsh")
-        );
-        assert_eq!(ada.home, PathBuf::from("/home/ada"));
-        assert_eq!(line_of(file, 7), None);
-        assert_eq!(line_of(file, 100), None);
-        assert_eq!(read_user("broken"), None);
     }
 
     #[test]

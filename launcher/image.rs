@@ -1,13 +1,10 @@
-//! Images: finding what a word names, telling its kind by content, and reading what the image says
-//! of itself. Everything inside an image is hostile: what a directory holds is opened with
+//! Images that can be run in: telling their kind by content, and reading what an image says of itself. Everything inside an image is hostile: what a directory holds is opened with
 //! `RESOLVE_IN_ROOT`, a file is read by parsers that check every bound, and only so much of it.
 
 pub mod metadata;
 #[cfg(feature = "launcher")]
-mod refusals;
+pub(crate) mod refusals;
 pub mod sif;
-#[cfg(feature = "launcher")]
-pub mod source;
 #[cfg(feature = "launcher")]
 pub mod squashfs;
 pub mod trusted;
@@ -27,20 +24,15 @@ use nix::errno::Errno;
 use rustix::fs::OFlags;
 
 #[cfg(feature = "launcher")]
-use crate::cache::{Access, Cache, stage};
-#[cfg(feature = "launcher")]
-use crate::config::{Config, Stage};
+use crate::config::Config;
 use crate::error::{Error, Explain, Result};
+use crate::memory;
 #[cfg(feature = "launcher")]
-use crate::files::open;
-#[cfg(feature = "launcher")]
-use crate::host::Host;
+use crate::open;
 use crate::sys;
 use metadata::Metadata;
 #[cfg(feature = "launcher")]
 use refusals::{WHAT_AN_IMAGE_IS, missing, not_an_image};
-#[cfg(feature = "launcher")]
-use source::Source;
 #[cfg(feature = "launcher")]
 use squashfs::SquashFs;
 
@@ -74,61 +66,6 @@ enum Contents {
 const LARGEST: usize = 4 << 20;
 
 impl Image {
-    /// Finds the image that `word` names; one that is not in a form to be run in is fetched or converted into
-    /// the cache, as far as `access` allows.
-    ///
-    /// # Errors
-    /// The word names nothing, nothing readable, or no image.
-    #[cfg(feature = "launcher")]
-    pub fn locate(
-        word: &str,
-        config: &Config,
-        host: &Host,
-        access: &mut Access<'_>,
-    ) -> Result<Image> {
-        // Not before it is needed: most images are there, and looking at the cache is I/O on each node.
-        let cache = || Cache::of(config, host);
-        let mut image = match source::find(word, config, host)? {
-            Source::Image(image) => *image,
-            other => {
-                let path = other.in_cache(&cache(), access)?;
-                let mut image = Image::open(word, &path, config)?;
-                image.metadata.verified = other.verified_digest(&path);
-                image
-            }
-        };
-        image.verify(&cache);
-        match config.stage {
-            Stage::Node
-                if access.may_fetch
-                    && !image.is_tree()
-                    && host.variable("SLURM_JOB_ID").is_some() =>
-            {
-                let copy = stage::stage(&image.path, word, &cache(), access)?;
-                let Some(path) = copy else { return Ok(image) };
-                let mut staged = Image::open(word, &path, config)?;
-                staged.metadata.verified = image.metadata.verified;
-                Ok(staged)
-            }
-            _ => Ok(image),
-        }
-    }
-
-    /// Holds the digest that an image says it was made from against what the cache knows of the file.
-    #[cfg(feature = "launcher")]
-    pub(crate) fn verify<'a>(&mut self, cache: &impl Fn() -> Cache<'a>) {
-        let claim = self
-            .metadata
-            .mark
-            .as_ref()
-            .and_then(|mark| mark.digest.as_deref());
-        let claim = claim.filter(|_| !self.is_tree() && self.metadata.verified.is_none());
-        let known = claim.and_then(|claim| cache().verified(&self.path, claim));
-        if let Some(digest) = known {
-            self.metadata.verified = Some(digest.to_string());
-        }
-    }
-
     /// Opens a directory, SquashFS or SIF file.
     ///
     /// # Errors
@@ -378,7 +315,7 @@ fn open_file(word: &str, path: &Path, config: &Config) -> Result<Contents> {
     } else {
         return Err(not_an_image(word));
     };
-    let memory = memory_of_server(config.server_memory, sys::cgroup::memory_limit());
+    let memory = memory_of_server(config.server_memory, memory::limit());
     let image = SquashFs::open(file, at, length, memory)
         .map_err(|damage| Error::new(format!("{}: {damage}", what())).hint(damage.advice))?;
     Ok(Contents::SquashFs(Arc::new(image)))

@@ -37,7 +37,9 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "launcher")]
 pub mod convert;
+pub mod edf;
 pub mod enter;
+pub mod environment;
 pub mod error;
 pub mod escape;
 pub mod files;
@@ -47,14 +49,21 @@ pub mod host;
 pub mod host_commands;
 pub mod image;
 #[cfg(feature = "launcher")]
+pub mod locate;
+#[cfg(feature = "launcher")]
 pub mod log;
+pub mod memory;
+pub mod mount;
 pub mod oci;
+pub mod open;
 pub mod options;
 pub mod plan;
 #[cfg(feature = "launcher")]
 pub mod print;
+pub mod private;
 #[cfg(feature = "launcher")]
 pub mod registry;
+pub mod seldom;
 #[cfg(feature = "launcher")]
 pub mod serve;
 /// The numbers of the installed Slurm's plugin interface, empty where it has no headers; build.rs.
@@ -63,5 +72,6 @@ pub mod slurm_abi {
     include!(concat!(env!("OUT_DIR"), "/slurm_abi.rs"));
 }
 pub mod sys;
+pub mod users;
 #[cfg(feature = "launcher")]
 pub mod work;

@@ -4,21 +4,41 @@
 mod artifact;
 mod digest;
 mod machine;
+mod reference;
 
 use std::collections::BTreeMap;
 
+use crate::error::Error;
 use serde::{Deserialize, Deserializer};
 
 pub use digest::Digest;
 #[cfg(feature = "launcher")]
 pub use digest::Hasher;
 pub use machine::{architecture, choose, refuse_another};
+pub use reference::Reference;
 
 /// The largest document that is read, in bytes; registries themselves take no more than 4 MiB.
 pub const LARGEST: u64 = 4 << 20;
 
 /// How many lists of images may lie in each other.
 pub const DEEPEST: usize = 4;
+
+/// Where a blob lies in a layout.
+pub fn blob(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm(), digest.hex())
+}
+
+/// Reads an image's configuration.
+///
+/// # Errors
+/// It is none.
+pub fn configuration(bytes: &[u8]) -> Result<Configuration, Error> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        Error::new(format!(
+            "can't understand the image's configuration: {error}"
+        ))
+    })
+}
 
 /// Where a blob is, and what.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

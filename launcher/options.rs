@@ -5,7 +5,6 @@
 
 pub mod bind;
 pub mod device;
-pub mod edf;
 pub mod given;
 pub mod size;
 pub mod table;

@@ -15,18 +15,19 @@ use std::path::PathBuf;
 
 use crate::cdi::{Devices, Hook};
 use crate::config::Config;
-use crate::enter::settle::Known;
+
+use crate::environment::Edit;
+use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::files::open;
-use crate::host::{Environment, Host};
+use crate::host::{Host, Known};
 use crate::image::Image;
+use crate::mount::Mount;
+#[cfg(feature = "launcher")]
+use crate::mount::MountSource;
+use crate::open;
 use crate::options::{Options, Sourced};
-use environment::Edit;
 use host_commands::HostCommands;
 use identity::Identity;
-use mounts::Mount;
-#[cfg(feature = "launcher")]
-use mounts::MountSource;
 
 /// What is to run, and what only the caller knows about it.
 #[derive(Debug, Clone, Default)]
@@ -53,9 +54,6 @@ pub enum Root {
     /// The image under a directory that keeps the changes.
     Kept(PathBuf),
 }
-
-/// Where an overlay's directory has its changes; `work` beside it is the kernel's.
-pub const UPPER: &str = "upper";
 
 /// Where the command starts.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,20 +7,17 @@ mod client;
 mod connection;
 mod credentials;
 mod download;
-pub mod reference;
-
-use std::path::Path;
+pub use std::path::Path;
 
 pub use client::{Cause, Client, Failure, Patience};
 pub use download::LAYER;
-pub use reference::Reference;
 
 use crate::cache::{Cache, stage};
 use crate::config::Config;
-use crate::convert::layout;
 use crate::error::{Error, Explain, Result};
-use crate::files::{self, open, output, space};
-use crate::oci::{self, Descriptor, Digest, Document, Manifest};
+use crate::files::{self, output, space};
+use crate::oci::{self, Descriptor, Digest, Document, Manifest, Reference};
+use crate::open;
 use crate::work::{Progress, Reporter};
 
 /// An image that a registry has.
@@ -140,13 +137,13 @@ impl Documents<'_> {
             && self.kept(&digest).is_none()
         {
             // Without it, it is asked for again the next time.
-            let _ = files::write(&cache.join(layout::blob(&digest)), &bytes);
+            let _ = files::write(&cache.join(oci::blob(&digest)), &bytes);
         }
         Ok((digest, document))
     }
 
     fn kept(&self, digest: &Digest) -> Option<Vec<u8>> {
-        let bytes = open::read(&self.cache?.join(layout::blob(digest)), oci::LARGEST).ok()?;
+        let bytes = open::read(&self.cache?.join(oci::blob(digest)), oci::LARGEST).ok()?;
         digest.fits(&bytes).then_some(bytes)
     }
 
@@ -209,7 +206,7 @@ pub fn fetch(resolved: &Resolved, cache: &Cache<'_>, reporter: &Reporter) -> Res
     }
     let rooms = wanted
         .iter()
-        .map(|blob| output::room_for(&root.join(layout::blob(&blob.digest)), blob.size));
+        .map(|blob| output::room_for(&root.join(oci::blob(&blob.digest)), blob.size));
     let room = rooms.fold(0, u64::saturating_add);
     space::refuse_full(root, room).map_err(|error| error.within(&what()))?;
     // The configuration comes first: whoever asked for the wrong image learns it before gigabytes have come.
@@ -228,7 +225,7 @@ pub fn fetch(resolved: &Resolved, cache: &Cache<'_>, reporter: &Reporter) -> Res
 /// Whether a blob is there and is what it has to be. A disk, a program or a person may have changed it since it came:
 /// its length says nothing.
 fn is_whole(root: &Path, blob: &Descriptor, reporter: &Reporter) -> bool {
-    let path = root.join(layout::blob(&blob.digest));
+    let path = root.join(oci::blob(&blob.digest));
     let Ok(file) = open::regular(&path) else {
         return false;
     };
@@ -251,13 +248,13 @@ fn is_whole(root: &Path, blob: &Descriptor, reporter: &Reporter) -> bool {
 
 /// Refuses an image for another machine, or with other layers than it says.
 fn refuse_configuration(manifest: &Manifest, cache: &Path) -> Result<()> {
-    let path = cache.join(layout::blob(&manifest.config.digest));
+    let path = cache.join(oci::blob(&manifest.config.digest));
     let what = || format!("can't read its configuration, {}", path.display());
     if manifest.config.size > oci::LARGEST {
         return Err(Error::new(format!("{}: it is too large", what())));
     }
     let bytes = open::read(&path, oci::LARGEST).explain(what)?;
-    let configuration = layout::configuration(&bytes)?;
+    let configuration = oci::configuration(&bytes)?;
     configuration
         .layers(manifest.layers.len())
         .map_err(Error::new)?;

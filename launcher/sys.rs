@@ -6,7 +6,6 @@
 
 #![allow(unsafe_code, reason = "this is the module that makes system calls")]
 
-pub mod cgroup;
 pub mod detached;
 pub mod fork;
 pub mod lease;
@@ -14,7 +13,6 @@ pub mod loopback;
 pub mod message;
 pub mod mounts;
 pub mod namespaces;
-pub mod oom;
 pub mod process;
 pub mod rights;
 pub mod seccomp;

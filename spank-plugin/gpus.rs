@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use chariot::host::Environment;
+use chariot::environment::Environment;
 use chariot::sys::sharing::MeetingPlace;
 
 use crate::spank::Slurm;

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use chariot::error::Error;
-use chariot::files::seldom;
 use chariot::options::{Given, Source};
+use chariot::seldom;
 
 use crate::spank::{self, NAME};
 use crate::state::{Paths, State};

@@ -15,9 +15,9 @@ use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{self, AssertUnwindSafe};
 
+use chariot::environment::Environment;
 use chariot::error::{Error, Exit};
 use chariot::escape;
-use chariot::host::Environment;
 use chariot::options::table::{OptionRow, TABLE};
 use chariot::sys::process;
 use chariot::sys::rights::Ids;

@@ -4,8 +4,9 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 
+use chariot::memory::spare;
 use chariot::sys::sharing::{MeetingPlace, State as Progress};
-use chariot::sys::{detached, oom, process, signals};
+use chariot::sys::{detached, process, signals};
 
 use crate::spank::Slurm;
 use crate::state;
@@ -23,7 +24,7 @@ pub(crate) fn prepare(slurm: &Slurm<'_>) {
             return;
         };
         // slurmstepd, whose child a task is; and the task, which comes to its control group about now.
-        let (Ok(step), Ok(task)) = (process::handle_of_parent(), oom::own_process()) else {
+        let (Ok(step), Ok(task)) = (process::handle_of_parent(), spare::own_process()) else {
             return;
         };
         let launcher = state.paths.launcher.clone();
@@ -32,7 +33,7 @@ pub(crate) fn prepare(slurm: &Slurm<'_>) {
         let work = || {
             if is_made(meeting, &step) {
                 // A server that has ended, or none.
-                let _ = oom::spare_servers(ids.user, &launcher, &task);
+                let _ = spare::spare_servers(ids.user, &launcher, &task);
             }
             0
         };

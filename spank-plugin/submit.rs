@@ -7,8 +7,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use chariot::config::Config;
+use chariot::edf::{self, Surroundings};
 use chariot::error::Error;
-use chariot::options::edf::{self, Surroundings};
 use chariot::options::given::{self, CARRIER};
 use chariot::options::table::{OptionRow, TABLE};
 use chariot::options::{Dialect, Given, Options, Source};

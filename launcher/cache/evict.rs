@@ -12,10 +12,10 @@ use rustix::fs::{FileType, Stat};
 use super::{Cache, lease};
 use crate::config::Config;
 use crate::error::Result;
-use crate::files::open;
 use crate::files::own::{Below, Entry, Own};
 use crate::image::Image;
 use crate::oci::Digest;
+use crate::open;
 use crate::sys::lease::is_open_elsewhere;
 
 /// What was used so lately stays, unless somebody says otherwise.

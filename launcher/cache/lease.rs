@@ -18,7 +18,8 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::error::{Error, Explain, Result};
 use crate::files::maker::{self, Maker, Role, host_name};
 use crate::files::own::Below;
-use crate::files::{open, output, removal, space};
+use crate::files::{output, removal, space};
+use crate::open;
 use crate::work::{Progress, Reporter};
 
 /// After how long a silent holder is taken for dead. A shared file system can hang for some seconds.

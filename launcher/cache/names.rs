@@ -39,7 +39,7 @@ impl Cache<'_> {
     /// What a file says that Chariot has written here.
     fn said(&self, place: &[&str], name: &Digest) -> Option<String> {
         let (file, _) = self.below(place)?.open(Path::new(name.hex())).ok()?;
-        files::open::text_of(&file, LARGEST).ok()
+        crate::open::text_of(&file, LARGEST).ok()
     }
 
     /// What a job takes a name for, if one of its nodes has asked before.

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use super::{Access, Cache, evict};
 use crate::error::{Error, Explain, Result};
-use crate::files::open;
 use crate::files::own::Purpose;
-use crate::files::private::{self, Whose};
 use crate::files::space::{explain, refuse_full};
 use crate::log::warn_once;
 use crate::oci::{Digest, Hasher};
+use crate::open;
+use crate::private::{self, Whose};
 use crate::work::Progress;
 
 /// The copy of an image file on this node, made if it is not there. None where somebody else has taken the place: that

@@ -11,9 +11,9 @@ use super::spec::{Edits, HookWords, MountPoint, Node};
 use super::{Devices, Hook};
 use crate::config::Config;
 use crate::error::{Error, Result, io_reason};
+use crate::mount::{Mount, MountSource};
 use crate::options::Sourced;
 use crate::options::device::Device;
-use crate::plan::mounts::{Mount, MountSource};
 use crate::sys::mounts::Restrictions;
 use crate::sys::process;
 
@@ -351,7 +351,7 @@ fn find_libraries(
 
 /// The driver's parameters, which tell its library that it need not make device nodes.
 fn driver_parameters(origin: &str) -> Option<Mount> {
-    let text = crate::files::open::read_text(Path::new(DRIVER_PARAMETERS), 1 << 20).ok()?;
+    let text = crate::open::read_text(Path::new(DRIVER_PARAMETERS), 1 << 20).ok()?;
     text.contains(MAKES_NODES).then(|| {
         let text = text.replace(MAKES_NODES, "ModifyDeviceFiles: 0");
         Mount::own(MountSource::Text(text), DRIVER_PARAMETERS, origin)

@@ -8,9 +8,9 @@ use super::elf::{self, Library};
 use super::ld_cache::{Cache, Entry};
 use super::nvidia::is_newer;
 use crate::error::Result;
-use crate::files::open;
 use crate::image::Image;
-use crate::plan::mounts::{Mount, MountSource};
+use crate::mount::{Mount, MountSource};
+use crate::open;
 
 /// ldconfig(8) gives this file another in its place, which no mount would let it do: in a root that can be changed it is
 /// written, as ldconfig would.

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::spec::{Device, Spec};
 use crate::error::{Error, Result};
-use crate::files::private::{self, Whose};
 use crate::options::Sourced;
 use crate::options::device::{self, ALL};
+use crate::private::{self, Whose};
 
 /// One file, and how strong its directory is.
 struct File {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::error::{Error, Explain, Result};
-use crate::files::open;
+use crate::open;
 use crate::options::device::{check_kind, check_name};
 
 /// The largest file that is read, in bytes.

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 
 use crate::config::{self, Config};
+use crate::edf::{self, Definition, Surroundings};
+use crate::environment::{Environment, find};
 use crate::error::{Error, Result};
-use crate::host::{self, Environment, Host};
+use crate::host::Host;
 use crate::log::{self, Reader};
-use crate::options::edf::{self, Definition, Surroundings};
 use crate::options::table;
 use crate::options::{Dialect, Given, Options, Source, given};
 
@@ -31,7 +32,7 @@ impl Asked {
         let base = directory.clone().unwrap_or_else(|| PathBuf::from("/"));
         let dialect = Dialect::Launcher;
         let mut givens = config.defaults.clone();
-        let variable = |name: &str| host::find(&environment, name).map(OsString::from);
+        let variable = |name: &str| find(&environment, name).map(OsString::from);
         givens.extend(given::from_variables(variable, &base, dialect)?);
         givens.extend(typed(matches, &base)?);
         let definition = edf::replace(&mut givens, &Surroundings::of(&config, &base))?;

@@ -15,7 +15,7 @@ use crate::convert::make::{self, Form};
 use crate::error::{Error, Explain, Result};
 use crate::files::Output;
 use crate::files::output::Scratch;
-use crate::image::source;
+use crate::locate;
 use crate::options::given::is_path;
 use crate::print;
 use crate::sys::process;
@@ -97,7 +97,7 @@ pub(super) fn build(matches: &ArgMatches) -> Result<ExitCode> {
         // The archive has it now; a copy in the builder's own would only take room.
         let _ = run(&builder, &["rmi".into(), tag.into()]);
         saved?;
-        let source = source::find(&archive.display().to_string(), &tool.config, &tool.host)?;
+        let source = locate::find(&archive.display().to_string(), &tool.config, &tool.host)?;
         let source = source.called(&format!("{} build {}", builder.name, context.display()));
         // It is no file that the user named.
         let within = |error: Error| error.within(&format!("converting {}", archive.display()));

@@ -16,11 +16,12 @@ use super::{flag, mpi};
 use crate::cdi;
 use crate::config::Config;
 use crate::error::{Result, io_reason};
-use crate::files::open;
-use crate::host::{self, Host, refuse_old_kernel};
+use crate::host::{Host, refuse_old_kernel};
+use crate::open;
 use crate::options::given;
 use crate::print;
 use crate::sys::{self, Call, fork, mounts, namespaces};
+use crate::users;
 
 /// The longest of the system's small files that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -309,7 +310,7 @@ fn fuse() -> Finding {
 
 fn user() -> Finding {
     let uid = nix::unistd::geteuid();
-    match host::user(uid.as_raw()) {
+    match users::user(uid.as_raw()) {
         Some(user) => Finding::good("user database", format!("{} is uid {uid}", user.name)),
         _ => Finding::bad(
             "user database",

@@ -11,11 +11,11 @@ use super::flag;
 use super::tool::Tool;
 use crate::cache::Cache;
 use crate::convert::make::{self, Form};
+use crate::convert::to_squashfs::Compression;
 use crate::convert::unpacked::{self, State};
 use crate::error::{Error, Explain, Result, io_reason};
 use crate::files::{Output, removal};
-use crate::image::source::{self, Source};
-use crate::image::squashfs::write::Compression;
+use crate::locate::{self, Source};
 use crate::options::given::is_path;
 
 fn source_argument() -> Arg {
@@ -245,7 +245,7 @@ pub(super) fn source_date() -> Result<Option<u64>> {
 impl Tool {
     /// What a word names, fetched if it lies in a registry.
     fn source(&mut self, word: &str, what: &str) -> Result<Source> {
-        let found = source::find(&here(word), &self.config, &self.host);
+        let found = locate::find(&here(word), &self.config, &self.host);
         self.fetch(found.map_err(|error| error.within(what))?)
     }
 }
@@ -292,7 +292,7 @@ pub(super) fn refuse_other_file(path: &Path) -> Result<()> {
         }
         data => data.explain(what)?,
     };
-    let is_image = data.is_file() && source::looks_like_an_image(path).explain(what)?;
+    let is_image = data.is_file() && locate::looks_like_an_image(path).explain(what)?;
     match is_image {
         true => Ok(()),
         false => Err(

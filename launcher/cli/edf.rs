@@ -8,8 +8,8 @@ use clap::{Arg, ArgMatches, Command};
 
 use super::asked::config_path;
 use crate::config::Config;
+use crate::edf::{Definition, Surroundings};
 use crate::error::{Error, Result};
-use crate::options::edf::{Definition, Surroundings};
 use crate::options::given;
 use crate::print;
 

@@ -7,9 +7,13 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Command, value_parser};
 
 use super::asked::{Asked, words};
-use super::run::become_command;
 use super::{command_words, named};
-use crate::enter::{self, member::Member, settle::find_program};
+use crate::enter::{
+    self,
+    member::Member,
+    program::{become_command, find_program},
+};
+use crate::environment::apply;
 use crate::error::{Explain, Result};
 use crate::image::Image;
 use crate::plan::environment;
@@ -61,7 +65,7 @@ pub(super) fn exec(matches: &ArgMatches) -> Result<ExitCode> {
     );
     let is_directory = |path: &OsStr| Path::new(path).is_dir();
     edits.extend(environment::settle(&edits, &before, false, is_directory));
-    let now = environment::apply(&before, &edits);
+    let now = apply(&before, &edits);
     let words: Vec<OsString> = words(matches);
     let program = words
         .first()

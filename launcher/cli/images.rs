@@ -15,12 +15,12 @@ use crate::cache::{Cache, evict};
 use crate::error::{Error, Explain, Result};
 use crate::escape;
 use crate::files::own::{Own, Purpose};
-use crate::files::private::{self, Whose};
 use crate::files::{removal, space};
 use crate::image::Image;
-use crate::image::source;
+use crate::locate;
 use crate::options::size;
 use crate::print;
+use crate::private::{self, Whose};
 
 pub(super) fn images_command() -> Command {
     Command::new("images")
@@ -112,17 +112,17 @@ impl Listed {
 
 fn listed(tool: &Tool) -> Result<Vec<Listed>> {
     let mut all = Vec::new();
-    for place in source::places(&tool.config, &tool.host)? {
-        let found = source::list(&place).into_iter();
-        all.extend(found.filter_map(|path| Listed::new(source::name_of(&path), path, tool)));
+    for place in locate::places(&tool.config, &tool.host)? {
+        let found = locate::list(&place).into_iter();
+        all.extend(found.filter_map(|path| Listed::new(locate::name_of(&path), path, tool)));
     }
     let cache = Cache::of(&tool.config, &tool.host);
     for path in cache
         .places()?
         .iter()
-        .flat_map(|cache| source::list(&cache.join("images")))
+        .flat_map(|cache| locate::list(&cache.join("images")))
     {
-        let short: String = source::name_of(&path).chars().take(12).collect();
+        let short: String = locate::name_of(&path).chars().take(12).collect();
         all.extend(Listed::new(format!("sha256:{short}"), path, tool));
     }
     Ok(all)
@@ -231,9 +231,9 @@ fn to_remove(name: &str, tool: &Tool) -> Result<PathBuf> {
     let what = || format!("can't remove {name}");
     if let Some(start) = name.strip_prefix("sha256:") {
         let cache = Cache::of(&tool.config, &tool.host);
-        let found: Vec<PathBuf> = source::list(&cache.root()?.join("images"))
+        let found: Vec<PathBuf> = locate::list(&cache.root()?.join("images"))
             .into_iter()
-            .filter(|path| !start.is_empty() && source::name_of(path).starts_with(start))
+            .filter(|path| !start.is_empty() && locate::name_of(path).starts_with(start))
             .collect();
         return match found.as_slice() {
             [only] => Ok(only.clone()),
@@ -265,7 +265,7 @@ fn to_remove(name: &str, tool: &Tool) -> Result<PathBuf> {
     let is_image = match path.symlink_metadata() {
         Ok(data) if data.is_dir() => removal::is_marked(&path),
         // A link goes alone; a file has to be one that could be an image.
-        Ok(data) if data.is_file() => source::looks_like_an_image(&path)
+        Ok(data) if data.is_file() => locate::looks_like_an_image(&path)
             .explain(|| format!("{}: {}", what(), path.display()))?,
         _ => true,
     };

@@ -18,7 +18,7 @@ use crate::convert::origin::Origin;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::image::metadata::Mark;
-use crate::image::source::{self, Source, remote};
+use crate::locate::{self, Source, remote};
 use crate::print;
 use crate::registry;
 
@@ -54,14 +54,14 @@ struct Inspected {
 pub(super) fn inspect(matches: &ArgMatches) -> Result<ExitCode> {
     let tool = Tool::read(matches)?;
     let word = text(matches, "image");
-    let mut source = source::find(&here(&word), &tool.config, &tool.host)?;
+    let mut source = locate::find(&here(&word), &tool.config, &tool.host)?;
     let is_pipe = |path: &Path| path.metadata().is_ok_and(|data| data.file_type().is_fifo());
     if source.path().is_some_and(is_pipe) {
         return Err(Error::new(format!("can't inspect {word}: it is a FIFO"))
             .hint("what comes through it could be looked at once only: name a file"));
     }
     if let Source::Image(image) = &mut source {
-        image.verify(&|| Cache::of(&tool.config, &tool.host));
+        locate::verify(image, &|| Cache::of(&tool.config, &tool.host));
     }
     let inspected = Inspected {
         image: word,

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::error::{Explain, Result};
 use crate::escape;
 use crate::host::Host;
-use crate::image::Image;
+use crate::locate;
 use crate::print;
 
 pub(super) fn command() -> Command {
@@ -39,7 +39,7 @@ pub(super) fn open(matches: &ArgMatches) -> Result<ExitCode> {
         may_ask: false,
         see: &mut |_| {},
     };
-    let image = Image::locate(&word.value, &config, &host, &mut access)?;
+    let image = locate::image(&word.value, &config, &host, &mut access)?;
     if image.squashfs().is_none() {
         return Ok(ExitCode::SUCCESS);
     }

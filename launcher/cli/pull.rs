@@ -14,15 +14,17 @@ use super::progress::Display;
 use super::tool::Tool;
 use crate::cache::{Access, Cache, evict};
 use crate::convert::make::{self, Form};
+use crate::convert::to_squashfs::Compression;
 use crate::error::{Error, Explain, Result};
 use crate::files::own::{Own, Purpose};
-use crate::files::{Output, open, share, space};
+use crate::files::{Output, share, space};
 use crate::image::Image;
-use crate::image::source::{self, Source, remote};
-use crate::image::squashfs::write::Compression;
+use crate::locate::{self, Source, remote};
 use crate::oci::Digest;
+use crate::oci::Reference;
+use crate::open;
 use crate::print;
-use crate::registry::{self, Reference, Resolved};
+use crate::registry::{self, Resolved};
 use crate::work;
 
 pub(super) fn command() -> Command {
@@ -309,7 +311,7 @@ pub(super) fn resolve_command() -> Command {
 pub(super) fn resolve(matches: &ArgMatches) -> Result<ExitCode> {
     let tool = Tool::read(matches)?;
     let word = text(matches, "reference");
-    let reference = match source::find(&word, &tool.config, &tool.host) {
+    let reference = match locate::find(&word, &tool.config, &tool.host) {
         Ok(Source::Registry(reference)) => reference,
         Ok(_) => return print::lines(["?"]),
         Err(error) => {

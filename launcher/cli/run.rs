@@ -1,9 +1,7 @@
 //! `chariot run`, `chariot shell` and `chariot explain`.
 
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use clap::ArgMatches;
 
@@ -11,12 +9,13 @@ use super::asked::{Asked, words};
 use super::progress::Display;
 use crate::cache::Access;
 use crate::config::Config;
-use crate::enter::{self, Clock, Entered};
-use crate::error::{Error, Exit, Result, io_reason};
-use crate::host::{Environment, Host, refuse_old_kernel};
+use crate::enter::{self, Clock, Entered, program};
+use crate::environment::apply;
+use crate::error::{Error, Result};
+use crate::host::{Host, refuse_old_kernel};
 use crate::host_commands::Agent;
 use crate::image::Image;
-use crate::plan::environment::apply;
+use crate::locate;
 use crate::plan::{Plan, Task};
 use crate::print;
 
@@ -108,7 +107,7 @@ pub(super) fn locate(word: &str, config: &Config, host: &Host, may_fetch: bool) 
         may_ask: true,
         see: &mut |progress| display.see(progress),
     };
-    let image = Image::locate(word, config, host, &mut access);
+    let image = locate::image(word, config, host, &mut access);
     display.end();
     image
 }
@@ -133,31 +132,5 @@ pub(crate) fn become_entered(plan: &Plan, entered: Entered) -> Result<ExitCode> 
     let environment = apply(&plan.before, &entered.environment);
     let program = entered.program.unwrap_or_default();
     enter::pretend(plan.fakeroot)?;
-    become_command(&program, &plan.task.command, environment)
-}
-
-/// Executes `program` in place of this process, with the name that the user typed for it.
-pub(crate) fn become_command(
-    program: &Path,
-    words: &[OsString],
-    environment: Environment,
-) -> Result<ExitCode> {
-    let Some((name, arguments)) = words.split_first() else {
-        return Err(Error::new("there is no command to run"));
-    };
-    let mut command = Command::new(program);
-    let error = command
-        .arg0(name)
-        .args(arguments)
-        .env_clear()
-        .envs(environment)
-        .exec();
-    Err(Error::new(format!(
-        "can't run {}: execve(\"{}\"): {}",
-        name.to_string_lossy(),
-        program.display(),
-        io_reason(&error)
-    ))
-    .exit(Exit::CannotRun)
-    .hint("is it a program for this machine, and is its loader (ld.so) in the image?"))
+    program::become_command(&program, &plan.task.command, environment)
 }

@@ -33,7 +33,7 @@ use crate::error::{Error, Explain, Result};
 use crate::handover::{self, Record, Request};
 use crate::host::{Host, refuse_old_kernel};
 use crate::host_commands::Agent;
-use crate::image::Image;
+use crate::locate;
 use crate::log::{self, Reader};
 use crate::options::{Dialect, Options, given};
 use crate::plan::{Plan, Task};
@@ -171,7 +171,7 @@ fn plan(request: Request, options: &Options, config: &Config, clock: &mut Clock)
         may_ask: true,
         see: &mut tell_progress(is_first),
     };
-    let mut image = Image::locate(&image.value, config, &host, &mut access)?;
+    let mut image = locate::image(&image.value, config, &host, &mut access)?;
     if let Some(identity) = &request.mounted {
         image.mounted_by_root(identity);
     }
@@ -213,7 +213,7 @@ fn tell_progress(is_first: bool) -> impl FnMut(&Progress) {
 
 /// The directory that Slurm started the task in, which this process inherited.
 fn directory(request: &Request) -> Option<PathBuf> {
-    let variable = |name: &str| crate::host::find(&request.environment, name);
+    let variable = |name: &str| crate::environment::find(&request.environment, name);
     given::named_like_variable(variable("PWD").map(OsString::from))
 }
 

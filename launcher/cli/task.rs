@@ -11,12 +11,14 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::asked::words;
 use super::command_words;
-use super::run::become_command;
-use crate::enter::{self, settle::find_program};
+use crate::enter::{
+    self,
+    program::{become_command, find_program},
+};
+use crate::environment::{Edit, apply};
+use crate::environment::{Environment, find};
 use crate::error::{Error, Explain, Result};
 use crate::handover::{self, Record};
-use crate::host::{self, Environment};
-use crate::plan::environment::{Edit, apply};
 use crate::sys::namespaces::Namespaces;
 use crate::sys::{Call, process};
 
@@ -84,7 +86,7 @@ pub(super) fn task(matches: &ArgMatches) -> Result<ExitCode> {
 fn after_prolog(before: &Environment, now: Environment, edits: &[Edit]) -> Environment {
     let untouched = |edit: &&Edit| {
         let name = edit.name.to_string_lossy();
-        host::find(before, &name) == host::find(&now, &name)
+        find(before, &name) == find(&now, &name)
     };
     let edits: Vec<Edit> = edits.iter().filter(untouched).cloned().collect();
     apply(&now, &edits)
@@ -100,7 +102,7 @@ mod tests {
         let now = vec![("A".into(), "2".into()), ("B".into(), "1".into())];
         let edits = [Edit::set("A", "image", ""), Edit::set("B", "image", "")];
         let after = after_prolog(&before, now, &edits);
-        assert_eq!(host::find(&after, "A"), Some("2".as_ref()));
-        assert_eq!(host::find(&after, "B"), Some("image".as_ref()));
+        assert_eq!(find(&after, "A"), Some("2".as_ref()));
+        assert_eq!(find(&after, "B"), Some("image".as_ref()));
     }
 }

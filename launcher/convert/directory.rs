@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, openat, readlinkat, statat};
 
 use super::member::{Attributes, Kind, Member, Source, Visitor, Xattr};
-use crate::files::open;
 use crate::files::paths::Paths;
+use crate::open;
 use changes::Change;
 
 /// A directory with everything below it.

@@ -9,7 +9,7 @@ use super::place::{Naming, Place, contents_of};
 use super::which::Which;
 use crate::error::{Error, Explain, Result};
 use crate::image::metadata::{Layer, Mark};
-use crate::oci::{self, Configuration, Descriptor, Digest, Document, Manifest};
+use crate::oci::{self, Descriptor, Digest, Document, Manifest};
 
 /// The list of a layout's images, and what says that it is one.
 pub(super) const LIST: &str = "index.json";
@@ -75,7 +75,7 @@ fn document_of(place: &Place, descriptor: &Descriptor) -> Result<(String, Vec<u8
 fn of_manifest(place: &Place, digest: &Digest, manifest: &Manifest) -> Result<Origin> {
     manifest.refuse_artifact().map_err(Error::new)?;
     let (_, bytes) = document_of(place, &manifest.config)?;
-    let configuration = configuration(&bytes)?;
+    let configuration = oci::configuration(&bytes)?;
     let diff_ids = configuration
         .layers(manifest.layers.len())
         .map_err(Error::new)?;
@@ -118,29 +118,12 @@ pub fn of_blobs(directory: &Path, digest: &Digest, manifest: &Manifest) -> Resul
     of_manifest(&place, digest, manifest)
 }
 
-/// Reads an image's configuration.
-///
-/// # Errors
-/// It is none.
-pub fn configuration(bytes: &[u8]) -> Result<Configuration> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        Error::new(format!(
-            "can't understand the image's configuration: {error}"
-        ))
-    })
-}
-
 /// A layer as a mark names it.
 pub fn layer(descriptor: &Descriptor) -> Layer {
     Layer {
         digest: descriptor.digest.to_string(),
         size: descriptor.size,
     }
-}
-
-/// Where a blob lies in a layout.
-pub fn blob(digest: &Digest) -> String {
-    format!("blobs/{}/{}", digest.algorithm(), digest.hex())
 }
 
 /// Whether a directory is an OCI layout.

@@ -10,10 +10,10 @@ use super::to_archive::ToArchive;
 use super::to_directory::ToDirectory;
 use super::{Bounds, NotRead, NotWritten, Summary, convert};
 use crate::config::Config;
+use crate::convert::to_squashfs::{Compression, Writer};
 use crate::error::{Error, Result, innermost};
 use crate::files::confined::Confined;
 use crate::files::{Output, space};
-use crate::image::squashfs::write::{Compression, Writer};
 use crate::work::{Progress, Reporter};
 
 /// How often an output shows that it is being made.

@@ -20,8 +20,8 @@ use crate::error::{Error, Explain, Result, innermost};
 use crate::files::space;
 use crate::image::Image;
 use crate::image::metadata::Mark;
+use crate::mount::UPPER;
 use crate::oci::Document;
-use crate::plan::UPPER;
 
 /// Counts bytes that have been read of a source, and knows how many there are.
 #[derive(Debug, Clone, Default)]

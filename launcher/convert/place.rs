@@ -16,8 +16,8 @@ use super::names::split;
 use super::ration::{Ration, Rationed};
 use super::sparse::Dense;
 use crate::error::innermost;
-use crate::files::open;
 use crate::oci::{self, Digest};
+use crate::open;
 
 /// The most members of an archive of layers; each layer has three at most.
 const MOST_MEMBERS: usize = 10_000;
@@ -207,7 +207,7 @@ impl Place {
     /// A blob, with its name.
     pub(super) fn blob(&self, digest: &Digest) -> (String, io::Result<(File, u64, u64)>) {
         let Place::Directory(_, Naming::Flat) = self else {
-            let name = super::layout::blob(digest);
+            let name = oci::blob(digest);
             let opened = self.open(&name);
             return (name, opened);
         };

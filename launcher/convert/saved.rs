@@ -2,13 +2,12 @@
 //! their configurations and layers. The files have whatever names their writer likes.
 
 use super::archive::Archive;
-use super::layout::configuration;
 use super::origin::Origin;
 use super::place::Place;
 use super::which::{Which, several};
 use crate::error::{Error, Explain, Result};
 use crate::image::metadata::Mark;
-use crate::oci::SavedImage;
+use crate::oci::{SavedImage, configuration};
 
 /// The list of images.
 pub(super) const LIST: &str = "manifest.json";

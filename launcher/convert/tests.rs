@@ -18,9 +18,9 @@ use super::member::{Kind, Member, Source};
 use super::to_archive::ToArchive;
 use super::to_directory::ToDirectory;
 use super::{Bounds, Layers, Summary, Target, convert, squashfs};
+use crate::convert::to_squashfs::{Compression, Writer};
 use crate::image::metadata::Mark;
 use crate::image::squashfs::SquashFs;
-use crate::image::squashfs::write::{Compression, Writer};
 
 /// A tar archive that is written member by member.
 fn archive(write: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Vec<u8> {

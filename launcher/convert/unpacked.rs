@@ -17,7 +17,7 @@ use super::directory::{joined, names};
 use super::to_directory::named;
 use crate::files::new_tree::NewTree;
 use crate::files::paths::Paths;
-use crate::files::{self, MARK, UNFINISHED};
+use crate::files::{MARK, UNFINISHED};
 use crate::image::metadata::Mark;
 
 /// What there is to say about a directory that carries the mark.
@@ -36,7 +36,7 @@ pub enum State {
 /// # Errors
 /// It cannot be read.
 pub fn state(directory: &Path) -> io::Result<State> {
-    let below = Paths::new(files::open::directory(directory)?);
+    let below = Paths::new(crate::open::directory(directory)?);
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let mut file = File::from(below.open(MARK.as_bytes(), flags)?);
     let Some(mark) = read(&mut file)? else {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::layered::{self, Point};
 use super::reach::reach;
-use crate::plan::mounts::Mount;
+use crate::mount::Mount;
 use crate::sys::Call;
 
 /// A layer with the points for `mounts` that are missing in `view`; none if nothing is. It is made in `memory`, a

@@ -69,7 +69,7 @@ pub(super) fn run(plan: &Plan, root: BorrowedFd<'_>) -> Result<()> {
 /// The directory with the description of the container, in a file system that nobody else sees.
 fn bundle(plan: &Plan) -> Call<OwnedFd> {
     let tree = mounts::tmpfs(Some(1 << 20), "755")?;
-    let variables = crate::plan::environment::apply(&plan.before, &plan.environment);
+    let variables = crate::environment::apply(&plan.before, &plan.environment);
     let variables: Vec<String> = variables
         .iter()
         .map(|(name, value)| format!("{}={}", name.to_string_lossy(), value.to_string_lossy()))

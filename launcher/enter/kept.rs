@@ -8,8 +8,8 @@ use rustix::fs::{Access, AtFlags, OFlags, StatVfsMountFlags};
 
 use super::root::{Layers, Lower};
 use crate::error::{CallError, Error, Explain, Result};
-use crate::plan::UPPER;
-use crate::plan::mounts::Mount;
+use crate::mount::Mount;
+use crate::mount::UPPER;
 use crate::sys::{self, Call};
 
 /// The kernel's own directory beside the changes.

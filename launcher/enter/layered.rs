@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 
 use super::points::{Points, mode};
 use crate::image;
-use crate::plan::mounts::{Mount, MountSource};
+use crate::mount::{Mount, MountSource};
 use crate::sys::mounts;
 use crate::sys::{self, Call, Place};
 

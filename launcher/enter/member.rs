@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use rustix::fs::OFlags;
 
+use crate::environment::Environment;
 use crate::error::{Error, Explain, Result};
-use crate::files::open;
 use crate::handover;
-use crate::host::{self, Environment};
+use crate::open;
 use crate::sys::namespaces::Namespaces;
 use crate::sys::{self, fork, process};
+use crate::users;
 
 /// The longest file of proc(5) that is read, in bytes: a process can have so many variables, and then some.
 const LARGEST: u64 = 8 << 20;
@@ -156,8 +157,8 @@ impl Member {
                 "getent passwd and id -G have to know the user on this machine, with all groups",
             )
         };
-        let user = host::user(self.owner).ok_or_else(unknown)?;
-        let groups = host::groups(&user.name).ok_or_else(unknown)?;
+        let user = users::user(self.owner).ok_or_else(unknown)?;
+        let groups = users::groups(&user.name).ok_or_else(unknown)?;
         let limits = self.limits();
         let group = self.group_among(&groups).ok_or_else(unknown)?;
         process::pass_on_standard_streams_only().explain(what)?;

@@ -15,9 +15,10 @@ use rustix::io::Errno;
 
 use super::maker::{Maker, Role, read};
 use super::output::{leftover, write_first_in};
-use super::private::{self, Refusal, Whose};
-use super::{Identity, is_directory, look, open, open_directory, removal, space, touched};
+use super::{Identity, is_directory, look, open_directory, removal, space, touched};
 use crate::error::{Error, Explain, Result};
+use crate::open;
+use crate::private::{self, Refusal, Whose};
 use crate::sys::process;
 
 /// The mark's name. It begins with a dot, as nothing does that is listed as an image.

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 
+use crate::environment::Environment;
 use crate::error::Result;
 use crate::escape;
 use crate::handover;
-use crate::host::Environment;
 
 /// A command to be run outside, as its caller would have run it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

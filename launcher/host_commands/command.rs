@@ -9,11 +9,11 @@ use nix::sys::signal::Signal;
 
 use super::call::Call;
 use super::environment::outside;
-use crate::cli::become_command;
+use crate::enter::program::become_command;
+use crate::environment::{self, Environment};
+use crate::environment::{Edit, apply};
 use crate::error::{Error, Exit, Explain, Result};
-use crate::host::{self, Environment};
 use crate::options::table;
-use crate::plan::environment::{Edit, apply};
 use crate::print;
 use crate::sys::fork::{self, Forked};
 use crate::sys::{namespaces::change_directory, signals};
@@ -88,7 +88,7 @@ pub(super) fn start(
 
 /// The host's file of that name, with the PATH with which the container was asked for.
 fn find(name: &OsStr, before: &Environment, what: &str) -> Result<PathBuf> {
-    let search = host::find(before, "PATH").unwrap_or_default();
+    let search = environment::find(before, "PATH").unwrap_or_default();
     let can_run = |path: &PathBuf| {
         path.is_file() && nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok()
     };
@@ -152,7 +152,7 @@ impl Place {
         let mut edits = vec![set("PWD", fallback)];
         let variable = table::find("workdir").map(table::OptionRow::variable);
         if let Some(variable) = variable
-            && host::find(&call.environment, &variable).is_none()
+            && environment::find(&call.environment, &variable).is_none()
         {
             edits.push(set(&variable, &call.directory));
         }

@@ -6,9 +6,9 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::host::{self, Environment};
+use crate::environment::Edit;
+use crate::environment::{Environment, find};
 use crate::options::table::{self, OptionRow};
-use crate::plan::environment::Edit;
 
 /// Variables that steer the dynamic linker and the C library: what glibc takes from set-user-ID programs
 /// (unsecvars.h), without TMPDIR, which names no code.
@@ -75,7 +75,7 @@ const OF_SLURM: [&str; 6] = [
 /// are those that choose code. Of these a step that is started outside and runs in a container again gets the caller's.
 pub(super) fn outside(inside: Environment, before: &Environment, edits: &[Edit]) -> Environment {
     let is_untouched =
-        |edit: &&Edit| host::find(&inside, &edit.name.to_string_lossy()) == edit.value.as_deref();
+        |edit: &&Edit| find(&inside, &edit.name.to_string_lossy()) == edit.value.as_deref();
     let untouched: Vec<&OsString> = edits
         .iter()
         .filter(is_untouched)
@@ -113,7 +113,7 @@ fn hand_on(variables: Environment, environment: &mut Environment) {
         return;
     }
     // What the caller has asked for by it themselves comes later, and so has the last word.
-    if let Some(own) = host::find(environment, &name) {
+    if let Some(own) = find(environment, &name) {
         lines.push(own.to_string_lossy().into_owned());
     }
     let name = OsString::from(name);
@@ -238,7 +238,7 @@ mod tests {
         ] {
             let inside = environment(&[(name, "inside"), ("A", "1")]);
             let find = |environment: &Environment| {
-                host::find(environment, name).map(|value| value.to_string_lossy().into_owned())
+                find(environment, name).map(|value| value.to_string_lossy().into_owned())
             };
             assert_eq!(
                 find(&outside(inside.clone(), &Environment::new(), &[])),

@@ -17,7 +17,6 @@ mod paths;
 mod superblock;
 #[cfg(test)]
 mod tests;
-pub mod write;
 mod xattr;
 
 use std::fs::File;
@@ -32,6 +31,7 @@ pub use compression::Compressor;
 pub use data::{Block, Piece, Stretch};
 pub use directory::{Entries, Entry, Position};
 pub use inode::{Inode, Kind};
+pub use superblock::SIZE as SUPERBLOCK;
 pub use xattr::Xattr;
 
 use data::Segment;

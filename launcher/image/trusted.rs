@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 
 use super::sif;
 use crate::error::{Error, Explain, Result};
-use crate::files::private::{self, Whose};
+use crate::private::{self, Whose};
 use crate::sys::rights::{Ids, Rights};
 use crate::sys::{self, lease};
 

@@ -8,8 +8,8 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use super::bind;
 use super::table::{self, OptionRow, Shape};
-use super::{bind, edf};
 use crate::error::{Error, Result};
 
 /// The variable that carries a job's options to its nodes and to the steps it starts.
@@ -135,7 +135,7 @@ fn absolute_value(
             }
             _ => value.to_owned(),
         },
-        "edf" if edf::is_path(value) => joined(value),
+        "edf" if is_file_of_options(value) => joined(value),
         "overlay" if !value.is_empty() => joined(value),
         "set-env" if !value.is_empty() && !value.contains('=') => joined(value),
         "bind" => {
@@ -296,6 +296,11 @@ fn decode_line(line: &str) -> Option<Given> {
         });
     }
     Some(Given { row, value, source })
+}
+
+/// Whether a word for `edf` is a file's path, and not a name to be looked for.
+pub fn is_file_of_options(word: &str) -> bool {
+    word.starts_with(['.', '/']) || word.ends_with(".toml")
 }
 
 #[cfg(test)]

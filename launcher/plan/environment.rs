@@ -1,14 +1,15 @@
 //! The variables that the command sees: the host's, then the image's, then what was asked for.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::Path;
 
+use crate::environment::{Edit, Environment, apply, find};
 use crate::error::{Error, Explain, Result};
-use crate::files::open;
-use crate::host::{self, Environment, Host};
+use crate::host::Host;
 use crate::image::{Image, metadata};
+use crate::mount::APT_CONFIG;
+use crate::open;
 use crate::options::{Assignment, Options, Sourced};
-use crate::plan::mounts::APT_CONFIG;
 
 /// The longest file of variables, in bytes.
 const LARGEST: u64 = 4 << 20;
@@ -21,49 +22,6 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// The host's libraries are built for the host's libc: preloading them inside breaks every program.
 const STAYS_OUTSIDE: [&str; 2] = ["LD_PRELOAD", "LD_LIBRARY_PATH"];
-
-/// One change of the environment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Edit {
-    /// The variable.
-    pub name: OsString,
-    /// Its new value, or that it goes away.
-    pub value: Option<OsString>,
-    /// Who wanted this, as `chariot explain` shows it.
-    pub origin: String,
-}
-
-impl Edit {
-    /// A variable that is set.
-    pub fn set(name: impl Into<OsString>, value: impl Into<OsString>, origin: &str) -> Edit {
-        Edit {
-            name: name.into(),
-            value: Some(value.into()),
-            origin: origin.to_owned(),
-        }
-    }
-
-    /// A variable that is removed.
-    pub fn unset(name: impl Into<OsString>, origin: &str) -> Edit {
-        Edit {
-            name: name.into(),
-            value: None,
-            origin: origin.to_owned(),
-        }
-    }
-}
-
-/// The environment after all edits.
-pub fn apply(environment: &Environment, edits: &[Edit]) -> Environment {
-    let mut result = environment.clone();
-    for edit in edits {
-        result.retain(|(name, _)| *name != edit.name);
-        if let Some(value) = &edit.value {
-            result.push((edit.name.clone(), value.clone()));
-        }
-    }
-    result
-}
 
 /// Decides what changes, in order; a later edit of a variable replaces an earlier one.
 ///
@@ -95,7 +53,7 @@ pub(crate) fn decide(
     devices: &[Assigned],
     assigned: &[Assigned],
 ) -> Vec<Edit> {
-    let has = |name: &str| host::find(environment, name).is_some();
+    let has = |name: &str| find(environment, name).is_some();
     let kept = |name: &str| options.keep_env.iter().any(|kept| kept == name);
     let mut edits = Vec::new();
     for name in STAYS_OUTSIDE {
@@ -154,7 +112,7 @@ fn unset(glob: &Sourced<String>, environment: &Environment) -> Vec<Edit> {
 /// `PATH` never lacks /bin: an image for which the host's PATH makes no sense could not even run sh.
 fn path(environment: &Environment) -> Option<Edit> {
     let origin = "PATH always has /bin";
-    let Some(path) = host::find(environment, "PATH").filter(|path| !path.is_empty()) else {
+    let Some(path) = find(environment, "PATH").filter(|path| !path.is_empty()) else {
         return Some(Edit::set("PATH", PATH, origin));
     };
     if std::env::split_paths(path).any(|directory| directory == Path::new("/bin")) {
@@ -168,7 +126,7 @@ fn path(environment: &Environment) -> Option<Edit> {
 /// Makes a directory the last of `PATH`, so that a command of that name in the image wins.
 pub(super) fn end_path_in(directory: &Path, before: &Environment, edits: &mut Vec<Edit>) {
     let now = apply(before, edits);
-    let mut path = host::find(&now, "PATH").unwrap_or_default().to_owned();
+    let mut path = find(&now, "PATH").unwrap_or_default().to_owned();
     path.push(":");
     path.push(directory);
     edits.retain(|edit| edit.name != "PATH");
@@ -232,7 +190,7 @@ pub fn settle(
             .any(|edit| edit.name == name && edit.origin.contains("set-env"))
     };
     let now = apply(before, plan);
-    let visible = |name: &str| host::find(&now, name).is_some_and(&is_directory);
+    let visible = |name: &str| find(&now, name).is_some_and(&is_directory);
     if !asked("HOME") && !visible("HOME") {
         let root_home = is_root && is_directory(OsStr::new("/root"));
         let home = if root_home { "/root" } else { "/" };
@@ -242,7 +200,7 @@ pub fn settle(
             "the home directory is not visible inside",
         ));
     }
-    if !asked("TMPDIR") && host::find(&now, "TMPDIR").is_some() && !visible("TMPDIR") {
+    if !asked("TMPDIR") && find(&now, "TMPDIR").is_some() && !visible("TMPDIR") {
         edits.push(Edit::set(
             "TMPDIR",
             "/tmp",

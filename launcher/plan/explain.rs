@@ -2,9 +2,9 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::environment::Edit;
-use super::mounts::{Mount, MountSource};
 use super::{Plan, Root};
+use crate::environment::Edit;
+use crate::mount::{Mount, MountSource};
 
 impl Plan {
     /// What it will do, line by line.

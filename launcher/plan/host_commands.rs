@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::Task;
-use super::mounts::{Mount, MountSource};
 use crate::config::Config;
 use crate::host::Host;
 use crate::image::Image;
+use crate::mount::{Mount, MountSource};
 use crate::options::Options;
 
 /// The launcher in that directory: all names there lead to it.

@@ -5,9 +5,9 @@
 
 use std::path::Path;
 
-use super::mounts::{Mount, MountSource};
 use crate::error::Error;
 use crate::image::Image;
+use crate::mount::{Mount, MountSource};
 use crate::sys::mounts::Restrictions;
 
 const READ_ONLY: [&str; 5] = [

@@ -12,10 +12,9 @@ use ureq::{Agent, Body};
 use super::challenge::parameters;
 use super::connection::agent;
 use super::credentials::{self, Credentials};
-use super::reference::Reference;
 use crate::config::registries::Registry;
 use crate::error::{Error, Result};
-use crate::oci::{self, Digest};
+use crate::oci::{self, Digest, Reference};
 
 /// What a manifest may be.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \

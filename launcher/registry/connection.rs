@@ -10,8 +10,8 @@ use ureq::{Agent, Proxy};
 use super::client::Patience;
 use crate::config::registries::Registry;
 use crate::error::{Explain, Result};
-use crate::files::open;
 use crate::oci;
+use crate::open;
 use crate::sys::process;
 
 /// How long a connection may take to come about.

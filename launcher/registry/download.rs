@@ -10,11 +10,9 @@ use std::time::Duration;
 
 use super::Resolved;
 use super::client::Client;
-use super::reference::Reference;
-use crate::convert::layout;
 use crate::error::{Error, Result, caught, io_reason};
 use crate::files::{Output, output, space};
-use crate::oci::{Descriptor, Digest, Hasher};
+use crate::oci::{self, Descriptor, Digest, Hasher, Reference};
 use crate::work::{Progress, Reporter};
 
 /// How many blobs are fetched at a time.
@@ -122,7 +120,7 @@ fn work(shared: &Shared, news: &Sender<News>) -> Result<()> {
             .unwrap_or_else(PoisonError::into_inner)
             .pop();
         let Some(blob) = next else { break };
-        let path = shared.cache.join(layout::blob(&blob.digest));
+        let path = shared.cache.join(oci::blob(&blob.digest));
         // Before the new one is begun, which removes what is left over of others.
         let part = output::longest_part(&path);
         let output = Output::file(&path)?;

@@ -15,8 +15,9 @@ use rustix::fs::{AtFlags, CWD, Dir, OFlags, statat};
 
 use super::{Service, answers};
 use crate::escape;
+use crate::memory::spare;
 use crate::print;
-use crate::sys::{self, Call, detached, fork, message, namespaces, oom};
+use crate::sys::{self, Call, detached, fork, message, namespaces};
 
 /// Who ends a step kills server, watcher and tasks in one go, and nobody is to hear of it. Not longer: who could not read
 /// a file is about to end, and the sentence with them.
@@ -51,8 +52,8 @@ pub(super) fn run(device: OwnedFd, ready: OwnedFd, hears: &OwnedFd, service: Ser
     let server = fork::fork(move || {
         let complaints = Complaints(Mutex::new(Some(told)));
         // Only a name in ps(1).
-        let _ = detached::set_name(oom::SERVER);
-        detached::set_title(&oom::SERVER.to_string_lossy(), &shown);
+        let _ = detached::set_name(spare::SERVER);
+        detached::set_title(&spare::SERVER.to_string_lossy(), &shown);
         detached::keep_heap_small();
         answers::serve(device, ready, service, complaints)
     });

@@ -531,7 +531,7 @@ pub fn groups() -> Vec<u32> {
 
 /// Gives this process the variables of another one in place of its own: libraries look for proxies and
 /// credentials there. This process must have one thread.
-pub fn adopt_environment(environment: &crate::host::Environment) {
+pub fn adopt_environment(environment: &crate::environment::Environment) {
     let own: Vec<_> = std::env::vars_os().map(|(name, _)| name).collect();
     for name in own {
         // SAFETY: there is no other thread that could read the environment.

@@ -15,18 +15,18 @@ use chariot::convert::archive::{self, Archive};
 use chariot::convert::compression;
 use chariot::convert::member::Source;
 use chariot::convert::origin::{Origin, Which};
+use chariot::convert::to_squashfs::{Compression, Writer};
 use chariot::convert::{Bounds, Layers, convert};
+use chariot::edf::{Definition, Surroundings};
 use chariot::files::maker;
 use chariot::handover;
 use chariot::host_commands::call::Call;
 use chariot::image::metadata::{self, Mark};
 use chariot::image::sif;
-use chariot::image::squashfs::write::{Compression, Writer};
 use chariot::image::squashfs::{Kind, Position, SquashFs};
-use chariot::oci::{self, Configuration, Digest, Document, SavedImage};
-use chariot::options::edf::{Definition, Surroundings};
+use chariot::oci::{self, Configuration, Digest, Document, Reference, SavedImage};
 use chariot::options::{bind, device, given, size};
-use chariot::registry::{Reference, answer, challenge};
+use chariot::registry::{answer, challenge};
 
 use crate::examples;
 

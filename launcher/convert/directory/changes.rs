@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use crate::convert::member::{Kind, Member, Visitor, Xattr};
-use crate::plan::mounts::APT_CONFIG;
+use crate::mount::APT_CONFIG;
 
 /// How the names of its attributes begin, mounted in a user namespace and by root.
 const PREFIXES: [&[u8]; 2] = [b"user.overlay.", b"trusted.overlay."];

@@ -13,7 +13,8 @@ use super::leftover::siblings;
 use super::{Output, cannot_write, lacks};
 use crate::error::{Explain, Result};
 use crate::files::maker::{Maker, Role};
-use crate::files::{look, open, open_parent, split, sync, touched};
+use crate::files::{look, open_parent, split, sync, touched};
+use crate::open;
 use crate::sys::signals;
 
 /// Writes a small file that is there as a whole or not at all.

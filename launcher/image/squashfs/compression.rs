@@ -32,7 +32,7 @@ thread_local! {
 
 impl Compressor {
     /// Its number in a superblock.
-    pub(super) fn number(self) -> u16 {
+    pub fn number(self) -> u16 {
         match self {
             Compressor::Gzip => 1,
             Compressor::Lzo => 3,

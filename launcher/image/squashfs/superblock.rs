@@ -4,7 +4,7 @@ use super::compression::Compressor;
 use super::{Damage, Result};
 
 /// Bytes of a superblock.
-pub(super) const SIZE: usize = 96;
+pub const SIZE: usize = 96;
 
 /// Where a table is said to be that the image does not have.
 const ABSENT: u64 = u64::MAX;

@@ -1,9 +1,11 @@
 //! The memory that this process's control group may have, cgroups(7): of version 2, or of version 1 where that has
 //! memory, as Slurm mounts or finds them.
 
+pub mod spare;
+
 use std::path::{Path, PathBuf};
 
-use crate::files::open;
+use crate::open;
 
 const ROOT: &str = "/sys/fs/cgroup";
 
@@ -14,7 +16,7 @@ const LONGEST: u64 = 64 << 10;
 const NO_LIMIT: u64 = 1 << 60;
 
 /// The limit of memory of this process's group, in bytes, with those of the groups that it is in; none if there is none.
-pub fn memory_limit() -> Option<u64> {
+pub fn limit() -> Option<u64> {
     let groups = open::read_text(Path::new("/proc/self/cgroup"), LONGEST).ok()?;
     limit_of(&groups)
 }
@@ -25,7 +27,7 @@ pub fn limit_of(groups: &str) -> Option<u64> {
 }
 
 /// The group by which memory is counted, of what proc_pid_cgroup(5) says, without the part that tells a step's tasks apart.
-pub fn memory_group(groups: &str) -> Option<&str> {
+pub fn group(groups: &str) -> Option<&str> {
     let (_, group) = find(groups)?;
     Some(group.rsplit_once("/task_").map_or(group, |(step, _)| step))
 }
@@ -99,7 +101,7 @@ mod tests {
     fn tasks_of_a_step_are_in_one_group() {
         let of = |path: &str| {
             let groups = format!("4:memory:{path}\n0::/\n");
-            memory_group(&groups).map(str::to_owned)
+            group(&groups).map(str::to_owned)
         };
         assert_eq!(of("/slurm/job_1/step_0/task_3"), of("/slurm/job_1/step_0"));
         assert_ne!(

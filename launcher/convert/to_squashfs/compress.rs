@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use crate::image::squashfs::compression::Compressor;
+use crate::image::squashfs::Compressor;
 
 /// How blocks are to be compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::oci::Digest;
+use super::Digest;
 
 /// The registry that is meant if none is named, and what it calls itself.
 const HUB: &str = "docker.io";

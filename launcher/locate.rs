@@ -2,10 +2,8 @@
 //! never by a file's name.
 
 mod place;
+mod refusals;
 pub mod remote;
-
-use place::Kind;
-pub use place::Place;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,24 +11,28 @@ use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
-use super::refusals::{missing, not_an_image, refuse_foreign, refuse_outside};
-use super::{Image, sif};
 use crate::cache::{Access, Cache, stage};
-use crate::config::Config;
+use crate::config::{Config, Stage};
 use crate::convert::archive::is_archive;
 use crate::convert::layout::{self, is_flat, is_layout};
 use crate::convert::make::{self, Form};
 use crate::convert::origin::Origin;
+use crate::convert::to_squashfs::Compression;
 use crate::error::{Error, Explain, Result};
-use crate::files::private::{self, Whose};
-use crate::files::{Output, open};
+use crate::files::Output;
 use crate::host::Host;
-use crate::image::squashfs::write::Compression;
+use crate::image::refusals::{missing, not_an_image};
+use crate::image::{Image, sif};
 use crate::log::warn_once;
-use crate::oci::{self, Configuration, Digest};
+use crate::oci::{self, Configuration, Digest, Reference};
+use crate::open;
 use crate::options::given::{is_path, scheme};
-use crate::registry::{Reference, Resolved};
+use crate::private::{self, Whose};
+use crate::registry::Resolved;
 use crate::work::Reporter;
+use place::Kind;
+pub use place::Place;
+use refusals::{refuse_foreign, refuse_outside};
 
 /// Something of which an image is, or can be made.
 #[derive(Debug)]
@@ -45,6 +47,52 @@ pub enum Source {
     Registry(Reference),
     /// One that has been fetched from there.
     Fetched(Box<Resolved>),
+}
+
+/// Finds the image that `word` names; one that is not in a form to be run in is fetched or converted into
+/// the cache, as far as `access` allows.
+///
+/// # Errors
+/// The word names nothing, nothing readable, or no image.
+pub fn image(word: &str, config: &Config, host: &Host, access: &mut Access<'_>) -> Result<Image> {
+    // Not before it is needed: most images are there, and looking at the cache is I/O on each node.
+    let cache = || Cache::of(config, host);
+    let mut image = match find(word, config, host)? {
+        Source::Image(image) => *image,
+        other => {
+            let path = other.in_cache(&cache(), access)?;
+            let mut image = Image::open(word, &path, config)?;
+            image.metadata.verified = other.verified_digest(&path);
+            image
+        }
+    };
+    verify(&mut image, &cache);
+    let is_staged = config.stage == Stage::Node
+        && access.may_fetch
+        && !image.is_tree()
+        && host.variable("SLURM_JOB_ID").is_some();
+    let copy = match is_staged {
+        true => stage::stage(&image.path, word, &cache(), access)?,
+        false => None,
+    };
+    let Some(path) = copy else { return Ok(image) };
+    let mut staged = Image::open(word, &path, config)?;
+    staged.metadata.verified = image.metadata.verified;
+    Ok(staged)
+}
+
+/// Holds the digest that an image says it was made from against what the cache knows of the file.
+pub(crate) fn verify<'a>(image: &mut Image, cache: &impl Fn() -> Cache<'a>) {
+    let claim = image
+        .metadata
+        .mark
+        .as_ref()
+        .and_then(|mark| mark.digest.as_deref());
+    let claim = claim.filter(|_| !image.is_tree() && image.metadata.verified.is_none());
+    let known = claim.and_then(|claim| cache().verified(&image.path, claim));
+    if let Some(digest) = known {
+        image.metadata.verified = Some(digest.to_string());
+    }
 }
 
 /// Finds what `word` names.
@@ -262,7 +310,7 @@ impl Source {
     }
 
     /// The digest of what `image` in the cache was made of, which is its name there.
-    pub(super) fn verified_digest(&self, image: &Path) -> Option<String> {
+    fn verified_digest(&self, image: &Path) -> Option<String> {
         let is_of_a_part = match self {
             Source::Archive(place) => place.selection().is_some(),
             Source::Image(_) => true,

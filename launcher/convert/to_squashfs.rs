@@ -1,6 +1,11 @@
 //! Writing SquashFS 4.0 images, from any source: data as it comes, compressed on all processors, and the
 //! tables at the end, when all names are known. Small files with the same contents are stored once.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "the format's fields are as wide as what the tree was held against"
+)]
+
 mod blocks;
 mod compress;
 mod inodes;
@@ -16,10 +21,10 @@ use sha2::{Digest, Sha256};
 
 pub use compress::Compression;
 
-use super::superblock::SIZE;
-use crate::convert::Target;
-use crate::convert::to_directory::fill;
-use crate::convert::tree::{Number, Tree};
+use super::Target;
+use super::to_directory::fill;
+use super::tree::{Number, Tree};
+use crate::image::squashfs::SUPERBLOCK;
 use blocks::{Blocks, Placed, Sequence};
 use compress::Context;
 use inodes::Inodes;
@@ -75,8 +80,8 @@ impl Writer {
     /// The file cannot be written, or no thread be started.
     pub fn new(mut file: File, how: Compression) -> io::Result<Writer> {
         file.seek(SeekFrom::Start(0))?;
-        file.write_all(&[0; SIZE])?;
-        let mut start = SIZE as u64;
+        file.write_all(&[0; SUPERBLOCK])?;
+        let mut start = SUPERBLOCK as u64;
         if let Some(options) = how.options() {
             let length = options.len() as u16 | 1 << 15;
             file.write_all(&length.to_le_bytes())?;

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, Stat, openat, statat};
 
-use super::cgroup;
+use super::{group as memory_group, limit_of};
 
 /// How a server of an image calls itself.
 pub const SERVER: &CStr = c"chariot-serve";
@@ -47,8 +47,8 @@ pub fn own_process() -> io::Result<OwnedFd> {
 pub fn spare_servers(user: u32, launcher: &Path, task: &OwnedFd) -> io::Result<()> {
     let program = statat(CWD, launcher, AtFlags::empty())?;
     let groups = text(task, "cgroup");
-    let group = groups.as_deref().and_then(cgroup::memory_group);
-    if groups.as_deref().and_then(cgroup::limit_of).is_none() {
+    let group = groups.as_deref().and_then(memory_group);
+    if groups.as_deref().and_then(limit_of).is_none() {
         // Memory runs out for the whole machine alone, and then this is as good a process to kill as any.
         return Ok(());
     }
@@ -96,7 +96,7 @@ fn is_server(process: &OwnedFd, user: u32, program: &Stat, group: Option<&str>) 
         && text(process, "status").is_some_and(|status| runs_as(&status, user))
         && statat(process, "exe", AtFlags::empty())
             .is_ok_and(|exe| (exe.st_dev, exe.st_ino) == (program.st_dev, program.st_ino))
-        && text(process, "cgroup").is_some_and(|groups| cgroup::memory_group(&groups) == group)
+        && text(process, "cgroup").is_some_and(|groups| memory_group(&groups) == group)
 }
 
 /// By its real, effective, saved and file system's user.
@@ -131,7 +131,7 @@ mod tests {
         let path = format!("/proc/{}", child.id());
         let process = openat(CWD, path, DIRECTORY, Mode::empty()).unwrap();
         let own = text(&own_process().unwrap(), "cgroup");
-        let group = own.as_deref().and_then(cgroup::memory_group);
+        let group = own.as_deref().and_then(memory_group);
         let user = nix::unistd::geteuid().as_raw();
         let data = statat(CWD, &program, AtFlags::empty()).unwrap();
         let other = statat(CWD, "/bin/sleep", AtFlags::empty()).unwrap();

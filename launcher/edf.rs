@@ -10,14 +10,14 @@ use std::env;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::given::{Given, Source};
-use super::table;
-use super::{Dialect, Options};
 use crate::config::Config;
 use crate::error::{Error, Explain, Result};
 use crate::escape;
-use crate::files::open;
-use crate::files::private::{self, Whose};
+use crate::open;
+use crate::options::given::{Given, Source, is_file_of_options};
+use crate::options::table;
+use crate::options::{Dialect, Options};
+use crate::private::{self, Whose};
 
 /// So many files build on each other at most.
 const MOST_LEVELS: usize = 10;
@@ -257,14 +257,9 @@ fn quoted_key(key: &str) -> String {
     }
 }
 
-/// Whether a word is a file's path, and not a name to be looked for.
-pub(super) fn is_path(word: &str) -> bool {
-    word.starts_with(['.', '/']) || word.ends_with(".toml")
-}
-
 /// The file that a word means.
 fn find(word: &str, around: &Surroundings<'_>) -> Result<PathBuf> {
-    if is_path(word) {
+    if is_file_of_options(word) {
         return Ok(around.here.join(word));
     }
     let mut directories: Vec<PathBuf> = Vec::new();

@@ -2,7 +2,7 @@
 //! `docker-archive:PATH[:NAME]`, `oci-archive:PATH[:NAME]`, `oci:PATH[:NAME]`, `dir:PATH`, as skopeo and podman have
 //! them. In place of a name can stand `@` and a number.
 
-use crate::files::open;
+use crate::open;
 use std::path::{Path, PathBuf};
 
 use super::Source;

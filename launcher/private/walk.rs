@@ -1,5 +1,10 @@
 //! Walking a path down from the root, and asking of each directory on it whose it is.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a private directory is made on the way to it, where it was looked for"
+)]
+
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -265,7 +270,7 @@ fn is_own_group(file: impl AsFd, data: &Stat) -> bool {
     let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
     let list = rustix::fs::getxattr(&path, "system.posix_acl_access", &mut [0_u8; 0][..]);
     matches!(list, Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS))
-        && crate::host::is_own_group(process::user(), data.st_gid)
+        && crate::users::is_own_group(process::user(), data.st_gid)
 }
 
 /// Whether root of the machine is nobody in this process's user namespace.

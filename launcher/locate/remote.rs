@@ -8,8 +8,8 @@ use crate::cache::{self, Access, Cache, names};
 use crate::convert::layout;
 use crate::convert::origin::Origin;
 use crate::error::{Error, Result};
-use crate::oci::Digest;
-use crate::registry::{self, Failure, Patience, Reference, Resolved, answer};
+use crate::oci::{Digest, Reference};
+use crate::registry::{self, Failure, Patience, Resolved, answer};
 use crate::sys::process;
 use crate::work::{self, Progress, Reporter};
 
