@@ -1,8 +1,8 @@
 //! Chariot's SPANK plugin: `srun --ch-image=IMAGE`.
 //!
 //! Slurm loads it into srun, sbatch and salloc, where it registers options and refuses malformed
-//! ones ([`submit`]); into slurmstepd, where the tasks of a step meet to make one container and join
-//! it ([`task`], [`creator`]); and into slurmd, where it does nothing. [`spank`] is the boundary to Slurm, and the
+//! ones (`submit`); into slurmstepd, where the tasks of a step meet to make one container and join
+//! it (`task`, `creator`); and into slurmd, where it does nothing. `spank` is the boundary to Slurm, and the
 //! only module that may be `unsafe`.
 
 mod abi;
