@@ -1,5 +1,5 @@
 //! Reads what the installed Slurm's plugin interface looks like, where its headers are installed, for
-//! the plugin to compare with what it was written for (`spank-plugin/abi.rs`); and from which commit this is built.
+//! the plugin to compare with what it was written for (`spank-plugin/abi.rs`).
 
 #![allow(
     clippy::disallowed_methods,
@@ -7,11 +7,9 @@
 )]
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::{env, fs, panic};
 
 fn main() {
-    say_commit();
     println!("cargo::rerun-if-env-changed=SLURM_INCLUDE_DIR");
     let include = env::var_os("SLURM_INCLUDE_DIR").map_or("/usr/include".into(), PathBuf::from);
     let header = include.join("slurm/spank.h");
@@ -24,48 +22,11 @@ fn main() {
         .iter()
         .map(|(name, value)| format!("    ({name:?}, {value}),\n"))
         .collect();
-    let text = format!("pub const INSTALLED: &[(&str, u64)] = &[\n{rows}];\n");
+    let text = format!("pub(super) const INSTALLED: &[(&str, u64)] = &[\n{rows}];\n");
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
     if let Err(error) = fs::write(out.join("slurm_abi.rs"), text) {
         println!("cargo::error=can't write slurm_abi.rs: {error}");
     }
-}
-
-/// What `chariot --version` says after the version: `CHARIOT_COMMIT`, as etc/build sets it, or of an optimized build what
-/// git says. Nothing where neither is known. A build for tests does without: each commit would compile it anew.
-fn say_commit() {
-    println!("cargo::rerun-if-env-changed=CHARIOT_COMMIT");
-    let is_release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
-    let commit = match env::var("CHARIOT_COMMIT") {
-        Ok(commit) => Some(commit),
-        Err(_) if is_release => git_commit(),
-        Err(_) => None,
-    };
-    let commit = commit.filter(|commit| !commit.is_empty());
-    let version = match (env::var("CARGO_PKG_VERSION").unwrap_or_default(), commit) {
-        (version, Some(commit)) => format!("{version} ({commit})"),
-        (version, None) => version,
-    };
-    println!("cargo::rustc-env=CHARIOT_VERSION={version}");
-}
-
-fn git_commit() -> Option<String> {
-    let git = |arguments: &[&str]| {
-        let output = Command::new("git").args(arguments).output().ok()?;
-        let text = String::from_utf8(output.stdout).ok()?;
-        output.status.success().then(|| text.trim().to_owned())
-    };
-    // Sources that somebody unpacked within another repository have no commit of that.
-    let own = env::current_dir().ok()?.join(".git");
-    own.exists().then_some(())?;
-    // What changes with each commit, whatever the branch.
-    for name in ["HEAD", "logs/HEAD"] {
-        let path = git(&["rev-parse", "--git-path", name]).filter(|path| Path::new(path).exists());
-        if let Some(path) = path {
-            println!("cargo::rerun-if-changed={path}");
-        }
-    }
-    git(&["rev-parse", "--short=12", "HEAD"])
 }
 
 /// The names and numbers of the interface: items, contexts, errors, and the size of an option.

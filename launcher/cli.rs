@@ -27,11 +27,11 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
-use crate::config;
-use crate::error::{Error, Exit, Explain};
-use crate::options::table::{self, OptionRow};
 use crate::print;
-use crate::sys::process::{self, Gain};
+use chariot_core::config;
+use chariot_core::error::{Error, Exit, Explain};
+use chariot_core::options::table::{self, OptionRow};
+use chariot_core::sys::process::{self, Gain};
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {

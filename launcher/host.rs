@@ -5,12 +5,12 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::environment::{Environment, find};
-use crate::error::{Error, Explain, Result};
-use crate::open;
-use crate::private::{self, Whose};
-use crate::sys::process;
-use crate::users::{self, User};
+use chariot_core::environment::{Environment, find};
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::open;
+use chariot_core::private::{self, Whose};
+use chariot_core::sys::process;
+use chariot_core::users::{self, User};
 
 /// The oldest kernel that has every call that Chariot makes.
 pub const OLDEST_KERNEL: (u32, u32) = (5, 14);
@@ -256,7 +256,7 @@ fn has_all_users() -> bool {
 /// Names the kernel that is running and the oldest that will do.
 pub fn refuse_old_kernel() -> Result<()> {
     let name = nix::sys::utsname::uname()
-        .map_err(|errno| crate::error::CallError::new("uname()", errno))
+        .map_err(|errno| chariot_core::error::CallError::new("uname()", errno))
         .explain(|| "can't tell which kernel is running".into())?;
     let release = name.release().to_string_lossy().into_owned();
     if is_new_enough(&release) {

@@ -20,11 +20,12 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 
-use crate::error::{Error, Explain, Result};
-use crate::escape;
-use crate::sys::fork::{Change, Forked};
-use crate::sys::signals::HeldBack;
-use crate::sys::{fork, process, signals};
+use crate::threads;
+use chariot_core::error::{Error, Explain, Result, caught};
+use chariot_core::escape;
+use chariot_core::sys::fork::{Change, Forked};
+use chariot_core::sys::signals::HeldBack;
+use chariot_core::sys::{fork, process, signals};
 
 /// How often progress is told at most.
 const OFTEN: Duration = Duration::from_millis(100);
@@ -98,7 +99,14 @@ impl Reporter {
 
     /// Runs `work`, and tells every second how far it is, whether or not that has changed: whoever waits for it
     /// can tell slow from dead. This starts a thread.
-    pub fn pulse_while<T>(&self, work: impl FnOnce() -> T, beat: impl Fn(&Progress) + Send) -> T {
+    ///
+    /// # Errors
+    /// What `work` says, or there can be no thread.
+    pub fn pulse_while<T>(
+        &self,
+        work: impl FnOnce() -> Result<T>,
+        beat: impl Fn(&Progress) + Send,
+    ) -> Result<T> {
         let (latest, pipe) = (self.latest(), &self.pipe);
         let stop = AtomicBool::new(false);
         let stop = &stop;
@@ -111,7 +119,7 @@ impl Reporter {
             }
         }
         std::thread::scope(|scope| {
-            let beater = scope.spawn(move || {
+            let beater = threads::start_in(scope, move || {
                 while !stop.load(Ordering::Relaxed) {
                     let progress = latest
                         .lock()
@@ -121,7 +129,8 @@ impl Reporter {
                     beat(&progress);
                     std::thread::park_timeout(PULSE);
                 }
-            });
+            })
+            .explain(|| "can't tell how far this is".into())?;
             let _stop = Stop(stop, beater.thread().clone());
             work()
         })
@@ -334,7 +343,7 @@ fn in_worker(pipe: File, guard: Pid, work: impl FnOnce(&Reporter) -> Result<Stri
     };
     let result = process::end_with(guard.as_raw().unsigned_abs())
         .explain(|| "can't start to work".into())
-        .and_then(|()| work(&reporter));
+        .and_then(|()| caught(|| Ok(work(&reporter))).explain(|| "can't go on".into())?);
     match result {
         Ok(done) => {
             reporter.line('D', &done);
@@ -379,7 +388,7 @@ mod tests {
         };
         let (sender, ended) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            let work = || reporter.pulse_while(|| panic!("a mistake"), |_| {});
+            let work = || reporter.pulse_while(|| -> Result<()> { panic!("a mistake") }, |_| {});
             let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err();
             sender.send(panicked).unwrap();
         });

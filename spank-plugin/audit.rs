@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use chariot::config::Audit;
-use chariot::escape;
-use chariot::sys::sharing::{MeetingPlace, State as Progress};
+use chariot_core::config::Audit;
+use chariot_core::escape;
+use chariot_core::sys::sharing::{MeetingPlace, State as Progress};
 
 use crate::spank::{self, NAME, Slurm};
 use crate::state;

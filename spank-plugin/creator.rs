@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use chariot::config::TaskProlog;
-use chariot::error::{Error, Exit, Explain};
-use chariot::handover::Request;
-use chariot::options::Given;
-use chariot::options::given;
-use chariot::sys::process::Helper;
-use chariot::sys::sharing::{MeetingPlace, State as Progress};
-use chariot::sys::signals::{self, Signal};
-use chariot::sys::{self, process};
+use chariot_core::config::TaskProlog;
+use chariot_core::error::{Error, Exit, Explain};
+use chariot_core::handover::Request;
+use chariot_core::options::Given;
+use chariot_core::options::given;
+use chariot_core::sys::process::Helper;
+use chariot_core::sys::sharing::{MeetingPlace, State as Progress};
+use chariot_core::sys::signals::{self, Signal};
+use chariot_core::sys::{self, process};
 
 use crate::spank::{self, NAME, Slurm};
 use crate::state::State;

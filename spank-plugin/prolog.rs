@@ -7,11 +7,11 @@ use std::os::fd::{IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use chariot::config::{Config, TaskProlog};
-use chariot::error::{Error, Explain};
-use chariot::handover;
-use chariot::sys::namespaces::Namespaces;
-use chariot::sys::{self, Call, process};
+use chariot_core::config::{Config, TaskProlog};
+use chariot_core::error::{Error, Explain};
+use chariot_core::handover;
+use chariot_core::sys::namespaces::Namespaces;
+use chariot_core::sys::{self, Call, process};
 
 use crate::multi_prog;
 use crate::spank::{self, NAME, Slurm};

@@ -15,12 +15,12 @@ use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{self, AssertUnwindSafe};
 
-use chariot::environment::Environment;
-use chariot::error::{Error, Exit};
-use chariot::escape;
-use chariot::options::table::{OptionRow, TABLE};
-use chariot::sys::process;
-use chariot::sys::rights::Ids;
+use chariot_core::environment::Environment;
+use chariot_core::error::{Error, Exit};
+use chariot_core::escape;
+use chariot_core::options::table::{OptionRow, TABLE};
+use chariot_core::sys::process;
+use chariot_core::sys::rights::Ids;
 use slurm_spank::spank_sys as sys;
 use slurm_spank::{LogLevel, OptionCache, SpankHandle};
 
@@ -116,7 +116,7 @@ impl Slurm<'_> {
         let lines = self.handle.job_env_os().unwrap_or_default();
         lines
             .into_iter()
-            .filter_map(chariot::handover::split)
+            .filter_map(chariot_core::handover::split)
             .collect()
     }
 

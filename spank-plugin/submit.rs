@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use chariot::config::Config;
-use chariot::edf::{self, Surroundings};
-use chariot::error::Error;
-use chariot::options::given::{self, CARRIER};
-use chariot::options::table::{OptionRow, TABLE};
-use chariot::options::{Dialect, Given, Options, Source};
-use chariot::sys::process;
+use chariot_core::config::Config;
+use chariot_core::edf::{self, Surroundings};
+use chariot_core::error::Error;
+use chariot_core::options::given::{self, CARRIER};
+use chariot_core::options::table::{OptionRow, TABLE};
+use chariot_core::options::{Dialect, Given, Options, Source};
+use chariot_core::sys::process;
 
 use crate::spank::{Context, NAME, Slurm, set_own_variable};
 use crate::state::{self, Paths};

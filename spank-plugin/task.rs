@@ -11,16 +11,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use chariot::config::{Config, TaskProlog};
-use chariot::enter;
-use chariot::error::{Error, Explain};
-use chariot::handover::{self, Record};
-use chariot::options::given::{self, CARRIER};
-use chariot::options::table::OptionRow;
-use chariot::options::{Batch, Dialect, Given, Options, Source};
-use chariot::sys::namespaces::Namespaces;
-use chariot::sys::process;
-use chariot::sys::sharing::{Held, MeetingPlace, State as Progress};
+use chariot_core::config::{Config, TaskProlog};
+use chariot_core::error::{Error, Explain};
+use chariot_core::handover::{self, Record};
+use chariot_core::join;
+use chariot_core::options::given::{self, CARRIER};
+use chariot_core::options::table::OptionRow;
+use chariot_core::options::{Batch, Dialect, Given, Options, Source};
+use chariot_core::sys::namespaces::Namespaces;
+use chariot_core::sys::process;
+use chariot_core::sys::sharing::{Held, MeetingPlace, State as Progress};
 
 use crate::audit;
 use crate::creator;
@@ -205,8 +205,8 @@ impl Laps {
 /// Joins now: from here on the task is in the container.
 fn join(slurm: &Slurm<'_>, namespaces: &Namespaces, record: &File) -> Result<(), Error> {
     let record = read_record(record)?;
-    enter::join(namespaces, &record.workdir)?;
-    enter::pretend(record.fakeroot)?;
+    join::container(namespaces, &record.workdir)?;
+    join::pretend(record.fakeroot)?;
     let entrypoint: Vec<CString> = record
         .entrypoint
         .iter()

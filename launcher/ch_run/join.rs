@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use clap::ArgMatches;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
-use crate::error::{Error, Explain, Result};
 use crate::host::Host;
-use crate::sys::namespaces::{self, Namespaces};
-use crate::sys::{detached, message, process, sharing};
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::sys::namespaces::{self, Namespaces};
+use chariot_core::sys::{detached, message, process, sharing};
 
 /// How long the others wait for the first, and the process that it leaves behind for the others.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -76,7 +76,7 @@ pub(super) fn meet(matches: &ArgMatches, host: &Host) -> Result<Turn> {
 fn receive(stream: &UnixStream, host: &Host) -> Result<Namespaces> {
     let what = || "can't join".to_owned();
     let peer = getsockopt(stream, PeerCredentials)
-        .map_err(|errno| crate::error::CallError::new("getsockopt(SO_PEERCRED)", errno))
+        .map_err(|errno| chariot_core::error::CallError::new("getsockopt(SO_PEERCRED)", errno))
         .explain(what)?;
     if peer.uid() != host.uid {
         return Err(Error::new(format!(

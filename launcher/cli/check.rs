@@ -14,14 +14,14 @@ use super::asked::config_path;
 use super::run::locate;
 use super::{flag, mpi};
 use crate::cdi;
-use crate::config::Config;
-use crate::error::{Result, io_reason};
 use crate::host::{Host, refuse_old_kernel};
-use crate::open;
-use crate::options::given;
 use crate::print;
-use crate::sys::{self, Call, fork, mounts, namespaces};
-use crate::users;
+use chariot_core::config::Config;
+use chariot_core::error::{Result, io_reason};
+use chariot_core::open;
+use chariot_core::options::given;
+use chariot_core::sys::{self, Call, fork, mounts, namespaces};
+use chariot_core::users;
 
 /// The longest of the system's small files that is read, in bytes.
 const LARGEST: u64 = 1 << 20;

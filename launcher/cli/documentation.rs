@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Command};
 
 use super::command;
-use crate::error::{Error, Result};
 use crate::print;
+use chariot_core::error::{Error, Result};
 
 pub(super) fn help_command() -> Command {
     let names = TOPICS.map(|(name, _)| name).join(", ");

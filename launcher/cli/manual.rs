@@ -9,9 +9,9 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Command};
 
 use super::documentation::TOPIC_SLURM;
-use crate::error::{Exit, Result};
-use crate::options::table::{self, OptionRow, Shape};
 use crate::print;
+use chariot_core::error::{Exit, Result};
+use chariot_core::options::table::{self, OptionRow, Shape};
 use roff::Page;
 
 type Make = fn() -> String;

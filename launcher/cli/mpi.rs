@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::check::Finding;
 use crate::image::Image;
-use crate::sys::process;
+use chariot_core::sys::process;
 
 /// Where libraries are, and below each where distributions put one MPI beside another.
 const DIRECTORIES: [&str; 8] = [

@@ -15,17 +15,17 @@ use super::tool::Tool;
 use crate::cache::{Access, Cache, evict};
 use crate::convert::make::{self, Form};
 use crate::convert::to_squashfs::Compression;
-use crate::error::{Error, Explain, Result};
 use crate::files::own::{Own, Purpose};
 use crate::files::{Output, share, space};
 use crate::image::Image;
 use crate::locate::{self, Source, remote};
 use crate::oci::Digest;
 use crate::oci::Reference;
-use crate::open;
 use crate::print;
 use crate::registry::{self, Resolved};
 use crate::work;
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::open;
 
 pub(super) fn command() -> Command {
     Command::new("pull")

@@ -12,11 +12,11 @@ use rustix::fs::OFlags;
 use serde_json::json;
 
 use crate::cdi::Hook;
-use crate::error::{Error, Explain, Result, io_reason};
 use crate::plan::Plan;
 use crate::print;
-use crate::sys::fork::{self, Change, Forked};
-use crate::sys::{self, Call, mounts, namespaces, process, signals};
+use chariot_core::error::{Error, Explain, Result, io_reason};
+use chariot_core::sys::fork::{self, Change, Forked};
+use chariot_core::sys::{self, Call, mounts, namespaces, process, signals};
 
 /// The descriptors by which a hook finds the container's root, and the bundle that the OCI runtime interface promises
 /// it: a directory with `config.json`. No path leads to either.
@@ -69,7 +69,7 @@ pub(super) fn run(plan: &Plan, root: BorrowedFd<'_>) -> Result<()> {
 /// The directory with the description of the container, in a file system that nobody else sees.
 fn bundle(plan: &Plan) -> Call<OwnedFd> {
     let tree = mounts::tmpfs(Some(1 << 20), "755")?;
-    let variables = crate::environment::apply(&plan.before, &plan.environment);
+    let variables = chariot_core::environment::apply(&plan.before, &plan.environment);
     let variables: Vec<String> = variables
         .iter()
         .map(|(name, value)| format!("{}={}", name.to_string_lossy(), value.to_string_lossy()))

@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use rustix::fs::OFlags;
 
-use crate::environment::Environment;
-use crate::error::{Error, Explain, Result};
-use crate::handover;
-use crate::open;
-use crate::sys::namespaces::Namespaces;
-use crate::sys::{self, fork, process};
-use crate::users;
+use chariot_core::environment::Environment;
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::handover;
+use chariot_core::open;
+use chariot_core::sys::namespaces::Namespaces;
+use chariot_core::sys::{self, fork, process};
+use chariot_core::users;
 
 /// The longest file of proc(5) that is read, in bytes: a process can have so many variables, and then some.
 const LARGEST: u64 = 8 << 20;

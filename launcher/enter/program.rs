@@ -12,9 +12,9 @@ use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
 use super::elf::{self, Program};
-use crate::environment::{Environment, find};
-use crate::error::{Error, Exit, Result, io_reason};
-use crate::open;
+use chariot_core::environment::{Environment, find};
+use chariot_core::error::{Error, Exit, Result, io_reason};
+use chariot_core::open;
 
 /// The file that a command word means, as execvp(3) finds it.
 ///

@@ -10,8 +10,8 @@ use std::path::Path;
 use rustix::fs::OFlags;
 
 use super::{Identity, Output};
-use crate::error::{Error, Explain, Result};
-use crate::sys::{self, Call, mounts, namespaces};
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::sys::{self, Call, mounts, namespaces};
 
 /// Says that this process has nothing but a new directory, and gives access to it.
 #[derive(Debug)]

@@ -16,10 +16,10 @@ use rustix::io::Errno;
 use super::maker::{Maker, Role, read};
 use super::output::{leftover, write_first_in};
 use super::{Identity, is_directory, look, open_directory, removal, space, touched};
-use crate::error::{Error, Explain, Result};
-use crate::open;
-use crate::private::{self, Refusal, Whose};
-use crate::sys::process;
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::open;
+use chariot_core::private::{self, Refusal, Whose};
+use chariot_core::sys::process;
 
 /// The mark's name. It begins with a dot, as nothing does that is listed as an image.
 const OWN_MARK: &str = ".chariot-directory";

@@ -18,14 +18,14 @@ use nix::sys::socket::MsgFlags;
 use super::call::{Call, Outcome, decode_signal};
 use super::command::{self, Surroundings};
 use crate::enter::Entered;
-use crate::environment::Edit;
-use crate::error::{Error, Explain, Result};
-use crate::handover::{self, Record};
 use crate::plan::Plan;
 use crate::plan::host_commands::HostCommands;
-use crate::sys::fork::{self, Change, Forked};
-use crate::sys::signals::{self, Signals};
-use crate::sys::{self, detached, message, process, sharing};
+use chariot_core::environment::Edit;
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::handover::{self, Record};
+use chariot_core::sys::fork::{self, Change, Forked};
+use chariot_core::sys::signals::{self, Signals};
+use chariot_core::sys::{self, detached, message, process, sharing};
 
 /// Of more callers than this the later ones wait.
 const MOST_CALLERS: usize = 256;

@@ -14,11 +14,11 @@ use nix::sys::socket::MsgFlags;
 use rustix::fs::OFlags;
 
 use super::call::{Call, Outcome, encode_signal};
-use crate::error::{Error, Explain, Result};
 use crate::plan::host_commands::{PROGRAM, SOCKET};
 use crate::print;
-use crate::sys::signals::{self, Signals};
-use crate::sys::{self, fork, message, process};
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::sys::signals::{self, Signals};
+use chariot_core::sys::{self, fork, message, process};
 
 /// Signals that are passed on. SIGKILL cannot be: the agent sees that this process is gone.
 const PASSED_ON: [Signal; 15] = [

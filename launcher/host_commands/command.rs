@@ -10,13 +10,13 @@ use nix::sys::signal::Signal;
 use super::call::Call;
 use super::environment::outside;
 use crate::enter::program::become_command;
-use crate::environment::{self, Environment};
-use crate::environment::{Edit, apply};
-use crate::error::{Error, Exit, Explain, Result};
-use crate::options::table;
 use crate::print;
-use crate::sys::fork::{self, Forked};
-use crate::sys::{namespaces::change_directory, signals};
+use chariot_core::environment::{self, Environment};
+use chariot_core::environment::{Edit, apply};
+use chariot_core::error::{Error, Exit, Explain, Result};
+use chariot_core::options::table;
+use chariot_core::sys::fork::{self, Forked};
+use chariot_core::sys::{namespaces::change_directory, signals};
 
 /// What an agent knows of its container.
 pub(super) struct Surroundings {

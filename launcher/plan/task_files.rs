@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Task;
 use crate::host::Host;
-use crate::private::{self, Refusal, Whose};
+use chariot_core::private::{self, Refusal, Whose};
 
 /// What the task's environment names on this node: PMIx's directories, X11's authority file, the
 /// batch script.

@@ -14,10 +14,10 @@ use nix::sys::socket::MsgFlags;
 use rustix::fs::{AtFlags, CWD, Dir, OFlags, statat};
 
 use super::{Service, answers};
-use crate::escape;
-use crate::memory::spare;
 use crate::print;
-use crate::sys::{self, Call, detached, fork, message, namespaces};
+use chariot_core::escape;
+use chariot_core::memory::spare;
+use chariot_core::sys::{self, Call, detached, fork, message, namespaces};
 
 /// Who ends a step kills server, watcher and tasks in one go, and nobody is to hear of it. Not longer: who could not read
 /// a file is about to end, and the sentence with them.

@@ -54,7 +54,7 @@ def main(about):
         return cannot("this needs root, for namespaces in which nothing of the machine can be lost")
     missing = [name for name in NEEDED if shutil.which(name) is None]
     if missing:
-        return cannot(f"no {', no '.join(missing)}: tests/install")
+        return cannot(f"no {', no '.join(missing)}: tests/tools/install-packages")
     if not given.self_test and not os.path.exists(given.chariot):
         return cannot(f"no launcher {given.chariot}: etc/build")
     # All that follows is in namespaces of its own, whose end is the end of everything in them.
@@ -120,7 +120,7 @@ class Battery:
             return
         program = {"bindfs": "bindfs", "lustre": None}.get(kind, f"mkfs.{kind}")
         if program and shutil.which(program) is None:
-            raise Skipped(f"no {program}: tests/install")
+            raise Skipped(f"no {program}: tests/tools/install-packages")
         top = f"{home}/top"
         os.mkdir(top)
         if kind == "lustre":

@@ -129,7 +129,7 @@ def make(place, repository, launcher):
     root.write(f"{data}/image.toml", 'image = "/data/docker.tar"\n')
     compress(parts[0], f"{data}/1.tar.gz")
     layout = f"{place}/layout"
-    subprocess.run([f"{repository}/tests/layout", layout, "small", f"{data}/1.tar.gz", parts[1]], check=True)
+    subprocess.run([f"{repository}/tests/tools/make-oci-layout", layout, "small", f"{data}/1.tar.gz", parts[1]], check=True)
     for name in ["zeroes", "1.tar", "2.tar", "3.tar", "1.tar.gz"]:
         os.remove(f"{data}/{name}")
 

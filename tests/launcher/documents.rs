@@ -10,8 +10,8 @@ mod manual;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use chariot::error::Exit;
-use chariot::options::table::{self, OptionRow};
+use chariot_core::error::Exit;
+use chariot_core::options::table::{self, OptionRow};
 
 /// The options that README shows.
 const MOST_USED: [&str; 10] = [

@@ -26,6 +26,7 @@ mod foreign;
 mod host_commands;
 mod interrupted;
 mod layouts;
+mod limits;
 mod overlay;
 mod overlay_property;
 mod pack;

@@ -3,7 +3,7 @@
 use crate::place;
 use crate::support::{self, registry::oci};
 
-/// The forms in which `tests/images` made the small image, as words for `--ch-image`.
+/// The forms in which `tests/tools/make-layered-images` made the small image, as words for `--ch-image`.
 fn forms() -> Option<Vec<String>> {
     let oci = oci()?;
     let path = |name: &str| oci.join(name).display().to_string();

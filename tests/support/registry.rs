@@ -13,7 +13,7 @@ use tempfile::TempDir;
 /// The password of `ada`, who may read from a registry with [`Access::Basic`], as htpasswd(1) keeps it.
 const PASSWORDS: &str = "ada:$2y$05$UOiEltTeDheh3.qfzAIKv.EWyrZ34itsDZMm8nOIVDEPnUCyJZpCi\n";
 
-/// Where `tests/images` made images of layers, and a registry's storage.
+/// Where `tests/tools/make-layered-images` made images of layers, and a registry's storage.
 pub(crate) fn oci() -> Option<PathBuf> {
     std::env::var_os("CHARIOT_TEST_OCI").map(PathBuf::from)
 }

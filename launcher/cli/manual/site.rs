@@ -2,7 +2,7 @@
 //! they stand over, with each default as such.
 
 use super::roff::Page;
-use crate::options::table;
+use chariot_core::options::table;
 
 /// The site configuration file with every key and its default.
 const FILE: &str = include_str!("../../../etc/chariot.toml");

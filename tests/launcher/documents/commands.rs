@@ -5,8 +5,8 @@
 
 use std::path::Path;
 
-use chariot::config::Config;
-use chariot::options::{Dialect, Given, Options, Source, table};
+use chariot_core::config::Config;
+use chariot_core::options::{Dialect, Given, Options, Source, table};
 use clap::error::ErrorKind;
 
 use super::{Page, pages, read, repository};

@@ -214,7 +214,8 @@ pub fn version() -> &'static str {
     STAMP.rsplit(' ').next().unwrap_or_default()
 }
 
-pub(crate) fn stamp() -> Vec<u8> {
+/// How each of these begins.
+pub fn stamp() -> Vec<u8> {
     let mut bytes = Vec::new();
     field(&mut bytes, b'v', OsStr::new(STAMP));
     bytes
@@ -224,7 +225,7 @@ pub(crate) fn stamp() -> Vec<u8> {
 ///
 /// # Errors
 /// The stamp names another form.
-pub(crate) fn body(bytes: &[u8]) -> Result<Option<Vec<(u8, OsString)>>> {
+pub fn body(bytes: &[u8]) -> Result<Option<Vec<(u8, OsString)>>> {
     let Some((form, writer)) = stamp_of(bytes) else {
         return Ok(None);
     };
@@ -242,11 +243,13 @@ pub(crate) fn body(bytes: &[u8]) -> Result<Option<Vec<(u8, OsString)>>> {
 const SAME_VERSION: &str = "chariot and chariot.so have to be of one version on this node; if they are \
                             just being replaced, try again";
 
-pub(crate) fn foreign() -> Error {
+/// What is said of bytes that are none of these.
+pub fn foreign() -> Error {
     Error::new("it is not understood").hint(SAME_VERSION)
 }
 
-pub(crate) fn field(bytes: &mut Vec<u8>, letter: u8, text: &OsStr) {
+/// Adds a field.
+pub fn field(bytes: &mut Vec<u8>, letter: u8, text: &OsStr) {
     bytes.push(letter);
     bytes.extend(text.as_bytes().iter().filter(|byte| **byte != 0));
     bytes.push(0);

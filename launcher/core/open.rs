@@ -170,6 +170,16 @@ pub fn all_of(file: &File, most: u64) -> io::Result<Vec<u8>> {
     }
 }
 
+/// Which file it is, whatever it is called: device and inode.
+///
+/// # Errors
+/// As fstat(2).
+pub fn identity(file: &File) -> std::io::Result<String> {
+    use std::os::unix::fs::MetadataExt;
+    let data = file.metadata()?;
+    Ok(format!("{}:{}", data.dev(), data.ino()))
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

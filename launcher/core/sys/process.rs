@@ -444,7 +444,6 @@ pub enum Gain {
 ///
 /// # Errors
 /// The kernel's answer.
-#[cfg(feature = "launcher")]
 pub fn gain() -> Call<Option<Gain>> {
     use nix::unistd::{getresgid, getresuid};
     let users = called(getresuid(), || "getresuid()".into())?;

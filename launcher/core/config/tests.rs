@@ -2,7 +2,7 @@ use super::*;
 
 #[test]
 fn the_file_that_we_ship_has_every_default_and_nothing_else() {
-    let shipped = include_str!("../../etc/chariot.toml");
+    let shipped = include_str!("../../../etc/chariot.toml");
     assert_eq!(Config::parse(shipped).unwrap(), Config::default());
     for row in table::TABLE {
         assert!(

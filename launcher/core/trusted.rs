@@ -10,9 +10,9 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use super::sif;
 use crate::error::{Error, Explain, Result};
 use crate::private::{self, Whose};
+use crate::sif;
 use crate::sys::rights::{Ids, Rights};
 use crate::sys::{self, lease};
 

@@ -106,7 +106,7 @@ impl Given {
     }
 
     /// The sentence that refuses this use.
-    pub(crate) fn refuse(&self, dialect: Dialect, reason: &str) -> Error {
+    pub fn refuse(&self, dialect: Dialect, reason: &str) -> Error {
         let (spelled, value) = (self.spelled(dialect), &self.value);
         let value_name = self.row.value;
         Error::new(format!("{spelled}={value}: {reason}")).hint(format!(
@@ -172,21 +172,21 @@ const SAVE: &str = "save it in a file, which is an image: docker save, podman sa
 const SIF: &str = "pull it with Apptainer; the SIF file is an image";
 
 /// The scheme of an image word and what follows its colon.
-pub(crate) fn scheme(image: &str) -> Option<(&'static str, &str)> {
+pub fn scheme(image: &str) -> Option<(&'static str, &str)> {
     let (before, rest) = image.split_once(':')?;
     let known = SCHEMES.into_iter().find(|scheme| *scheme == before)?;
     Some((known, rest))
 }
 
 /// What to write instead of a word with another tool's scheme. A name in the store can look like one: `podman:5`.
-pub(crate) fn foreign_scheme(image: &str) -> Option<(&'static str, &'static str)> {
+pub fn foreign_scheme(image: &str) -> Option<(&'static str, &'static str)> {
     let (before, rest) = image.split_once(':')?;
     let known = FOREIGN.into_iter().find(|(scheme, _)| *scheme == before);
     known.filter(|(scheme, _)| rest.contains('/') || scheme.contains('-'))
 }
 
 /// Whether an image word is a path: it has a slash, and no scheme before it.
-pub(crate) fn is_path(image: &str) -> bool {
+pub fn is_path(image: &str) -> bool {
     image.contains('/') && scheme(image).is_none() && foreign_scheme(image).is_none()
 }
 

@@ -155,13 +155,21 @@ impl<T> Explain<T> for io::Result<T> {
     fn explain(self, what: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|error| {
             let told = Error::new(format!("{}: {}", what(), io_reason(&error)));
-            let errno = error.raw_os_error().map(Errno::from_raw);
-            match errno.and_then(|errno| general_hint(&CallError::new("", errno))) {
+            match general_advice(&error) {
                 Some(hint) => told.hint(hint),
                 None => told,
             }
         })
     }
+}
+
+/// What is to be done about an I/O error, wherever it comes from.
+pub fn general_advice(error: &io::Error) -> Option<&'static str> {
+    if let Some(call) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        return general_hint(call);
+    }
+    let errno = error.raw_os_error().map(Errno::from_raw)?;
+    general_hint(&CallError::new("", errno))
 }
 
 /// Runs `work` in a thread for which somebody waits: a panic there, which is a mistake in this program, is an error, so
@@ -215,7 +223,7 @@ fn general_hint(error: &CallError) -> Option<&'static str> {
         (_, Errno::ESTALE) => Some("the file server that this is on has lost it: try again"),
         (_, Errno::EDQUOT) => Some("your quota on the file system that this is on is used up"),
         (_, Errno::EMFILE) => Some("you may not open more files here: `ulimit -n` is the limit"),
-        ("fork", Errno::EAGAIN) => Some(
+        ("fork" | "clone", Errno::EAGAIN) => Some(
             "you may not start more processes here: `ulimit -u` is a limit, a job may have its own",
         ),
         ("move_mount" | "open_tree" | "mount" | "fsmount", Errno::ENOSPC) => {

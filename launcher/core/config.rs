@@ -1,7 +1,7 @@
 //! The site's file, `/etc/chariot/chariot.toml`: strict TOML, so that a misspelt key is an error and
 //! not a setting that silently does nothing.
 
-pub(crate) mod place;
+pub mod place;
 pub mod registries;
 
 use std::fs::File;

@@ -83,7 +83,6 @@ impl Namespaces {
     ///
     /// # Errors
     /// The kernel's answer, ESRCH or ENOENT if the process has ended.
-    #[cfg(feature = "launcher")]
     pub fn in_directory(directory: impl AsFd) -> Call<Namespaces> {
         let open = |name: &str| {
             use rustix::fs::{Mode, OFlags, openat};
@@ -121,7 +120,6 @@ impl Namespaces {
     ///
     /// # Errors
     /// The kernel's answer.
-    #[cfg(feature = "launcher")]
     pub fn belong_together(&self) -> Call<bool> {
         match user_namespace_of(self.mount.as_fd()) {
             Ok(user) => Ok(super::place_of(user)? == super::place_of(&self.user)?),
@@ -221,7 +219,6 @@ pub fn clear_capabilities() -> Call<()> {
 ///
 /// # Errors
 /// The kernel's answer.
-#[cfg(feature = "launcher")]
 pub fn keep_tracing_alone() -> Call<()> {
     keep_capabilities(rustix::thread::CapabilitySet::SYS_PTRACE)
 }

@@ -1,6 +1,7 @@
 //! The variables of a process, and changes of them.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt::{self, Display, Formatter};
 
 /// The variables of a process, in its order.
 pub type Environment = Vec<(OsString, OsString)>;
@@ -41,6 +42,17 @@ impl Edit {
             value: None,
             origin: origin.to_owned(),
         }
+    }
+}
+
+impl Display for Edit {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        let name = self.name.to_string_lossy();
+        match &self.value {
+            Some(value) => write!(out, "{name}={}", value.to_string_lossy())?,
+            None => write!(out, "without {name}")?,
+        }
+        write!(out, " ({})", self.origin)
     }
 }
 

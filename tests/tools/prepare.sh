@@ -2,7 +2,7 @@
 # the tests need, makes a directory `$place` with the launcher, the plugin, images and a user, and
 # removes it all at the end.
 [ "$(id -u)" = 0 ] || { echo "$0: as root, please; without, there is: cargo test" >&2; exit 1; }
-tests/install
+tests/tools/install-packages
 etc/build
 cargo build --tests --quiet
 
@@ -20,7 +20,7 @@ install -m 644 target/package/chariot.so "$CHARIOT_SO"
 clean() {
     trap - EXIT
     [ -z "${running:-}" ] || kill -KILL "$running" 2>/dev/null || true
-    for conf in "$place"/*/slurm.conf; do [ ! -e "$conf" ] || tests/cluster stop "${conf%/*}"; done
+    for conf in "$place"/*/slurm.conf; do [ ! -e "$conf" ] || tests/tools/cluster stop "${conf%/*}"; done
     pkill -KILL -u chariot-test 2>/dev/null || true
     userdel chariot-test 2>/dev/null || true
     groupdel chariot-test-group 2>/dev/null || true
@@ -36,19 +36,19 @@ id chariot-test >/dev/null 2>&1 || useradd -M -d "$place/home" -s /bin/bash -G c
 install -d -o chariot-test "$place/home"
 export CHARIOT_TEST_USER=chariot-test CHARIOT_TEST_IMAGES=$place/images
 mkdir "$place/images"
-tests/image busybox "$place/images/busybox"
+tests/tools/make-tree busybox "$place/images/busybox"
 echo "an image in a file" >"$place/images/busybox/etc/motd"
 mksquashfs "$place/images/busybox" "$place/images/busybox.sqfs" -quiet -no-progress
-tests/image debian "$place/images/debian" "$cache" openmpi-bin
+tests/tools/make-tree debian "$place/images/debian" "$cache" openmpi-bin
 # A package manager of another family, which Debian has too.
-tests/image debian "$place/dnf" "$cache" dnf createrepo-c rpm
+tests/tools/make-tree debian "$place/dnf" "$cache" dnf createrepo-c rpm
 # As most images have them: links, and not the host's.
 ln -sf /usr/share/zoneinfo/Europe/Berlin "$place/dnf/etc/localtime"
 ln -sf ../run/systemd/resolve/stub-resolv.conf "$place/dnf/etc/resolv.conf"
 mksquashfs "$place/dnf" "$place/images/dnf.sqfs" -comp lz4 -quiet -no-progress
 rm -rf "$place/dnf"
 # Images of layers, and a registry that has them.
-tests/images "$place/oci" "$place/images/busybox" "$place/images/debian"
+tests/tools/make-layered-images "$place/oci" "$place/images/busybox" "$place/images/debian"
 cp /usr/bin/docker-registry "$place/docker-registry"
 export CHARIOT_TEST_OCI=$place/oci CHARIOT_TEST_REGISTRY=$place/docker-registry
 export CHARIOT_TEST_RANKS=$place/ranks

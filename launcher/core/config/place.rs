@@ -160,7 +160,7 @@ impl Place<'_> {
 }
 
 /// The name that somebody who wrote `name` may have meant.
-pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let near = |known: &&str| strsim::jaro_winkler(known, name);
     let best = known.iter().copied();
     let best = best.max_by(|a, b| near(a).total_cmp(&near(b)));
