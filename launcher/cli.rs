@@ -110,7 +110,7 @@ pub fn refuse_gain() -> Option<ExitCode> {
 /// a tenth of a millisecond of each container's start.
 pub fn command() -> Command {
     Command::new("chariot")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(env!("CHARIOT_VERSION"))
         .about("Run a command in a container of your choice, without privilege")
         .after_help(
             "In a Slurm job the same options begin with --ch-: srun --ch-image=IMAGE COMMAND\n\

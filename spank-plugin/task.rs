@@ -1,7 +1,7 @@
 //! In slurmstepd: the tasks of a step on this node meet, the first makes the container, all join.
 //!
 //! As root, nothing happens here but remembering and making the meeting place. What the user named
-//! is looked at in [`enter`], by a process that is only the user, and mostly by another program: the
+//! is looked at in [`enter()`], by a process that is only the user, and mostly by another program: the
 //! launcher, freshly executed.
 
 use std::ffi::CString;

@@ -36,6 +36,7 @@ mod prepared;
 mod printed;
 mod registry;
 mod run;
+mod shipped;
 mod squashfs;
 mod trees;
 mod unpack;
