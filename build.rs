@@ -22,7 +22,7 @@ fn main() {
         .iter()
         .map(|(name, value)| format!("    ({name:?}, {value}),\n"))
         .collect();
-    let text = format!("pub const INSTALLED: &[(&str, u64)] = &[\n{rows}];\n");
+    let text = format!("pub(super) const INSTALLED: &[(&str, u64)] = &[\n{rows}];\n");
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
     if let Err(error) = fs::write(out.join("slurm_abi.rs"), text) {
         println!("cargo::error=can't write slurm_abi.rs: {error}");

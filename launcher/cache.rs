@@ -19,23 +19,25 @@
 pub mod evict;
 pub mod lease;
 pub mod names;
+mod place;
 pub mod stage;
 
+use chariot_core::sys::rights;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::config::Config;
-use crate::error::{Error, Explain, Result};
 use crate::files::own::{Below, Own, Purpose};
 use crate::files::{self, Output};
 use crate::host::Host;
 use crate::log::warn_once;
 use crate::oci::Digest;
-use crate::private::{self, Whose};
-use crate::sys::{process, signals};
 use crate::work::{self, Progress, Reporter};
+use chariot_core::config::Config;
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::private::{self, Whose};
+use chariot_core::sys::{process, signals};
 use lease::Turn;
 
 /// How hints end about a file system that is full, or a quota.
@@ -80,7 +82,7 @@ pub struct Cache<'a> {
 impl<'a> Cache<'a> {
     /// The user's.
     pub fn of(config: &'a Config, host: &'a Host) -> Cache<'a> {
-        let (root, moved) = match place(config, host) {
+        let (root, moved) = match place::of(config, host) {
             Ok((root, moved)) => (Ok(root), moved),
             Err(error) => (Err(error), None),
         };
@@ -105,7 +107,7 @@ impl<'a> Cache<'a> {
             Error::new(format!("{what}: there is none"))
                 .hint("name a directory in the site's file: site_cache = \"/images/cache\"")
         })?;
-        if !nix::unistd::geteuid().is_root() {
+        if !rights::is_root() {
             return Err(Error::new(format!("{what}: only root may write there"))
                 .hint("without --site it goes into your own store"));
         }
@@ -374,32 +376,6 @@ pub fn not_there(word: &str) -> Error {
     ))
 }
 
-/// Where a cache is if not where the site says: in the user's home.
-const AT_HOME: [&str; 2] = ["$XDG_CACHE_HOME/chariot", "~/.cache/chariot"];
-
-/// Where the user's cache is: where the site says, or, where somebody else was first, at home, and why.
-fn place(config: &Config, host: &Host) -> Result<(PathBuf, Option<String>)> {
-    let root = host.expand("cache", &config.cache)?;
-    let Err(refusal) = private::refuse_foreign(&root, Whose::Own) else {
-        return Ok((root, None));
-    };
-    let mut others = AT_HOME
-        .iter()
-        .filter_map(|text| host.expand("cache", text).ok());
-    let other = others.find(|other| private::refuse_foreign(other, Whose::Own).is_ok());
-    Ok(match other {
-        Some(other) => {
-            let moved = format!(
-                "the cache is {} and not {}: {refusal}",
-                other.display(),
-                root.display()
-            );
-            (other, Some(moved))
-        }
-        None => (root, None),
-    })
-}
-
 /// Whether root alone can write there, so that all can trust what they find.
 fn is_roots(directory: &Path) -> bool {
     private::open(&directory.join("images"), Whose::Roots).is_ok()
@@ -407,7 +383,7 @@ fn is_roots(directory: &Path) -> bool {
 
 /// Whether it is an image's file, as Chariot puts it here. What a link leads to, or another user has put here, is not.
 fn is_usable(path: &Path) -> bool {
-    let user = process::user();
+    let user = rights::user();
     path.symlink_metadata()
         .is_ok_and(|data| data.is_file() && (data.uid() == user || data.uid() == 0))
 }
@@ -422,7 +398,7 @@ fn note_use(path: &Path) {
     let is_old = |used: SystemTime| now.duration_since(used).is_ok_and(|age| age > USED);
     let used = path.metadata().and_then(|data| data.accessed());
     if used.is_ok_and(is_old)
-        && let Ok(file) = crate::open::regular(path)
+        && let Ok(file) = chariot_core::open::regular(path)
     {
         let _ = file.set_times(fs::FileTimes::new().set_accessed(now));
     }

@@ -3,35 +3,26 @@
 //!
 //! The interface is made for runtimes that are root. What it wants of them is had otherwise here: device nodes are
 //! bound, not made; the hooks of NVIDIA's toolkit, which change files of the image, become files that are mounted over
-//! them ([`nvidia`], [`loader`]). What cannot be had without privilege is said once.
+//! them (`nvidia`, `loader`). What cannot be had without privilege is said once.
 
-#[cfg(feature = "launcher")]
 mod edits;
-#[cfg(feature = "launcher")]
 pub mod elf;
-#[cfg(feature = "launcher")]
 mod gpus;
-#[cfg(feature = "launcher")]
 pub mod ld_cache;
-#[cfg(feature = "launcher")]
 mod loader;
-#[cfg(feature = "launcher")]
 mod nvidia;
-#[cfg(feature = "launcher")]
 mod registry;
-#[cfg(feature = "launcher")]
 pub mod spec;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::Config;
-use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::image::Image;
 use crate::mount::Mount;
-use crate::options::Options;
-#[cfg(feature = "launcher")]
+use chariot_core::config::Config;
+use chariot_core::error::{Error, Result};
+use chariot_core::options::Options;
 use registry::Registry;
 
 /// What a container gets for the devices that it was asked for.
@@ -69,7 +60,6 @@ impl Devices {
     ///
     /// # Errors
     /// A device that no specification describes, or what it needs and the host does not have.
-    #[cfg(feature = "launcher")]
     pub fn plan(options: &Options, config: &Config, host: &Host, image: &Image) -> Result<Devices> {
         let mut asked = options.devices.clone();
         if asked.is_empty() && !options.no_other_devices {
@@ -93,16 +83,9 @@ impl Devices {
         };
         edits::collect(&asked, &chosen, config, &seen)
     }
-
-    /// Only the launcher reads specifications.
-    #[cfg(not(feature = "launcher"))]
-    pub fn plan(_: &Options, _: &Config, _: &Host, _: &Image) -> Result<Devices> {
-        Ok(Devices::default())
-    }
 }
 
 /// The kinds of devices that are specified in directories, or in files.
-#[cfg(feature = "launcher")]
 pub fn kinds(places: &[PathBuf]) -> Vec<String> {
     Registry::read(places).kinds()
 }
@@ -111,7 +94,6 @@ pub fn kinds(places: &[PathBuf]) -> Vec<String> {
 ///
 /// # Errors
 /// The first file that is broken.
-#[cfg(feature = "launcher")]
 pub fn described(places: &[PathBuf]) -> Result<Vec<String>> {
     Registry::read(places).described()
 }

@@ -17,18 +17,18 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 
 use crate::cli::become_entered;
-use crate::config::{self, Config};
 use crate::enter::{self, member::Member, program};
-use crate::environment::Environment;
-use crate::environment::apply;
-use crate::error::{Error, Exit, Explain, Result};
 use crate::host::{Host, refuse_old_kernel};
 use crate::log::{self, Reader};
-use crate::open;
 use crate::plan::Plan;
 use crate::print;
-use crate::sys::namespaces::Namespaces;
-use crate::sys::process::Silenced;
+use chariot_core::config::{self, Config};
+use chariot_core::environment::Environment;
+use chariot_core::environment::apply;
+use chariot_core::error::{Error, Exit, Explain, Result};
+use chariot_core::open;
+use chariot_core::sys::descriptors::Silenced;
+use chariot_core::sys::namespaces::Namespaces;
 use environment::{Change, assignment, assignments};
 
 /// The longest file of variables, in bytes.
@@ -143,7 +143,7 @@ fn silence(quiet: u8) -> Result<Vec<Silenced>> {
     };
     let silenced = streams.iter().map(|number| Silenced::new(*number));
     silenced
-        .collect::<crate::sys::Call<_>>()
+        .collect::<chariot_core::sys::Call<_>>()
         .explain(|| "can't silence the command".into())
 }
 
@@ -155,7 +155,7 @@ fn refuse_missing_mount_point(matches: &ArgMatches) -> Result<()> {
     match Path::new(directory).canonicalize() {
         Ok(_) => Ok(()),
         Err(error) => {
-            let reason = crate::error::io_reason(&error);
+            let reason = chariot_core::error::io_reason(&error);
             Err(Error::new(format!(
                 "can't find mount point: {directory}: {reason}"
             )))
@@ -206,14 +206,14 @@ fn joined(plan: &Plan, namespaces: &Namespaces) -> Result<ExitCode> {
         .asked
         .as_ref()
         .map_or(Path::new("/"), |asked| asked.value.as_path());
-    enter::join(namespaces, workdir)?;
+    chariot_core::join::container(namespaces, workdir)?;
     let environment = apply(&plan.before, &plan.environment);
     let program = plan
         .task
         .command
         .first()
         .map(|word| program::find_program(word, &environment, &plan.image.word));
-    enter::pretend(plan.fakeroot)?;
+    chariot_core::join::pretend(plan.fakeroot)?;
     program::become_command(
         &program.transpose()?.unwrap_or_default(),
         &plan.task.command,
@@ -278,7 +278,7 @@ fn set(
                 .map_err(|error| {
                     Error::new(format!(
                         "can't open: {name}: {}",
-                        crate::error::io_reason(&error)
+                        chariot_core::error::io_reason(&error)
                     ))
                 })?;
             (name, bytes)

@@ -9,6 +9,7 @@ mod edf;
 mod exec;
 mod images;
 mod inspect;
+mod manual;
 mod mpi;
 mod open;
 mod progress;
@@ -19,6 +20,7 @@ pub mod step;
 mod task;
 mod tool;
 
+use chariot_core::sys::rights;
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -26,11 +28,11 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
-use crate::config;
-use crate::error::{Error, Exit, Explain};
-use crate::options::table::{self, OptionRow};
 use crate::print;
-use crate::sys::process::{self, Gain};
+use chariot_core::config;
+use chariot_core::error::{Error, Exit, Explain};
+use chariot_core::options::table::{self, OptionRow};
+use chariot_core::sys::rights::Gain;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
@@ -62,7 +64,7 @@ pub fn main() -> ExitCode {
         Some(("resolve", matches)) => pull::resolve(matches),
         Some(("edf", matches)) => edf::edf(matches),
         Some(("completions", matches)) => documentation::completions(matches),
-        Some(("man", matches)) => documentation::man(matches),
+        Some(("man", matches)) => manual::man(matches),
         Some(("help", matches)) => documentation::help(matches),
         Some(("step", matches)) => return step::step(matches),
         Some(("open", matches)) => open::open(matches),
@@ -81,7 +83,7 @@ pub fn main() -> ExitCode {
 /// opened, and what is in it done, with all the rights that there are.
 pub fn refuse_gain() -> Option<ExitCode> {
     let what = "can't run with other rights than the caller's";
-    let error = match process::gain().explain(|| what.into()) {
+    let error = match rights::gain().explain(|| what.into()) {
         Ok(None) => return None,
         Ok(Some(gain)) => {
             let file = env::current_exe().unwrap_or_else(|_| PathBuf::from("chariot"));
@@ -108,13 +110,14 @@ pub fn refuse_gain() -> Option<ExitCode> {
 /// a tenth of a millisecond of each container's start.
 pub fn command() -> Command {
     Command::new("chariot")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(env!("CHARIOT_VERSION"))
         .about("Run a command in a container of your choice, without privilege")
         .after_help(
             "In a Slurm job the same options begin with --ch-: srun --ch-image=IMAGE COMMAND\n\
              Each option is also a variable: --private-tmp is CH_PRIVATE_TMP.\n\
              Exit status: the command's own; 125 if the container cannot be had, 126 if the command \
-             cannot be run, 127 if it is not in the container.",
+             cannot be run, 127 if it is not in the container.\n\
+             The manual: man chariot, man chariot-slurm, man chariot.toml; or chariot man PAGE.",
         )
         .subcommand_required(true)
         .arg_required_else_help(true)
@@ -164,11 +167,12 @@ pub fn command() -> Command {
             Command::new("completions").about("Print a completion script for a shell").arg(
                 Arg::new("shell")
                     .value_name("SHELL")
+                    .help("bash, zsh, fish, elvish or powershell")
                     .required(true)
                     .value_parser(value_parser!(clap_complete::Shell)),
             ),
         )
-        .subcommand(documentation::man_command())
+        .subcommand(manual::command())
         .subcommand(documentation::help_command())
         .subcommand(open::command())
         .subcommand(step::command())

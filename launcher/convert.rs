@@ -425,7 +425,7 @@ fn changed() -> io::Error {
 
 /// What the system said of a file or directory of the target.
 #[derive(Debug, thiserror::Error)]
-#[error("{path}: {}", crate::error::io_reason(&io::Error::from_raw_os_error(*.number)))]
+#[error("{path}: {}", chariot_core::error::io_reason(&io::Error::from_raw_os_error(*.number)))]
 struct NotWritten {
     path: String,
     number: i32,
@@ -446,7 +446,7 @@ fn within(path: &[u8], error: &io::Error) -> io::Error {
         let text = format!("{}: {text}", shown(path));
         return io::Error::new(error.kind(), NotRead { text, advice });
     }
-    let reason = crate::error::innermost(error);
+    let reason = chariot_core::error::innermost(error);
     io::Error::new(error.kind(), format!("{}: {reason}", shown(path)))
 }
 

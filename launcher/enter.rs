@@ -2,42 +2,27 @@
 //! to be read against namespaces(7), user_namespaces(7), mount_namespaces(7) and pivot_root(2).
 //! What users order is data, [`Plan::mounts`].
 
-#[cfg(feature = "launcher")]
 mod below;
-#[cfg(feature = "launcher")]
 mod elf;
-#[cfg(feature = "launcher")]
 mod hooks;
-#[cfg(feature = "launcher")]
 mod kept;
-#[cfg(feature = "launcher")]
 mod layered;
-#[cfg(feature = "launcher")]
 pub mod member;
-#[cfg(feature = "launcher")]
 mod points;
-#[cfg(feature = "launcher")]
 pub mod program;
-#[cfg(feature = "launcher")]
 mod reach;
-#[cfg(feature = "launcher")]
 mod root;
-#[cfg(feature = "launcher")]
 mod settle;
 
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::environment::Edit;
-use crate::error::{Error, Explain, Result};
-#[cfg(feature = "launcher")]
 use crate::plan::{Plan, identity::Identity};
-#[cfg(feature = "launcher")]
-use crate::sys::mounts;
-use crate::sys::namespaces::{self, Namespaces};
-use crate::sys::{process, seccomp};
-#[cfg(feature = "launcher")]
+use chariot_core::environment::Edit;
+use chariot_core::error::{Explain, Result};
+use chariot_core::sys::mounts;
+use chariot_core::sys::namespaces;
 use root::NewRoot;
 
 /// A container that this process is in, and what was found there.
@@ -58,7 +43,6 @@ pub struct Entered {
 ///
 /// # Errors
 /// The step that failed, with its call and the kernel's answer.
-#[cfg(feature = "launcher")]
 pub fn create(plan: &Plan) -> Result<Entered> {
     let what = || format!("can't make a container of the image {}", plan.image.word);
     let mut clock = Clock::start();
@@ -111,40 +95,6 @@ pub fn create(plan: &Plan) -> Result<Entered> {
 
     let listener = root.listener();
     settle::look_around(plan, listener)
-}
-
-/// Joins a container that another process made: both namespaces, the working directory, and no new
-/// privileges. The process must have one thread.
-///
-/// # Errors
-/// The call that failed.
-pub fn join(namespaces: &Namespaces, workdir: &Path) -> Result<()> {
-    let what = || "can't join the container".to_owned();
-    let owner = namespaces.owner().explain(what)?;
-    if owner != process::user() {
-        return Err(
-            Error::new(format!("{}: it belongs to user {owner}", what()))
-                .hint("only its owner can join a container"),
-        );
-    }
-    namespaces.join().explain(what)?;
-    namespaces::change_directory(workdir)
-        .explain(|| format!("can't start in {}", workdir.display()))?;
-    namespaces::no_new_privileges().explain(what)
-}
-
-/// Has this process and what it starts believe that owners were changed, if that is wanted. The last thing before
-/// the command.
-///
-/// # Errors
-/// The kernel has no filters.
-pub fn pretend(is_wanted: bool) -> Result<()> {
-    match is_wanted {
-        true => seccomp::pretend_to_change_owners()
-            .explain(|| "can't pretend that owners are changed (fakeroot)".into())
-            .map_err(|error| error.hint("the kernel needs CONFIG_SECCOMP_FILTER")),
-        false => Ok(()),
-    }
 }
 
 /// Says how long each step took, to whoever asked for it with `--verbose`.

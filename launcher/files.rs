@@ -16,36 +16,21 @@
     reason = "this is the room that they are kept to"
 )]
 
-#[cfg(feature = "launcher")]
 pub mod confined;
-#[cfg(feature = "launcher")]
 mod look;
-#[cfg(feature = "launcher")]
 pub mod maker;
-#[cfg(feature = "launcher")]
 pub(crate) mod new_tree;
-#[cfg(feature = "launcher")]
 pub mod output;
-#[cfg(feature = "launcher")]
 pub mod own;
-#[cfg(feature = "launcher")]
 pub(crate) mod paths;
-#[cfg(feature = "launcher")]
 pub mod removal;
-#[cfg(feature = "launcher")]
 pub mod share;
-#[cfg(feature = "launcher")]
 pub mod space;
-#[cfg(feature = "launcher")]
 mod sync;
 
-#[cfg(feature = "launcher")]
 pub use look::Identity;
-#[cfg(feature = "launcher")]
 pub(crate) use look::UNFINISHED;
-#[cfg(feature = "launcher")]
 use look::{is_directory, look, open_directory, open_parent, split, touched};
-#[cfg(feature = "launcher")]
 pub use output::{Output, write, write_first, write_in};
 
 /// Where an image's mark lies in it. What has none is not taken for an image that Chariot made.

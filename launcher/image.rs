@@ -2,38 +2,28 @@
 //! `RESOLVE_IN_ROOT`, a file is read by parsers that check every bound, and only so much of it.
 
 pub mod metadata;
-#[cfg(feature = "launcher")]
 pub(crate) mod refusals;
-pub mod sif;
-#[cfg(feature = "launcher")]
 pub mod squashfs;
-pub mod trusted;
 
-#[cfg(feature = "launcher")]
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-#[cfg(feature = "launcher")]
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-#[cfg(feature = "launcher")]
 use std::sync::Arc;
 
 use nix::errno::Errno;
 use rustix::fs::OFlags;
 
-#[cfg(feature = "launcher")]
-use crate::config::Config;
-use crate::error::{Error, Explain, Result};
-use crate::memory;
-#[cfg(feature = "launcher")]
-use crate::open;
-use crate::sys;
+use chariot_core::config::Config;
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::memory;
+use chariot_core::open;
+use chariot_core::sif;
+use chariot_core::sys;
 use metadata::Metadata;
-#[cfg(feature = "launcher")]
 use refusals::{WHAT_AN_IMAGE_IS, missing, not_an_image};
-#[cfg(feature = "launcher")]
 use squashfs::SquashFs;
 
 /// An image that was found and can be entered.
@@ -55,10 +45,8 @@ enum Contents {
     /// A directory, open for looking around.
     Tree(OwnedFd),
     /// SquashFS, in a file of its own or in a SIF file.
-    #[cfg(feature = "launcher")]
     SquashFs(Arc<SquashFs>),
     /// The same, which root has mounted for the step.
-    #[cfg(feature = "launcher")]
     Mounted(Arc<SquashFs>),
 }
 
@@ -70,7 +58,6 @@ impl Image {
     ///
     /// # Errors
     /// It is something else, or damaged.
-    #[cfg(feature = "launcher")]
     pub(crate) fn open(word: &str, path: &Path, config: &Config) -> Result<Image> {
         let data = path
             .metadata()
@@ -113,18 +100,15 @@ impl Image {
     pub fn kind(&self) -> &'static str {
         match &self.contents {
             Contents::Tree(_) => "directory",
-            #[cfg(feature = "launcher")]
             Contents::SquashFs(_) => "squashfs",
-            #[cfg(feature = "launcher")]
             Contents::Mounted(_) => "kernel",
         }
     }
 
     /// Takes it that root has mounted the file `identity`, if the image is that file.
-    #[cfg(feature = "launcher")]
     pub fn mounted_by_root(&mut self, identity: &str) {
         if let Contents::SquashFs(image) = &self.contents
-            && self::identity(image.file()).is_ok_and(|own| own == identity)
+            && chariot_core::open::identity(image.file()).is_ok_and(|own| own == identity)
         {
             self.contents = Contents::Mounted(Arc::clone(image));
         }
@@ -141,7 +125,6 @@ impl Image {
     }
 
     /// The reader of a SquashFS image.
-    #[cfg(feature = "launcher")]
     pub fn squashfs(&self) -> Option<&Arc<SquashFs>> {
         match &self.contents {
             Contents::Tree(_) => None,
@@ -153,7 +136,6 @@ impl Image {
     pub fn has(&self, path: &Path) -> bool {
         match &self.contents {
             Contents::Tree(tree) => sys::open_in_root(tree, path, OFlags::PATH).is_ok(),
-            #[cfg(feature = "launcher")]
             Contents::SquashFs(image) | Contents::Mounted(image) => {
                 matches!(image.find(path, true), Ok(Some(_)))
             }
@@ -170,7 +152,6 @@ impl Image {
                     Err(error) => error.errno() != Errno::ENOENT,
                 }
             }
-            #[cfg(feature = "launcher")]
             Contents::SquashFs(image) | Contents::Mounted(image) => match image.find(path, true) {
                 Ok(Some(inode)) => !is_empty_directory(image, &inode),
                 Ok(None) => false,
@@ -180,7 +161,6 @@ impl Image {
     }
 
     /// The names in a directory of the image; none if there is no such directory.
-    #[cfg(feature = "launcher")]
     pub fn names(&self, path: &Path) -> Vec<OsString> {
         match &self.contents {
             Contents::Tree(tree) => {
@@ -213,7 +193,6 @@ impl Image {
                 let link = sys::open_in_root(tree, path, flags).ok()?;
                 sys::mounts::target_of(link).ok()
             }
-            #[cfg(feature = "launcher")]
             Contents::SquashFs(image) | Contents::Mounted(image) => {
                 let target = image.target(&image.find(path, false).ok()??).ok()?;
                 Some(PathBuf::from(OsString::from_vec(target)))
@@ -229,7 +208,6 @@ impl Image {
         let what = || format!("can't read {} in the image {}", path.display(), self.word);
         let contents = match &self.contents {
             Contents::Tree(tree) => read_in_tree(tree, path).explain(what)?,
-            #[cfg(feature = "launcher")]
             Contents::SquashFs(image) | Contents::Mounted(image) => read_in_file(image, path)
                 .map_err(|damage| {
                     Error::new(format!("{}: {damage}", what())).hint(damage.advice)
@@ -263,7 +241,6 @@ fn read_in_tree(tree: &OwnedFd, path: &Path) -> std::io::Result<Option<Vec<u8>>>
     Ok(Some(contents))
 }
 
-#[cfg(feature = "launcher")]
 fn read_in_file(image: &SquashFs, path: &Path) -> squashfs::Result<Option<Vec<u8>>> {
     match image.find(path, true)? {
         Some(inode) if inode.kind == squashfs::Kind::File => {
@@ -273,7 +250,6 @@ fn read_in_file(image: &SquashFs, path: &Path) -> squashfs::Result<Option<Vec<u8
     }
 }
 
-#[cfg(feature = "launcher")]
 fn is_empty_directory(image: &SquashFs, inode: &squashfs::Inode) -> bool {
     inode.kind == squashfs::Kind::Directory
         && image
@@ -281,7 +257,6 @@ fn is_empty_directory(image: &SquashFs, inode: &squashfs::Inode) -> bool {
             .is_ok_and(|mut entries| entries.next().is_none())
 }
 
-#[cfg(feature = "launcher")]
 fn open_tree(word: &str, path: &Path) -> Result<Contents> {
     let what = || format!("can't use the image {word}");
     let tree = sys::open(path, OFlags::PATH | OFlags::DIRECTORY).explain(what)?;
@@ -294,7 +269,6 @@ fn open_tree(word: &str, path: &Path) -> Result<Contents> {
 }
 
 /// Opens a file by what it holds.
-#[cfg(feature = "launcher")]
 fn open_file(word: &str, path: &Path, config: &Config) -> Result<Contents> {
     // What somebody typed may be a name, and not of a place.
     let what = || match Path::new(word).file_name() == path.file_name() {
@@ -323,14 +297,12 @@ fn open_file(word: &str, path: &Path, config: &Config) -> Result<Contents> {
 
 /// Under a limit of memory the server takes a part of it: what it keeps, the kernel's page cache has too, and gives
 /// away when programs want memory.
-#[cfg(feature = "launcher")]
 fn memory_of_server(most: u64, limit: Option<u64>) -> u64 {
     const PART: u64 = 16;
     const LEAST: u64 = 4 << 20;
     limit.map_or(most, |limit| most.min((limit / PART).max(LEAST)))
 }
 
-#[cfg(feature = "launcher")]
 fn refuse_empty(image: &Image) -> Result<()> {
     // A directory that may be searched and not listed can be run in.
     if image.has_own(Path::new("/")) {
@@ -343,16 +315,6 @@ fn refuse_empty(image: &Image) -> Result<()> {
     .hint(WHAT_AN_IMAGE_IS))
 }
 
-/// Which file it is, whatever it is called: device and inode.
-///
-/// # Errors
-/// As fstat(2).
-pub fn identity(file: &File) -> std::io::Result<String> {
-    use std::os::unix::fs::MetadataExt;
-    let data = file.metadata()?;
-    Ok(format!("{}:{}", data.dev(), data.ino()))
-}
-
 /// Whether an open directory has no entries.
 pub(crate) fn is_empty(directory: OwnedFd) -> bool {
     let Ok(entries) = rustix::fs::Dir::new(directory) else {
@@ -363,7 +325,7 @@ pub(crate) fn is_empty(directory: OwnedFd) -> bool {
         .all(|entry| matches!(entry.file_name().to_bytes(), b"." | b".."))
 }
 
-#[cfg(all(test, feature = "launcher"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

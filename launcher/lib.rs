@@ -27,51 +27,23 @@
     allow(clippy::disallowed_methods, reason = "tests make what they need")
 )]
 
-#[cfg(feature = "launcher")]
 pub mod cache;
 pub mod cdi;
-#[cfg(feature = "launcher")]
 pub mod ch_run;
-#[cfg(feature = "launcher")]
 pub mod cli;
-pub mod config;
-#[cfg(feature = "launcher")]
 pub mod convert;
-pub mod edf;
 pub mod enter;
-pub mod environment;
-pub mod error;
-pub mod escape;
 pub mod files;
-pub mod handover;
 pub mod host;
-#[cfg(feature = "launcher")]
 pub mod host_commands;
 pub mod image;
-#[cfg(feature = "launcher")]
 pub mod locate;
-#[cfg(feature = "launcher")]
 pub mod log;
-pub mod memory;
 pub mod mount;
 pub mod oci;
-pub mod open;
-pub mod options;
 pub mod plan;
-#[cfg(feature = "launcher")]
 pub mod print;
-pub mod private;
-#[cfg(feature = "launcher")]
 pub mod registry;
-pub mod seldom;
-#[cfg(feature = "launcher")]
 pub mod serve;
-/// The numbers of the installed Slurm's plugin interface, empty where it has no headers; build.rs.
-pub mod slurm_abi {
-    #![allow(missing_docs, reason = "generated")]
-    include!(concat!(env!("OUT_DIR"), "/slurm_abi.rs"));
-}
-pub mod sys;
-pub mod users;
-#[cfg(feature = "launcher")]
+pub mod threads;
 pub mod work;

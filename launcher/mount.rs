@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::sys::mounts::Restrictions;
+use chariot_core::sys::mounts::Restrictions;
 
 /// Where an overlay's directory has its changes; `work` beside it is the kernel's.
 pub const UPPER: &str = "upper";

@@ -8,11 +8,10 @@ mod reference;
 
 use std::collections::BTreeMap;
 
-use crate::error::Error;
+use chariot_core::error::Error;
 use serde::{Deserialize, Deserializer};
 
 pub use digest::Digest;
-#[cfg(feature = "launcher")]
 pub use digest::Hasher;
 pub use machine::{architecture, choose, refuse_another};
 pub use reference::Reference;

@@ -14,18 +14,17 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::cdi::{Devices, Hook};
-use crate::config::Config;
+use chariot_core::config::Config;
 
-use crate::environment::Edit;
-use crate::environment::Environment;
-use crate::error::{Error, Result};
 use crate::host::{Host, Known};
 use crate::image::Image;
 use crate::mount::Mount;
-#[cfg(feature = "launcher")]
 use crate::mount::MountSource;
-use crate::open;
-use crate::options::{Options, Sourced};
+use chariot_core::environment::Edit;
+use chariot_core::environment::Environment;
+use chariot_core::error::{Error, Result};
+use chariot_core::open;
+use chariot_core::options::{Options, Sourced};
 use host_commands::HostCommands;
 use identity::Identity;
 
@@ -171,7 +170,6 @@ impl Plan {
 }
 
 /// Opens the SquashFS files that are mounted beside the image.
-#[cfg(feature = "launcher")]
 fn files(mounts: &[Mount], config: &Config) -> Result<Vec<Image>> {
     let open = |mount: &Mount| {
         let MountSource::SquashFs(path) = &mount.source else {
@@ -190,12 +188,6 @@ fn files(mounts: &[Mount], config: &Config) -> Result<Vec<Image>> {
         }))
     };
     mounts.iter().filter_map(open).collect()
-}
-
-/// Only the launcher mounts anything.
-#[cfg(not(feature = "launcher"))]
-fn files(_: &[Mount], _: &Config) -> Result<Vec<Image>> {
-    Ok(Vec::new())
 }
 
 fn entrypoint(options: &Options, image: &Image, task: &Task) -> Result<Vec<String>> {
@@ -229,7 +221,7 @@ fn root(options: &Options) -> Result<Root> {
         Ok(data) if data.is_dir() => Ok(Root::Kept(directory.clone())),
         Ok(_) => Err(Error::new(format!("{what}: it is not a directory"))),
         Err(error) => {
-            let reason = crate::error::io_reason(&error);
+            let reason = chariot_core::error::io_reason(&error);
             Err(Error::new(format!(
                 "{what}: stat(\"{}\"): {reason}",
                 directory.display()

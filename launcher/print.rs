@@ -17,8 +17,8 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue};
 use serde::Serialize;
 
-use crate::error::{Error, Explain, Result};
-use crate::escape;
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::escape;
 
 /// Prints lines to standard output. A closed pipe, as in `chariot explain … | head`, is no failure.
 ///

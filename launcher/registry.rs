@@ -13,12 +13,12 @@ pub use client::{Cause, Client, Failure, Patience};
 pub use download::LAYER;
 
 use crate::cache::{Cache, stage};
-use crate::config::Config;
-use crate::error::{Error, Explain, Result};
 use crate::files::{self, output, space};
 use crate::oci::{self, Descriptor, Digest, Document, Manifest, Reference};
-use crate::open;
 use crate::work::{Progress, Reporter};
+use chariot_core::config::Config;
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::open;
 
 /// An image that a registry has.
 #[derive(Debug, Clone)]

@@ -21,10 +21,10 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
-use crate::error::{Explain, Result};
 use crate::image::squashfs::SquashFs;
-use crate::sys::mounts;
-use crate::sys::{self, detached, message, sharing};
+use chariot_core::error::{Explain, Result};
+use chariot_core::sys::mounts;
+use chariot_core::sys::{self, detached, message, sharing};
 
 /// What is served, and for whom.
 #[derive(Debug, Clone)]

@@ -9,6 +9,7 @@
 //! The worker answers through a pipe, in lines that begin with a letter: `P` how far it is, `E` and `H` what went wrong
 //! and what to do, `D` what was done.
 
+use chariot_core::sys::descriptors;
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
@@ -18,13 +19,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use nix::unistd::{Pid, getppid};
+use nix::unistd::Pid;
 
-use crate::error::{Error, Explain, Result};
-use crate::escape;
-use crate::sys::fork::{Change, Forked};
-use crate::sys::signals::HeldBack;
-use crate::sys::{fork, process, signals};
+use crate::threads;
+use chariot_core::error::{Error, Explain, Result, caught};
+use chariot_core::escape;
+use chariot_core::sys::fork::{Change, Forked};
+use chariot_core::sys::signals::HeldBack;
+use chariot_core::sys::{fork, process, signals};
 
 /// How often progress is told at most.
 const OFTEN: Duration = Duration::from_millis(100);
@@ -98,7 +100,14 @@ impl Reporter {
 
     /// Runs `work`, and tells every second how far it is, whether or not that has changed: whoever waits for it
     /// can tell slow from dead. This starts a thread.
-    pub fn pulse_while<T>(&self, work: impl FnOnce() -> T, beat: impl Fn(&Progress) + Send) -> T {
+    ///
+    /// # Errors
+    /// What `work` says, or there can be no thread.
+    pub fn pulse_while<T>(
+        &self,
+        work: impl FnOnce() -> Result<T>,
+        beat: impl Fn(&Progress) + Send,
+    ) -> Result<T> {
         let (latest, pipe) = (self.latest(), &self.pipe);
         let stop = AtomicBool::new(false);
         let stop = &stop;
@@ -111,7 +120,7 @@ impl Reporter {
             }
         }
         std::thread::scope(|scope| {
-            let beater = scope.spawn(move || {
+            let beater = threads::start_in(scope, move || {
                 while !stop.load(Ordering::Relaxed) {
                     let progress = latest
                         .lock()
@@ -121,7 +130,8 @@ impl Reporter {
                     beat(&progress);
                     std::thread::park_timeout(PULSE);
                 }
-            });
+            })
+            .explain(|| "can't tell how far this is".into())?;
             let _stop = Stop(stop, beater.thread().clone());
             work()
         })
@@ -129,7 +139,7 @@ impl Reporter {
 
     /// Whether whoever started this is still there.
     fn is_wanted(&self) -> bool {
-        getppid() == self.guard
+        process::parent() == self.guard
     }
 
     /// An error if the work is no longer wanted.
@@ -178,10 +188,10 @@ pub fn run_with(
     work: impl FnOnce(&Reporter) -> Result<String>,
     see: impl FnMut(&Progress),
 ) -> Result<String> {
-    let (reader, writer) = process::pipe().explain(|| what.into())?;
+    let (reader, writer) = descriptors::pipe().explain(|| what.into())?;
     // Whoever started this may not have wanted to hear of its children.
     signals::hear_of_children();
-    let launcher = nix::unistd::getpid();
+    let launcher = process::own();
     let writer = Cell::new(Some(writer));
     let reader = Cell::new(Some(reader));
     // A Ctrl-C between its start and its being deaf would take away who cleans up.
@@ -260,7 +270,7 @@ fn guard(
     abandon: impl FnOnce(bool),
     work: impl FnOnce(&Reporter) -> Result<String>,
 ) -> u8 {
-    let own = nix::unistd::getpid();
+    let own = process::own();
     let started = fork::fork(|| match pipe.try_clone() {
         Ok(pipe) => {
             held.let_through();
@@ -283,7 +293,7 @@ fn guard(
         Err(_) => End::Unwanted,
     };
     match ended {
-        End::Exited(0) if getppid() == launcher => return 0,
+        End::Exited(0) if process::parent() == launcher => return 0,
         End::Exited(_) => {}
         End::Killed(signal) => {
             tell(&pipe, &killed(what, Some(signal)));
@@ -294,7 +304,7 @@ fn guard(
         }
         End::Unwanted => worker.end_within(ASKED, KILLED),
     }
-    abandon(getppid() != launcher);
+    abandon(process::parent() != launcher);
     125
 }
 
@@ -315,7 +325,7 @@ fn watch(worker: &Forked, launcher: Pid) -> End {
             Ok(Change::None | Change::Stopped) => {}
             Err(_) => return End::Unwanted,
         }
-        if getppid() != launcher {
+        if process::parent() != launcher {
             return End::Unwanted;
         }
         // A kernel that refuses the handles has it look now and then.
@@ -334,7 +344,7 @@ fn in_worker(pipe: File, guard: Pid, work: impl FnOnce(&Reporter) -> Result<Stri
     };
     let result = process::end_with(guard.as_raw().unsigned_abs())
         .explain(|| "can't start to work".into())
-        .and_then(|()| work(&reporter));
+        .and_then(|()| caught(|| Ok(work(&reporter))).explain(|| "can't go on".into())?);
     match result {
         Ok(done) => {
             reporter.line('D', &done);
@@ -370,16 +380,16 @@ mod tests {
 
     #[test]
     fn work_that_panics_is_not_waited_for_by_who_tells_how_far_it_is() {
-        let (_reader, writer) = process::pipe().unwrap();
+        let (_reader, writer) = descriptors::pipe().unwrap();
         let reporter = Reporter {
             pipe: writer.into(),
-            guard: getppid(),
+            guard: process::parent(),
             last: Cell::new(None),
             latest: Arc::default(),
         };
         let (sender, ended) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            let work = || reporter.pulse_while(|| panic!("a mistake"), |_| {});
+            let work = || reporter.pulse_while(|| -> Result<()> { panic!("a mistake") }, |_| {});
             let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err();
             sender.send(panicked).unwrap();
         });

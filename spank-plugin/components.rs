@@ -2,8 +2,8 @@
 //! one environment: a component that asked for no container would get another's, or, worse, run on the host. So what
 //! they ask for is compared while it is typed, and has to be the same.
 
-use chariot::error::Error;
-use chariot::options::{Dialect, Given, Options};
+use chariot_core::error::Error;
+use chariot_core::options::{Dialect, Given, Options};
 
 /// What a component asked for.
 #[derive(Debug)]

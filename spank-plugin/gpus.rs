@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use chariot::environment::Environment;
-use chariot::sys::sharing::MeetingPlace;
+use chariot_core::environment::Environment;
+use chariot_core::sys::sharing::MeetingPlace;
 
 use crate::spank::Slurm;
 

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use chariot::error::Error;
-use chariot::options::{Given, Source};
-use chariot::seldom;
+use chariot_core::error::Error;
+use chariot_core::options::{Given, Source};
+use chariot_core::seldom;
 
 use crate::spank::{self, NAME};
 use crate::state::{Paths, State};

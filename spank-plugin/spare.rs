@@ -4,9 +4,9 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 
-use chariot::memory::spare;
-use chariot::sys::sharing::{MeetingPlace, State as Progress};
-use chariot::sys::{detached, process, signals};
+use chariot_core::memory::spare;
+use chariot_core::sys::sharing::{MeetingPlace, State as Progress};
+use chariot_core::sys::{detached, process, signals};
 
 use crate::spank::Slurm;
 use crate::state;

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chariot::config::{Audit, Config, TaskProlog};
-use chariot::error::Error;
-use chariot::options::Given;
-use chariot::options::table::OptionRow;
-use chariot::sys::sharing::MeetingPlace;
+use chariot_core::config::{Audit, Config, TaskProlog};
+use chariot_core::error::Error;
+use chariot_core::options::Given;
+use chariot_core::options::table::OptionRow;
+use chariot_core::sys::sharing::MeetingPlace;
 
 use crate::components::Asked;
 
@@ -72,7 +72,7 @@ impl Default for Paths {
     fn default() -> Paths {
         Paths {
             launcher: PathBuf::from("/usr/bin/chariot"),
-            config: PathBuf::from(chariot::config::PATH),
+            config: PathBuf::from(chariot_core::config::PATH),
             strict: false,
         }
     }

@@ -11,14 +11,14 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chariot::error::{Explain, Result};
-use chariot::handover::{self, Request};
-use chariot::image::trusted;
-use chariot::options::given::CARRIER;
-use chariot::sys::namespaces::{self, Namespaces};
-use chariot::sys::rights::{self, Ids};
-use chariot::sys::sharing::{self, MeetingPlace, State as Progress};
-use chariot::sys::{self, loopback, mounts};
+use chariot_core::error::{Explain, Result};
+use chariot_core::handover::{self, Request};
+use chariot_core::options::given::CARRIER;
+use chariot_core::sys::namespaces::{self, Namespaces};
+use chariot_core::sys::rights::{self, Ids};
+use chariot_core::sys::sharing::{self, MeetingPlace, State as Progress};
+use chariot_core::sys::{self, loopback, mounts};
+use chariot_core::trusted;
 
 use crate::creator;
 use crate::spank::{self, NAME, Slurm};
@@ -78,7 +78,7 @@ fn mount(slurm: &Slurm<'_>, state: &State, meeting: &MeetingPlace) -> Result<Opt
         return Ok(None);
     };
     let image = trusted::open(&path, &state.kernel_mount, &user)?;
-    let identity = chariot::image::identity(&image.file).explain(what)?;
+    let identity = chariot_core::open::identity(&image.file).explain(what)?;
     let device = loopback::attach(&image.file, image.start, image.length).explain(what)?;
     namespaces::unshare_mounts().explain(what)?;
     mounts::receive_only().explain(what)?;
@@ -112,7 +112,7 @@ fn said_by_the_user(slurm: &Slurm<'_>, state: &State, user: &Ids) -> Result<Opti
     };
     let launcher = &state.paths.launcher;
     let helper = creator::start(launcher, "open", &request, None, |command| {
-        rights::become_user(command, user);
+        rights::run_as(command, user);
     })?;
     let report = helper.report(PATIENCE).explain(what)?;
     let line = report.lines().find_map(|line| line.strip_prefix('O'));

@@ -10,13 +10,13 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{FileType, Stat};
 
 use super::{Cache, lease};
-use crate::config::Config;
-use crate::error::Result;
 use crate::files::own::{Below, Entry, Own};
 use crate::image::Image;
 use crate::oci::Digest;
-use crate::open;
-use crate::sys::lease::is_open_elsewhere;
+use chariot_core::config::Config;
+use chariot_core::error::Result;
+use chariot_core::open;
+use chariot_core::sys::lease::is_open_elsewhere;
 
 /// What was used so lately stays, unless somebody says otherwise.
 pub const RECENT: Duration = Duration::from_secs(7 * 86_400);

@@ -15,12 +15,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::error::{Error, Explain, Result};
 use crate::files::maker::{self, Maker, Role, host_name};
 use crate::files::own::Below;
 use crate::files::{output, removal, space};
-use crate::open;
 use crate::work::{Progress, Reporter};
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::open;
 
 /// After how long a silent holder is taken for dead. A shared file system can hang for some seconds.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -397,7 +397,14 @@ impl Lease {
     }
 
     /// Runs `work` and shows all the while that it is running.
-    pub fn beat_while<T>(&self, reporter: &Reporter, work: impl FnOnce() -> T) -> T {
+    ///
+    /// # Errors
+    /// What `work` says, or nobody can show it.
+    pub fn beat_while<T>(
+        &self,
+        reporter: &Reporter,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
         let beats = AtomicU64::new(0);
         reporter.pulse_while(work, |progress| {
             let beat = beats.fetch_add(1, Ordering::Relaxed) + 1;

@@ -5,10 +5,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Cache;
-use crate::error::Result;
 use crate::files;
 use crate::host::Host;
 use crate::oci::Digest;
+use chariot_core::error::Result;
 
 /// The job that this process is part of: its cluster and number, the same when it is queued again.
 pub fn job(host: &Host) -> Option<String> {
@@ -39,7 +39,7 @@ impl Cache<'_> {
     /// What a file says that Chariot has written here.
     fn said(&self, place: &[&str], name: &Digest) -> Option<String> {
         let (file, _) = self.below(place)?.open(Path::new(name.hex())).ok()?;
-        crate::open::text_of(&file, LARGEST).ok()
+        chariot_core::open::text_of(&file, LARGEST).ok()
     }
 
     /// What a job takes a name for, if one of its nodes has asked before.
@@ -146,7 +146,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::config::Config;
+    use chariot_core::config::Config;
 
     #[test]
     fn a_job_keeps_the_first_meaning_of_a_name_and_an_archive_its_digest_while_it_is_the_same() {

@@ -6,14 +6,14 @@ use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use super::{Access, Cache, evict};
-use crate::error::{Error, Explain, Result};
 use crate::files::own::Purpose;
 use crate::files::space::{explain, refuse_full};
 use crate::log::warn_once;
 use crate::oci::{Digest, Hasher};
-use crate::open;
-use crate::private::{self, Whose};
 use crate::work::Progress;
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::open;
+use chariot_core::private::{self, Whose};
 
 /// The copy of an image file on this node, made if it is not there. None where somebody else has taken the place: that
 /// must not keep anybody's job from running, from where the image lies.

@@ -1,5 +1,6 @@
 //! What all chosen devices need together, in the words of the plan.
 
+use chariot_core::sys::rights;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,13 +10,12 @@ use super::nvidia::{self, Wish};
 use super::registry::Chosen;
 use super::spec::{Edits, HookWords, MountPoint, Node};
 use super::{Devices, Hook};
-use crate::config::Config;
-use crate::error::{Error, Result, io_reason};
 use crate::mount::{Mount, MountSource};
-use crate::options::Sourced;
-use crate::options::device::Device;
-use crate::sys::mounts::Restrictions;
-use crate::sys::process;
+use chariot_core::config::Config;
+use chariot_core::error::{Error, Result, io_reason};
+use chariot_core::options::Sourced;
+use chariot_core::options::device::Device;
+use chariot_core::sys::mounts::Restrictions;
 
 /// How long a hook may take, unless its specification says less.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -217,7 +217,7 @@ impl Collector<'_> {
 
     /// What takes privilege.
     fn warn(&mut self, edits: &Edits, name: &str) {
-        let own = process::groups();
+        let own = rights::groups();
         let others: Vec<String> = edits
             .additional_gids
             .iter()
@@ -351,7 +351,7 @@ fn find_libraries(
 
 /// The driver's parameters, which tell its library that it need not make device nodes.
 fn driver_parameters(origin: &str) -> Option<Mount> {
-    let text = crate::open::read_text(Path::new(DRIVER_PARAMETERS), 1 << 20).ok()?;
+    let text = chariot_core::open::read_text(Path::new(DRIVER_PARAMETERS), 1 << 20).ok()?;
     text.contains(MAKES_NODES).then(|| {
         let text = text.replace(MAKES_NODES, "ModifyDeviceFiles: 0");
         Mount::own(MountSource::Text(text), DRIVER_PARAMETERS, origin)

@@ -9,7 +9,7 @@ use object::read::ReadCache;
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 use object::{Endianness, ReadRef, elf};
 
-use crate::open;
+use chariot_core::open;
 
 /// A shared library.
 #[derive(Debug, Clone, PartialEq, Eq)]

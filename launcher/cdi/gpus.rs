@@ -1,9 +1,9 @@
 //! The GPUs that Slurm gave the step, as devices, where the site says what they are called.
 
-use crate::config::Config;
 use crate::host::Host;
-use crate::options::Sourced;
-use crate::options::device::{Device, check_name};
+use chariot_core::config::Config;
+use chariot_core::options::Sourced;
+use chariot_core::options::device::{Device, check_name};
 
 /// Where Slurm says which GPUs of the node a step has: numbers that count the node's GPUs, not those that the task can
 /// see. The plugin has put together what the tasks of the node have.

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use super::elf::{self, Library};
 use super::ld_cache::{Cache, Entry};
 use super::nvidia::is_newer;
-use crate::error::Result;
 use crate::image::Image;
 use crate::mount::{Mount, MountSource};
-use crate::open;
+use chariot_core::error::Result;
+use chariot_core::open;
 
 /// ldconfig(8) gives this file another in its place, which no mount would let it do: in a root that can be changed it is
 /// written, as ldconfig would.

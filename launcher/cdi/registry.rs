@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::spec::{Device, Spec};
-use crate::error::{Error, Result};
-use crate::options::Sourced;
-use crate::options::device::{self, ALL};
-use crate::private::{self, Whose};
+use chariot_core::error::{Error, Result};
+use chariot_core::options::Sourced;
+use chariot_core::options::device::{self, ALL};
+use chariot_core::private::{self, Whose};
 
 /// One file, and how strong its directory is.
 struct File {

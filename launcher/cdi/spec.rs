@@ -7,9 +7,9 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::error::{Error, Explain, Result};
-use crate::open;
-use crate::options::device::{check_kind, check_name};
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::open;
+use chariot_core::options::device::{check_kind, check_name};
 
 /// The largest file that is read, in bytes.
 const LARGEST: u64 = 8 << 20;

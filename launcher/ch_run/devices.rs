@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use clap::ArgMatches;
 
 use crate::cdi::{self, Devices};
-use crate::config::Config;
-use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::image::Image;
-use crate::options::device::{ALL, Device};
-use crate::options::{Options, Sourced};
+use chariot_core::config::Config;
+use chariot_core::error::{Error, Result};
+use chariot_core::options::device::{ALL, Device};
+use chariot_core::options::{Options, Sourced};
 
 /// What the devices need that were asked for.
 pub(super) fn plan(

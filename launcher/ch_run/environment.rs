@@ -4,8 +4,8 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use crate::environment::{Edit, apply};
-use crate::environment::{Environment, find};
+use chariot_core::environment::{Edit, apply};
+use chariot_core::environment::{Environment, find};
 
 /// One use of `--set-env`, `--set-env0` or `--unset-env`.
 #[derive(Debug, Clone, PartialEq, Eq)]

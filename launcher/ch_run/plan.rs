@@ -7,19 +7,19 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 
 use super::{devices, environment};
-use crate::config::Config;
-use crate::environment::Edit;
-use crate::error::{Error, Result, io_reason};
 use crate::host::Host;
 use crate::image::Image;
 use crate::log::warn_once;
 use crate::mount::{Mount, MountSource};
-use crate::options::{Sourced, size};
 use crate::plan::identity::Identity;
 use crate::plan::mounts::{add_devices, kernel};
 use crate::plan::{Plan, Root, Task, Workdir, steering};
-use crate::private::{self, Whose};
-use crate::users::user;
+use chariot_core::config::Config;
+use chariot_core::environment::Edit;
+use chariot_core::error::{Error, Result, io_reason};
+use chariot_core::options::{Sourced, size};
+use chariot_core::private::{self, Whose};
+use chariot_core::users::user;
 
 /// What every container has if host and image have it.
 const OPTIONAL: [&str; 11] = [
@@ -177,7 +177,8 @@ fn throwaway(text: &str) -> Result<Root> {
 
 /// This machine's memory, in bytes.
 fn memory() -> u64 {
-    let text = crate::open::read_text(Path::new("/proc/meminfo"), 1 << 20).unwrap_or_default();
+    let text =
+        chariot_core::open::read_text(Path::new("/proc/meminfo"), 1 << 20).unwrap_or_default();
     let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kilobytes = total.and_then(|total| total.split_whitespace().next()?.parse().ok());
     kilobytes.unwrap_or(1 << 20) * 1024

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 
-use crate::config::{self, Config};
-use crate::edf::{self, Definition, Surroundings};
-use crate::environment::{Environment, find};
-use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::log::{self, Reader};
-use crate::options::table;
-use crate::options::{Dialect, Given, Options, Source, given};
+use chariot_core::config::{self, Config};
+use chariot_core::edf::{self, Definition, Surroundings};
+use chariot_core::environment::{Environment, find};
+use chariot_core::error::{Error, Result};
+use chariot_core::options::table;
+use chariot_core::options::{Dialect, Given, Options, Source, given};
 
 /// What was typed, with the environment and the site's file under it.
 pub(super) struct Asked {

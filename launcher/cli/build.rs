@@ -12,13 +12,13 @@ use super::convert::{asked_compression, compression, quiet, refuse_other_file, s
 use super::tool::Tool;
 use crate::cache::Cache;
 use crate::convert::make::{self, Form};
-use crate::error::{Error, Explain, Result};
 use crate::files::Output;
 use crate::files::output::Scratch;
 use crate::locate;
-use crate::options::given::is_path;
 use crate::print;
-use crate::sys::process;
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::options::given::is_path;
+use chariot_core::sys::process;
 
 /// What a build behind a proxy has to know.
 const PROXIES: [&str; 8] = [

@@ -13,10 +13,10 @@ use crate::cache::Cache;
 use crate::convert::make::{self, Form};
 use crate::convert::to_squashfs::Compression;
 use crate::convert::unpacked::{self, State};
-use crate::error::{Error, Explain, Result, io_reason};
 use crate::files::{Output, removal};
 use crate::locate::{self, Source};
-use crate::options::given::is_path;
+use chariot_core::error::{Error, Explain, Result, io_reason};
+use chariot_core::options::given::is_path;
 
 fn source_argument() -> Arg {
     Arg::new("source").value_name("SOURCE").required(true).help(

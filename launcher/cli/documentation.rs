@@ -1,32 +1,12 @@
-//! `chariot completions`, `chariot man` and `chariot help`: made of the command line, the option table and the site's
-//! file as it is shipped, so that none of them can say something else.
+//! `chariot completions` and `chariot help`: made of the command line, so that neither can say something else.
 
-use std::io;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command};
 
-use super::{argument, command};
-use crate::error::{Error, Result};
-use crate::options::table;
+use super::command;
 use crate::print;
-
-/// The site's file with every key and its default.
-const SITE_FILE: &str = include_str!("../../etc/chariot.toml");
-
-/// The manual's pages.
-const PAGES: [&str; 3] = ["chariot", "chariot-slurm", "chariot.toml"];
-
-pub(super) fn man_command() -> Command {
-    Command::new("man")
-        .about("Print a page of the manual, in roff")
-        .arg(
-            Arg::new("page")
-                .value_name("PAGE")
-                .value_parser(PAGES)
-                .default_value(PAGES[0]),
-        )
-}
+use chariot_core::error::{Error, Result};
 
 pub(super) fn help_command() -> Command {
     let names = TOPICS.map(|(name, _)| name).join(", ");
@@ -35,7 +15,7 @@ pub(super) fn help_command() -> Command {
         .arg(
             Arg::new("topic")
                 .value_name("TOPIC")
-                .help(format!("{names}, or the name of a command")),
+                .help(format!("a subject ({names}), or the name of a command")),
         )
 }
 
@@ -78,118 +58,7 @@ pub(super) fn help(matches: &ArgMatches) -> Result<ExitCode> {
     }
 }
 
-/// `chariot man PAGE`.
-pub(super) fn man(matches: &ArgMatches) -> Result<ExitCode> {
-    let page = matches
-        .get_one::<String>("page")
-        .map_or(PAGES[0], String::as_str);
-    let mut text = Vec::new();
-    match page {
-        "chariot.toml" => text.extend(site_file().into_bytes()),
-        "chariot-slurm" => clap_mangen::Man::new(slurm())
-            .section("1")
-            .render(&mut text)
-            .map_err(failed)?,
-        _ => launcher(&mut text).map_err(failed)?,
-    }
-    print::own_text(&String::from_utf8_lossy(&text))
-}
-
-fn failed(error: io::Error) -> Error {
-    Error::new(format!("can't write the manual page: {error}"))
-}
-
-fn launcher(text: &mut Vec<u8>) -> io::Result<()> {
-    clap_mangen::Man::new(command()).render(text)?;
-    let mut whole = command();
-    // Some of it is put together only now.
-    whole.build();
-    for subcommand in whole
-        .get_subcommands()
-        .filter(|command| !command.is_hide_set())
-    {
-        let name = format!("chariot {}", subcommand.get_name());
-        let subcommand = subcommand.clone().name(name);
-        let page = clap_mangen::Man::new(subcommand);
-        page.render_name_section(text)?;
-        page.render_synopsis_section(text)?;
-        page.render_options_section(text)?;
-    }
-    Ok(())
-}
-
-/// The options of srun, sbatch and salloc, as if they were a command of their own.
-fn slurm() -> Command {
-    let options = table::TABLE.iter().map(|row| {
-        let name = row.slurm_name();
-        let argument = argument(row).long(name);
-        match row.name {
-            "image" => argument.help("the image to run in; none turns an inherited one off"),
-            _ => argument,
-        }
-    });
-    Command::new("chariot-slurm")
-        .about("options of srun, sbatch and salloc that run a job in a container")
-        .long_about(format!(
-            "{}\n\n{}",
-            TOPIC_SLURM, "Each option is also a variable: --ch-private-tmp is CH_PRIVATE_TMP."
-        ))
-        .disable_help_flag(true)
-        .args(options)
-}
-
-/// The site's file as a page: what its comments say, under the keys that they stand over.
-fn site_file() -> String {
-    let mut page = String::from(
-        ".TH chariot.toml 5\n.SH NAME\nchariot.toml \\- the site's file of chariot(1)\n.SH DESCRIPTION\n",
-    );
-    let mut said = String::new();
-    for line in SITE_FILE.lines() {
-        let comment = line.strip_prefix("# ").filter(|comment| !is_key(comment));
-        match (comment, line.strip_prefix("# ").unwrap_or(line)) {
-            (Some(comment), _) => said += &format!("{}\n", escaped(comment)),
-            (None, "" | "#") => {
-                page += &std::mem::take(&mut said);
-                page += ".PP\n";
-            }
-            (None, table) if table.starts_with('[') => {
-                page += &format!("{}.SS {}\n", std::mem::take(&mut said), escaped(table))
-            }
-            (None, key) => {
-                page += &format!(
-                    ".TP\n\\fB{}\\fR\n{}",
-                    escaped(key),
-                    std::mem::take(&mut said)
-                )
-            }
-        }
-    }
-    page + &said
-}
-
-/// Whether a comment is a key that is not set, or a table of such.
-fn is_key(comment: &str) -> bool {
-    let is_name = |name: &str| {
-        !name.is_empty()
-            && name
-                .chars()
-                .all(|character| character.is_ascii_lowercase() || character == '_')
-    };
-    comment.starts_with('[')
-        || comment
-            .split_once(" = ")
-            .is_some_and(|(name, _)| is_name(name))
-}
-
-fn escaped(text: &str) -> String {
-    let text = text.replace('\\', "\\e").replace('-', "\\-");
-    match text.starts_with(['.', '\'']) {
-        true => format!("\\&{text}"),
-        false => text,
-    }
-}
-
-const TOPIC_SLURM: &str = "\
+pub(super) const TOPIC_SLURM: &str = "\
 srun, sbatch and salloc run a job in a container when they are given an image.
 
   srun -N4 -n64 --ch-image=./debian.sqfs ./app
@@ -330,38 +199,6 @@ system. An image that is a directory of somebody else's cannot be changed: make 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pages_have_every_option_and_every_key() {
-        let mut slurm_page = Vec::new();
-        clap_mangen::Man::new(slurm())
-            .render(&mut slurm_page)
-            .unwrap();
-        let slurm_page = String::from_utf8(slurm_page).unwrap();
-        let site_page = site_file();
-        for row in table::TABLE {
-            let name = row.slurm_name().replace('-', "\\-");
-            assert!(slurm_page.contains(&format!("\\-\\-{name}")), "{name}");
-            assert!(
-                site_page.contains(&format!("\\fB{} =", row.key())),
-                "{}",
-                row.key()
-            );
-        }
-        for key in [
-            "enabled",
-            "kernel_mount",
-            "look_up",
-            "edf_dirs",
-            "site_cache",
-        ] {
-            assert!(
-                site_page.contains(&format!("\\fB{key} =")),
-                "{key}: {site_page}"
-            );
-        }
-        assert!(site_page.contains(".SS [waits]"));
-    }
 
     #[test]
     fn subjects_are_named_like_no_command() {

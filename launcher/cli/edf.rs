@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Command};
 
 use super::asked::config_path;
-use crate::config::Config;
-use crate::edf::{Definition, Surroundings};
-use crate::error::{Error, Result};
-use crate::options::given;
 use crate::print;
+use chariot_core::config::Config;
+use chariot_core::edf::{Definition, Surroundings};
+use chariot_core::error::{Error, Result};
+use chariot_core::options::given;
 
 pub(super) fn command() -> Command {
     let file = Arg::new("environment")

@@ -9,15 +9,15 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use super::asked::{Asked, words};
 use super::{command_words, named};
 use crate::enter::{
-    self,
     member::Member,
     program::{become_command, find_program},
 };
-use crate::environment::apply;
-use crate::error::{Explain, Result};
 use crate::image::Image;
 use crate::plan::environment;
-use crate::sys::seccomp;
+use chariot_core::environment::apply;
+use chariot_core::error::{Explain, Result};
+use chariot_core::join;
+use chariot_core::sys::seccomp;
 
 /// Its arguments.
 pub(super) fn arguments(exec: Command) -> Command {
@@ -49,7 +49,7 @@ pub(super) fn exec(matches: &ArgMatches) -> Result<ExitCode> {
         Some(asked) => asked.value.clone(),
         None => member.working_directory(),
     };
-    enter::join(member.namespaces(), &workdir)?;
+    join::container(member.namespaces(), &workdir)?;
     if !is_own {
         seccomp::refuse_typing()
             .explain(|| "can't keep a user's command from root's terminal".into())?;

@@ -12,15 +12,15 @@ use serde::{Serialize, Serializer};
 use super::flag;
 use super::tool::Tool;
 use crate::cache::{Cache, evict};
-use crate::error::{Error, Explain, Result};
-use crate::escape;
 use crate::files::own::{Own, Purpose};
 use crate::files::{removal, space};
 use crate::image::Image;
 use crate::locate;
-use crate::options::size;
 use crate::print;
-use crate::private::{self, Whose};
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::escape;
+use chariot_core::options::size;
+use chariot_core::private::{self, Whose};
 
 pub(super) fn images_command() -> Command {
     Command::new("images")

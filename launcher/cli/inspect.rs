@@ -15,12 +15,12 @@ use super::images::{ago, as_text};
 use super::tool::Tool;
 use crate::cache::Cache;
 use crate::convert::origin::Origin;
-use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::image::metadata::Mark;
 use crate::locate::{self, Source, remote};
 use crate::print;
 use crate::registry;
+use chariot_core::error::{Error, Result};
 
 pub(super) fn command() -> Command {
     Command::new("inspect")

@@ -1,5 +1,5 @@
 //! `chariot open`: says where the image of a Slurm step lies, for root to mount if it trusts the file. Not for
-//! people: the plugin executes it as the user, with a [`Request`](crate::handover::Request) on standard input.
+//! people: the plugin executes it as the user, with a [`Request`](chariot_core::handover::Request) on standard input.
 //! It prints `O` and the path, without a link in it, or nothing.
 
 use std::process::ExitCode;
@@ -8,12 +8,12 @@ use clap::{ArgMatches, Command};
 
 use super::step;
 use crate::cache::Access;
-use crate::config::Config;
-use crate::error::{Explain, Result};
-use crate::escape;
 use crate::host::Host;
 use crate::locate;
 use crate::print;
+use chariot_core::config::Config;
+use chariot_core::error::{Explain, Result};
+use chariot_core::escape;
 
 pub(super) fn command() -> Command {
     Command::new("open")

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::escape;
 use crate::print;
 use crate::registry::LAYER;
 use crate::work::Progress;
+use chariot_core::escape;
 
 /// How often a log gets a line.
 const LOG_EVERY: Duration = Duration::from_secs(10);

@@ -15,17 +15,18 @@ use super::tool::Tool;
 use crate::cache::{Access, Cache, evict};
 use crate::convert::make::{self, Form};
 use crate::convert::to_squashfs::Compression;
-use crate::error::{Error, Explain, Result};
 use crate::files::own::{Own, Purpose};
 use crate::files::{Output, share, space};
 use crate::image::Image;
 use crate::locate::{self, Source, remote};
 use crate::oci::Digest;
 use crate::oci::Reference;
-use crate::open;
 use crate::print;
 use crate::registry::{self, Resolved};
 use crate::work;
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::open;
+use chariot_core::sys::fork;
 
 pub(super) fn command() -> Command {
     Command::new("pull")
@@ -136,7 +137,7 @@ fn into_site(tool: &Tool, reference: &Reference) -> Result<ExitCode> {
         see: &mut |progress| display.see(progress),
     };
     // What nobody but root may read helps nobody.
-    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    fork::set_umask(0o022);
     let path = Source::Registry(reference.clone()).in_cache(&cache, &mut access);
     display.end();
     let path = path?;

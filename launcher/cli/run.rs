@@ -8,16 +8,17 @@ use clap::ArgMatches;
 use super::asked::{Asked, words};
 use super::progress::Display;
 use crate::cache::Access;
-use crate::config::Config;
 use crate::enter::{self, Clock, Entered, program};
-use crate::environment::apply;
-use crate::error::{Error, Result};
 use crate::host::{Host, refuse_old_kernel};
 use crate::host_commands::Agent;
 use crate::image::Image;
 use crate::locate;
 use crate::plan::{Plan, Task};
 use crate::print;
+use chariot_core::config::Config;
+use chariot_core::environment::apply;
+use chariot_core::error::{Error, Result};
+use chariot_core::join;
 
 /// `chariot run IMAGE COMMAND`: this process becomes the command.
 pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode> {
@@ -131,6 +132,6 @@ fn become_planned(plan: &Plan) -> Result<ExitCode> {
 pub(crate) fn become_entered(plan: &Plan, entered: Entered) -> Result<ExitCode> {
     let environment = apply(&plan.before, &entered.environment);
     let program = entered.program.unwrap_or_default();
-    enter::pretend(plan.fakeroot)?;
+    join::pretend(plan.fakeroot)?;
     program::become_command(&program, &plan.task.command, environment)
 }

@@ -15,6 +15,7 @@
 //! This process was freshly executed, and holds nothing of slurmstepd's memory. It is the user, with
 //! none of the user's variables: everything comes from the request.
 
+use chariot_core::sys::descriptors;
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,20 +28,20 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use super::asked::refuse_disabled;
 use super::progress::{Sum, line};
 use crate::cache::Access;
-use crate::config::Config;
 use crate::enter::{self, Clock, Entered};
-use crate::error::{Error, Explain, Result};
-use crate::handover::{self, Record, Request};
 use crate::host::{Host, refuse_old_kernel};
 use crate::host_commands::Agent;
 use crate::locate;
 use crate::log::{self, Reader};
-use crate::options::{Dialect, Options, given};
 use crate::plan::{Plan, Task};
 use crate::print::report;
-use crate::sys::namespaces::Namespaces;
-use crate::sys::{self, process, sharing};
 use crate::work::Progress;
+use chariot_core::config::Config;
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::handover::{self, Record, Request};
+use chariot_core::options::{Dialect, Options, given};
+use chariot_core::sys::namespaces::Namespaces;
+use chariot_core::sys::{self, process, sharing};
 
 /// How often a fetch shows that it goes on, and how often the user hears of it.
 const BEAT: Duration = Duration::from_secs(1);
@@ -82,7 +83,7 @@ fn socket(matches: &ArgMatches) -> Result<OwnedFd> {
     let what = || CANT_HELP.to_owned();
     end_with_parent(matches)?;
     let socket = matches.get_one::<i32>("socket").copied().unwrap_or(-1);
-    process::passed(socket).explain(what)
+    descriptors::passed(socket).explain(what)
 }
 
 /// What the request asks for, with the site's defaults under it.
@@ -133,7 +134,7 @@ fn make(matches: &ArgMatches) -> Result<()> {
         }
     }
     // The end of the pipe that is not read goes where the namespaces are kept: with the step.
-    let (life, held) = process::pipe().explain(|| "can't see when the step ends".into())?;
+    let (life, held) = descriptors::pipe().explain(|| "can't see when the step ends".into())?;
     let agent = Agent::of_step(&plan, life)?;
     clock.lap("agent");
     let entered = enter::create(&plan)?;
@@ -213,7 +214,7 @@ fn tell_progress(is_first: bool) -> impl FnMut(&Progress) {
 
 /// The directory that Slurm started the task in, which this process inherited.
 fn directory(request: &Request) -> Option<PathBuf> {
-    let variable = |name: &str| crate::environment::find(&request.environment, name);
+    let variable = |name: &str| chariot_core::environment::find(&request.environment, name);
     given::named_like_variable(variable("PWD").map(OsString::from))
 }
 

@@ -2,6 +2,7 @@
 //! puts it in front of the task's command, with descriptors of the container that the step's first task
 //! made. It joins, and becomes the command.
 
+use chariot_core::sys::descriptors;
 use std::env;
 use std::ffi::OsString;
 use std::fs::File;
@@ -11,16 +12,14 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::asked::words;
 use super::command_words;
-use crate::enter::{
-    self,
-    program::{become_command, find_program},
-};
-use crate::environment::{Edit, apply};
-use crate::environment::{Environment, find};
-use crate::error::{Error, Explain, Result};
-use crate::handover::{self, Record};
-use crate::sys::namespaces::Namespaces;
-use crate::sys::{Call, process};
+use crate::enter::program::{become_command, find_program};
+use chariot_core::environment::{Edit, apply};
+use chariot_core::environment::{Environment, find};
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::handover::{self, Record};
+use chariot_core::join;
+use chariot_core::sys::Call;
+use chariot_core::sys::namespaces::Namespaces;
 
 /// The descriptors, in the order in which the plugin passes them.
 const DESCRIPTORS: [&str; 4] = ["user", "mount", "record", "before"];
@@ -49,7 +48,7 @@ pub(super) fn command() -> Command {
 pub(super) fn task(matches: &ArgMatches) -> Result<ExitCode> {
     let what = || "can't join the container".to_owned();
     let passed = |name: &str| -> Call<_> {
-        process::passed(matches.get_one::<i32>(name).copied().unwrap_or(-1))
+        descriptors::passed(matches.get_one::<i32>(name).copied().unwrap_or(-1))
     };
     let namespaces = Namespaces {
         user: passed("user").explain(what)?,
@@ -60,7 +59,7 @@ pub(super) fn task(matches: &ArgMatches) -> Result<ExitCode> {
     let before = handover::read(&File::from(passed("before").explain(what)?)).explain(what)?;
     let before = handover::decode_environment(&before)
         .ok_or_else(|| Error::new(format!("{}: its variables are not understood", what())))?;
-    enter::join(&namespaces, &record.workdir)?;
+    join::container(&namespaces, &record.workdir)?;
     let environment = after_prolog(&before, env::vars_os().collect(), &record.edits);
     let words: Vec<OsString> = record
         .entrypoint
@@ -77,7 +76,7 @@ pub(super) fn task(matches: &ArgMatches) -> Result<ExitCode> {
             true => error.told_elsewhere(),
             false => error,
         })?;
-    enter::pretend(record.fakeroot)?;
+    join::pretend(record.fakeroot)?;
     become_command(&program.unwrap_or_default(), &words, environment)
 }
 

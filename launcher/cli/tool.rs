@@ -11,16 +11,16 @@ use super::convert::refuse_other_file;
 use super::progress::Display;
 use crate::cache::Cache;
 use crate::cache::lease::{Lease, Turn};
-use crate::config::Config;
 use crate::convert::Summary;
-use crate::error::Result;
 use crate::files::Output;
 use crate::files::output::Scratch;
 use crate::host::Host;
 use crate::log::{self, Reader};
-use crate::options::given;
 use crate::registry::Resolved;
 use crate::work::{self, Progress, Reporter};
+use chariot_core::config::Config;
+use chariot_core::error::Result;
+use chariot_core::options::given;
 
 /// What the commands need that make and keep images.
 #[derive(Debug)]
@@ -87,7 +87,11 @@ impl Tool {
     }
 
     /// Runs `work`, and shows all the while those who wait for their turn that it is running.
-    pub(super) fn in_turn<T>(&self, reporter: &Reporter, work: impl FnOnce() -> T) -> T {
+    pub(super) fn in_turn<T>(
+        &self,
+        reporter: &Reporter,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
         match &self.turn {
             Some(lease) => lease.beat_while(reporter, work),
             None => work(),

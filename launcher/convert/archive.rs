@@ -305,7 +305,7 @@ fn each_entry<R: Read>(entry: &mut tar::Entry<'_, R>, visit: &mut Visitor<'_>) -
 
 /// Puts a member's path in front of what is wrong with it.
 fn within(path: &str, error: &io::Error) -> io::Error {
-    let reason = crate::error::innermost(error);
+    let reason = chariot_core::error::innermost(error);
     io::Error::new(error.kind(), format!("{path}: {reason}"))
 }
 

@@ -15,8 +15,8 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, openat, readlinkat,
 
 use super::member::{Attributes, Kind, Member, Source, Visitor, Xattr};
 use crate::files::paths::Paths;
-use crate::open;
 use changes::Change;
+use chariot_core::open;
 
 /// A directory with everything below it.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Directory {
 
     /// Puts the path, as the user knows it, in front of what is wrong there.
     fn named(&self, path: &[u8], error: &io::Error) -> io::Error {
-        let reason = crate::error::io_reason(error);
+        let reason = chariot_core::error::io_reason(error);
         let full = match path {
             b"" => self.path.clone(),
             path => self.path.join(OsStr::from_bytes(path)),

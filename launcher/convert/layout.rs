@@ -7,9 +7,9 @@ use super::archive::Archive;
 use super::origin::Origin;
 use super::place::{Naming, Place, contents_of};
 use super::which::Which;
-use crate::error::{Error, Explain, Result};
 use crate::image::metadata::{Layer, Mark};
 use crate::oci::{self, Descriptor, Digest, Document, Manifest};
+use chariot_core::error::{Error, Explain, Result};
 
 /// The list of a layout's images, and what says that it is one.
 pub(super) const LIST: &str = "index.json";

@@ -9,12 +9,14 @@ use super::origin::Origin;
 use super::to_archive::ToArchive;
 use super::to_directory::ToDirectory;
 use super::{Bounds, NotRead, NotWritten, Summary, convert};
-use crate::config::Config;
 use crate::convert::to_squashfs::{Compression, Writer};
-use crate::error::{Error, Result, innermost};
 use crate::files::confined::Confined;
 use crate::files::{Output, space};
+use crate::threads;
 use crate::work::{Progress, Reporter};
+use chariot_core::config::Config;
+use chariot_core::error::{Error, Result, general_advice, innermost};
+use chariot_core::sys::fork;
 
 /// How often an output shows that it is being made.
 const SHOWN: Duration = Duration::from_secs(60);
@@ -69,10 +71,8 @@ pub fn file(
         Form::TarZstd => {
             let writer = zstd::Encoder::new(file, 0);
             let mut writer = writer.map_err(|error| work.told(&error))?;
-            let threads = std::thread::available_parallelism()
-                .map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
-            // A library without threads compresses with one.
-            let _ = writer.multithread(threads);
+            // None: in this one. A library without threads does so too.
+            let _ = writer.multithread(u32::try_from(threads::possible()).unwrap_or(1));
             work.archive(origin, writer, |writer| writer.do_finish())
         }
     }
@@ -94,8 +94,7 @@ pub fn directory(
         reporter,
     };
     let confined = Confined::enter(output)?;
-    let mask = nix::sys::stat::umask(nix::sys::stat::Mode::empty()).bits();
-    let mask = u16::try_from(mask).unwrap_or_default();
+    let mask = u16::try_from(fork::set_umask(0)).unwrap_or_default();
     work.run(origin, &mut ToDirectory::new(confined, mask))
 }
 
@@ -188,7 +187,9 @@ impl Work<'_> {
             io::ErrorKind::PermissionDenied => {
                 reason.hint("you need permission to read all files of an image")
             }
-            _ => match space::advice(error, above) {
+            _ => match space::advice(error, above)
+                .or_else(|| general_advice(error).map(str::to_owned))
+            {
                 Some(hint) => reason.hint(hint),
                 None => reason,
             },

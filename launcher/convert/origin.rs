@@ -16,12 +16,12 @@ use super::place::{self, FromStart, Listed, Naming, Place};
 use super::saved;
 use super::squashfs;
 pub use super::which::Which;
-use crate::error::{Error, Explain, Result, innermost};
 use crate::files::space;
 use crate::image::Image;
 use crate::image::metadata::Mark;
 use crate::mount::UPPER;
 use crate::oci::Document;
+use chariot_core::error::{Error, Explain, Result, innermost};
 
 /// Counts bytes that have been read of a source, and knows how many there are.
 #[derive(Debug, Clone, Default)]

@@ -3,7 +3,8 @@
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use crate::error::caught;
+use crate::threads;
+use chariot_core::error::caught;
 
 /// How much is handed over at a time, in bytes, and how many of these wait.
 const CHUNK: usize = 1 << 18;
@@ -20,7 +21,7 @@ pub(super) fn through<T>(
     let (sender, receiver) = sync_channel(WAITING);
     // Nobody waits for it. When the receiver has gone it ends with what it reads next; from a pipe into which nobody
     // writes that comes never, and a failure would be told when the writer has gone.
-    std::thread::spawn(move || pump(source, &sender));
+    threads::start(move || pump(source, &sender))?;
     work(&mut Piped {
         receiver,
         chunk: Vec::new(),

@@ -15,9 +15,9 @@ use super::kind::{self, Evidence};
 use super::names::split;
 use super::ration::{Ration, Rationed};
 use super::sparse::Dense;
-use crate::error::innermost;
 use crate::oci::{self, Digest};
-use crate::open;
+use chariot_core::error::innermost;
+use chariot_core::open;
 
 /// The most members of an archive of layers; each layer has three at most.
 const MOST_MEMBERS: usize = 10_000;

@@ -5,9 +5,9 @@ use super::archive::Archive;
 use super::origin::Origin;
 use super::place::Place;
 use super::which::{Which, several};
-use crate::error::{Error, Explain, Result};
 use crate::image::metadata::Mark;
 use crate::oci::{SavedImage, configuration};
+use chariot_core::error::{Error, Explain, Result};
 
 /// The list of images.
 pub(super) const LIST: &str = "manifest.json";

@@ -107,7 +107,7 @@ impl ToDirectory {
         self.workers = Some(Workers::start(move |small: Small| {
             let mut contents = small.contents.as_slice();
             shared.write(small.number, &small.path, &small.attributes, &mut contents)
-        }));
+        })?);
         self.place = Some(Arc::clone(&place));
         Ok(place)
     }
@@ -424,7 +424,7 @@ impl Place {
 
 pub(super) fn named(path: &[u8], error: &io::Error) -> io::Error {
     let Some(number) = error.raw_os_error() else {
-        let reason = crate::error::io_reason(error);
+        let reason = chariot_core::error::io_reason(error);
         return io::Error::new(error.kind(), format!("{}: {reason}", super::shown(path)));
     };
     let path = super::shown(path);

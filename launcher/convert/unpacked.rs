@@ -36,7 +36,7 @@ pub enum State {
 /// # Errors
 /// It cannot be read.
 pub fn state(directory: &Path) -> io::Result<State> {
-    let below = Paths::new(crate::open::directory(directory)?);
+    let below = Paths::new(chariot_core::open::directory(directory)?);
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let mut file = File::from(below.open(MARK.as_bytes(), flags)?);
     let Some(mark) = read(&mut file)? else {

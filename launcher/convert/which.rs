@@ -1,7 +1,7 @@
 //! Which image of several: what can stand behind a path, and which of an archive's or a layout's images it means.
 
-use crate::error::{Error, Result};
 use crate::oci::{self, Descriptor, Reference};
+use chariot_core::error::{Error, Result};
 
 /// The annotations in which tools leave an image's tag, and containerd its whole name.
 const TAG: &str = "org.opencontainers.image.ref.name";

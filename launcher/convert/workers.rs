@@ -5,7 +5,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::error::caught;
+use crate::threads;
+use chariot_core::error::caught;
 
 /// How much work waits for each thread.
 const WAITING: usize = 32;
@@ -31,25 +32,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<T: Send + 'static> Workers<T> {
     /// Starts them.
+    ///
+    /// # Errors
+    /// There can be no thread.
     pub(super) fn start(
         work: impl Fn(T) -> io::Result<()> + Send + Sync + Clone + 'static,
-    ) -> Self {
-        let count = std::thread::available_parallelism().map_or(1, usize::from);
-        let (sender, receiver) = sync_channel(WAITING * count);
+    ) -> io::Result<Self> {
+        let (sender, receiver) = sync_channel(WAITING * threads::processors());
         let receiver = Arc::new(Mutex::new(receiver));
         let state = Arc::default();
-        let threads = (0..count)
-            .map(|_| {
-                let (receiver, state, work) =
-                    (Arc::clone(&receiver), Arc::clone(&state), work.clone());
-                std::thread::spawn(move || run(&receiver, &state, work))
-            })
-            .collect();
-        Workers {
+        let threads = threads::start_several(threads::processors(), || {
+            let (receiver, state, work) = (Arc::clone(&receiver), Arc::clone(&state), work.clone());
+            Ok(move || run(&receiver, &state, work))
+        })?;
+        Ok(Workers {
             sender: Some(sender),
             threads,
             state,
-        }
+        })
     }
 
     /// Gives them something to do.
@@ -126,7 +126,8 @@ mod tests {
         let workers = Workers::start(|number: u32| {
             assert_ne!(number, 7, "a mistake");
             Ok(())
-        });
+        })
+        .unwrap();
         for number in 0..20 {
             // It may be told here already.
             let _ = workers.give(number);

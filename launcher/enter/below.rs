@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use super::layered::{self, Point};
 use super::reach::reach;
 use crate::mount::Mount;
-use crate::sys::Call;
+use chariot_core::sys::Call;
 
 /// A layer with the points for `mounts` that are missing in `view`; none if nothing is. It is made in `memory`, a
 /// tmpfs that is mounted.

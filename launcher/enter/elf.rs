@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::open;
+use chariot_core::open;
 
 /// So much of a file says what it is; a handler of binfmt_misc looks at no more than half of it.
 pub(super) const START: usize = 256;

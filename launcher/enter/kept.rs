@@ -7,10 +7,10 @@ use nix::errno::Errno;
 use rustix::fs::{Access, AtFlags, OFlags, StatVfsMountFlags};
 
 use super::root::{Layers, Lower};
-use crate::error::{CallError, Error, Explain, Result};
 use crate::mount::Mount;
 use crate::mount::UPPER;
-use crate::sys::{self, Call};
+use chariot_core::error::{CallError, Error, Explain, Result};
+use chariot_core::sys::{self, Call};
 
 /// The kernel's own directory beside the changes.
 pub(super) const WORK: &str = "work";

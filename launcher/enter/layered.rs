@@ -14,8 +14,8 @@ use rustix::fs::OFlags;
 use super::points::{Points, mode};
 use crate::image;
 use crate::mount::{Mount, MountSource};
-use crate::sys::mounts;
-use crate::sys::{self, Call, Place};
+use chariot_core::sys::mounts;
+use chariot_core::sys::{self, Call, Place};
 
 /// Adds the points that `mounts` will need. `memory` is a tmpfs in which each directory gets a layer.
 ///

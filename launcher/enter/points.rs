@@ -20,12 +20,12 @@ use nix::errno::Errno;
 use rustix::fs::{Access, AtFlags, FileType, OFlags, accessat};
 
 use super::reach::{Reached, reach};
-use crate::error::{CallError, Error, Explain, Result};
 use crate::files::{self, removal};
 use crate::plan::Root;
 use crate::plan::mounts::under_a_bind;
-use crate::sys::mounts;
-use crate::sys::{self, Call, Place};
+use chariot_core::error::{CallError, Error, Explain, Result};
+use chariot_core::sys::mounts;
+use chariot_core::sys::{self, Call, Place};
 
 /// The tree of the new root, and which of its mounts are Chariot's own to add points to.
 pub(super) struct Points {

@@ -10,9 +10,9 @@ use nix::errno::Errno;
 use rustix::fs::{FileType, OFlags};
 
 use super::points::kind_of;
-use crate::error::CallError;
-use crate::sys::mounts;
-use crate::sys::{self, Call};
+use chariot_core::error::CallError;
+use chariot_core::sys::mounts;
+use chariot_core::sys::{self, Call};
 
 /// As many links as the kernel follows on one way, path_resolution(7).
 const MOST_LINKS: usize = 40;

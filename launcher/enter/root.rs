@@ -10,16 +10,16 @@ use rustix::fs::{FileType, OFlags};
 
 use super::points::{Points, kind_of, mode};
 use super::{below, kept, layered};
-use crate::error::{CallError, Explain, Result};
 use crate::image::Image;
-use crate::image::trusted::MOUNT_POINT;
 use crate::mount::UPPER;
 use crate::mount::{Mount, MountSource};
 use crate::plan::host_commands::{PROGRAM, SOCKET};
 use crate::plan::{Plan, Root};
 use crate::serve::{Server, Service, Watch};
-use crate::sys::mounts::{self, Restrictions};
-use crate::sys::{self, Call, message};
+use chariot_core::error::{CallError, Explain, Result};
+use chariot_core::sys::mounts::{self, Restrictions};
+use chariot_core::sys::{self, Call, message};
+use chariot_core::trusted::MOUNT_POINT;
 
 /// Room for passwd and group, in bytes; those of an image can be large.
 const TEXTS_SIZE: u64 = 16 << 20;

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use super::Entered;
 use super::program::find_program;
-use crate::environment::apply;
-use crate::error::{Explain, Result};
 use crate::plan::environment::settle;
 use crate::plan::{Plan, Workdir};
-use crate::sys::namespaces::change_directory;
+use chariot_core::environment::apply;
+use chariot_core::error::{Explain, Result};
+use chariot_core::sys::namespaces::change_directory;
 
 /// Settles what the plan had to leave open.
 pub(super) fn look_around(plan: &Plan, listener: Option<OwnedFd>) -> Result<Entered> {

@@ -4,14 +4,15 @@
 //! That a process is confined is a value of the type [`Confined`], which nothing else gives. What writes names of
 //! the new directory, and takes them away, asks for it, so that it cannot run in a process whose root is the host's.
 
+use chariot_core::sys::rights;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::OFlags;
 
 use super::{Identity, Output};
-use crate::error::{Error, Explain, Result};
-use crate::sys::{self, Call, mounts, namespaces};
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::sys::{self, Call, mounts, namespaces};
 
 /// Says that this process has nothing but a new directory, and gives access to it.
 #[derive(Debug)]
@@ -47,10 +48,7 @@ impl Confined {
 }
 
 fn change_root(directory: &Path) -> Call<()> {
-    let (user, group) = (
-        nix::unistd::geteuid().as_raw(),
-        nix::unistd::getegid().as_raw(),
-    );
+    let (user, group) = (rights::user(), rights::group());
     namespaces::unshare_user()?;
     namespaces::write_id_maps((user, user), (group, group))?;
     namespaces::unshare_mounts()?;

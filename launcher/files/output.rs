@@ -20,7 +20,7 @@ use super::{
     Identity, UNFINISHED, is_directory, look, open_directory, open_parent, removal, space, split,
     sync,
 };
-use crate::error::{Error, Explain, Result, io_reason};
+use chariot_core::error::{Error, Explain, Result, io_reason};
 
 mod exchange;
 mod leftover;

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fchmod, openat, unli
 use rustix::io::Errno;
 
 use super::{Identity, MARK, UNFINISHED, is_directory, look, open_directory, open_parent, split};
-use crate::sys;
+use chariot_core::sys;
 
 /// Removes an image's directory, which carries the mark of one that Chariot made.
 ///
@@ -216,7 +216,7 @@ fn empty(top: Level) -> io::Result<()> {
 fn make_accessible(parent: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = openat(parent, name, flags, Mode::empty())?;
-    if rustix::fs::fstat(&directory)?.st_uid != crate::sys::process::user() {
+    if rustix::fs::fstat(&directory)?.st_uid != chariot_core::sys::rights::user() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     let itself = format!("/proc/self/fd/{}", directory.as_raw_fd());

@@ -36,7 +36,7 @@ pub fn share(file: &Path, destination: &Path) -> io::Result<()> {
             Ok(named?)
         }
         Err(_) => {
-            let from = crate::open::regular(file)?;
+            let from = chariot_core::open::regular(file)?;
             let output = Output::file(destination).map_err(io::Error::other)?;
             let cloned = rustix::fs::ioctl_ficlone(output.made(), &from);
             let named = cloned

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use crate::error::{CallError, Error, Explain, Result, innermost};
-use crate::open;
+use chariot_core::error::{CallError, Error, Explain, Result, innermost};
+use chariot_core::open;
 
 /// What stays free on a file system, in bytes, or one part in so many of it, whichever is less: a full file
 /// system is everybody's trouble.

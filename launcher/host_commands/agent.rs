@@ -6,6 +6,7 @@
 //! may: the commands are the host's files, and salloc starts a shell in which sudo and the like should do what they do
 //! in any other.
 
+use chariot_core::sys::rights;
 use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -13,19 +14,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use nix::sys::socket::MsgFlags;
 
 use super::call::{Call, Outcome, decode_signal};
 use super::command::{self, Surroundings};
 use crate::enter::Entered;
-use crate::environment::Edit;
-use crate::error::{Error, Explain, Result};
-use crate::handover::{self, Record};
 use crate::plan::Plan;
 use crate::plan::host_commands::HostCommands;
-use crate::sys::fork::{self, Change, Forked};
-use crate::sys::signals::{self, Signals};
-use crate::sys::{self, detached, message, process, sharing};
+use chariot_core::environment::Edit;
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::handover::{self, Record};
+use chariot_core::sys::fork::{self, Change, Forked};
+use chariot_core::sys::signals::{self, Signals};
+use chariot_core::sys::{self, detached, message, process, sharing};
 
 /// Of more callers than this the later ones wait.
 const MOST_CALLERS: usize = 256;
@@ -215,7 +215,7 @@ impl Office {
                 return;
             }
         };
-        if user == process::user() {
+        if user == rights::user() {
             self.callers.push(Caller {
                 connection: Some(connection),
                 command: None,
@@ -231,7 +231,7 @@ impl Office {
         let Some(connection) = &caller.connection else {
             return;
         };
-        let heard = message::receive(connection.as_fd(), MsgFlags::MSG_DONTWAIT);
+        let heard = message::receive_now(connection.as_fd());
         let (bytes, files) = heard.unwrap_or_default();
         if bytes.is_empty() {
             return caller.leave();

@@ -1,4 +1,4 @@
-//! What is said between a command's caller and the agent: one [`Call`], then signals one way, and [`Outcome`]s the other.
+//! What is said between a command's caller and the agent: one [`Call`], then signals one way, and outcomes the other.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::RawFd;
@@ -7,10 +7,10 @@ use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 
-use crate::environment::Environment;
-use crate::error::Result;
-use crate::escape;
-use crate::handover;
+use chariot_core::environment::Environment;
+use chariot_core::error::Result;
+use chariot_core::escape;
+use chariot_core::handover;
 
 /// A command to be run outside, as its caller would have run it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

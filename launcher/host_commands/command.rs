@@ -10,13 +10,14 @@ use nix::sys::signal::Signal;
 use super::call::Call;
 use super::environment::outside;
 use crate::enter::program::become_command;
-use crate::environment::{self, Environment};
-use crate::environment::{Edit, apply};
-use crate::error::{Error, Exit, Explain, Result};
-use crate::options::table;
 use crate::print;
-use crate::sys::fork::{self, Forked};
-use crate::sys::{namespaces::change_directory, signals};
+use chariot_core::environment::{self, Environment};
+use chariot_core::environment::{Edit, apply};
+use chariot_core::error::{Error, Exit, Explain, Result};
+use chariot_core::options::table;
+use chariot_core::sys;
+use chariot_core::sys::fork::{self, Forked};
+use chariot_core::sys::{namespaces::change_directory, signals};
 
 /// What an agent knows of its container.
 pub(super) struct Surroundings {
@@ -89,9 +90,7 @@ pub(super) fn start(
 /// The host's file of that name, with the PATH with which the container was asked for.
 fn find(name: &OsStr, before: &Environment, what: &str) -> Result<PathBuf> {
     let search = environment::find(before, "PATH").unwrap_or_default();
-    let can_run = |path: &PathBuf| {
-        path.is_file() && nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok()
-    };
+    let can_run = |path: &PathBuf| path.is_file() && sys::may_execute(path).is_ok();
     std::env::split_paths(search)
         .map(|directory| directory.join(name))
         .find(can_run)

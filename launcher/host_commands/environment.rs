@@ -6,13 +6,13 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::environment::Edit;
-use crate::environment::{Environment, find};
-use crate::options::table::{self, OptionRow};
+use chariot_core::environment::{Edit, Environment, find};
+use chariot_core::options::given::{self, CARRIER, Given, Source};
+use chariot_core::options::table;
 
 /// Variables that steer the dynamic linker and the C library: what glibc takes from set-user-ID programs
 /// (unsecvars.h), without TMPDIR, which names no code.
-const OF_LIBRARIES: [&str; 21] = [
+const OF_LIBRARIES: [&str; 22] = [
     "LD_*",
     "_RLD*",
     "GLIBC_TUNABLES",
@@ -29,6 +29,7 @@ const OF_LIBRARIES: [&str; 21] = [
     "RES_OPTIONS",
     "RESOLV_*",
     "OPENSSL_*",
+    "KRB5_CONFIG*",
     "PMIX_MCA_*",
     "PMIX_INSTALL_PREFIX",
     "TERMINFO*",
@@ -36,29 +37,62 @@ const OF_LIBRARIES: [&str; 21] = [
     "TERMPATH",
 ];
 
-/// Variables that steer interpreters, as sudo(8) removes them, since a site's command can be a script. Functions that a
-/// shell exports pass: users call them in their steps.
-const OF_INTERPRETERS: [&str; 20] = [
+/// Variables that steer shells, since a site's command can be a script, and salloc starts a shell: start-up files,
+/// functions that take a command's place, and what is run with each prompt.
+const OF_SHELLS: [&str; 21] = [
     "BASH_ENV",
+    "BASH_FUNC_*",
+    "BASH_LOADABLES_PATH",
+    "BASHOPTS",
+    "SHELLOPTS",
     "ENV",
     "IFS",
     "CDPATH",
-    "PS4",
     "GLOBIGNORE",
-    "BASHOPTS",
-    "SHELLOPTS",
+    "PROMPT_COMMAND",
+    "PS0",
+    "PS1",
+    "PS2",
+    "PS4",
+    "INPUTRC",
+    "TEXTDOMAINDIR",
     "FPATH",
     "NULLCMD",
     "READNULLCMD",
+    "TMPPREFIX",
     "ZDOTDIR",
+];
+
+/// Variables that steer other interpreters, as sudo(8) removes them, and what a script is likely to call. Which editor or
+/// pager is started (EDITOR, PAGER) is the user's choice.
+const OF_INTERPRETERS: [&str; 27] = [
     "PERL5*",
     "PERLLIB",
-    "PERLIO_DEBUG",
+    "PERLIO*",
     "PYTHON*",
     "RUBY*",
     "LUA_*",
     "NODE_*",
+    "TCL_LIBRARY",
+    "TCLLIBPATH",
+    "AWKPATH",
+    "AWKLIBPATH",
     "JAVA_TOOL_OPTIONS",
+    "JDK_JAVA_OPTIONS",
+    "_JAVA_OPTIONS",
+    "CLASSPATH",
+    "GIT_EXEC_PATH",
+    "GIT_CONFIG*",
+    "GIT_TEMPLATE_DIR",
+    "GIT_SSH*",
+    "GIT_ASKPASS",
+    "GIT_PROXY_COMMAND",
+    "GIT_EXTERNAL_DIFF",
+    "LESSOPEN",
+    "LESSCLOSE",
+    "LESSKEY*",
+    "VIM*",
+    "EXINIT",
 ];
 
 /// Variables that say what Slurm's commands read and load. Steps have no use for another value.
@@ -70,6 +104,9 @@ const OF_SLURM: [&str; 6] = [
     "SPANK_*",
     "_SLURM_SPANK_*",
 ];
+
+/// The kernel takes no longer string with a command, in bytes: MAX_ARG_STRLEN, less "=" and the end.
+const LONGEST: usize = 128 * 1024 - 2;
 
 /// What the caller has, but for variables that are still as the container set them: those are as they were before, and so
 /// are those that choose code. Of these a step that is started outside and runs in a container again gets the caller's.
@@ -98,32 +135,48 @@ pub(super) fn outside(inside: Environment, before: &Environment, edits: &[Edit])
     result
 }
 
-/// Has them set in the containers of steps: `CH_SET_ENV`, one assignment a line.
+/// Has them set in the containers of steps: by `CH_SET_ENV`, one assignment a line. Values of several lines, such as a
+/// shell's functions have, go where srun itself looks for what its job was given; no job of sbatch's has those.
 fn hand_on(variables: Environment, environment: &mut Environment) {
-    let Some(name) = table::find("set-env").map(OptionRow::variable) else {
+    let Some(row) = table::find("set-env") else {
         return;
     };
-    let mut lines: Vec<String> = variables
+    let assignments = variables
         .into_iter()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(_, value)| !value.contains('\n'))
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
-    if lines.is_empty() {
+        .map(|(name, value)| format!("{name}={value}"));
+    let (long, short): (Vec<String>, Vec<String>) =
+        assignments.partition(|assignment| assignment.contains('\n'));
+    let of_job = |value| Given {
+        row,
+        value,
+        source: Source::Inherited,
+    };
+    let long: Vec<Given> = long.into_iter().map(of_job).collect();
+    // What the caller has asked for by it themselves comes later, and so has the last word.
+    put_before(&row.variable(), short.join("\n"), "\n", environment);
+    put_before(CARRIER, given::encode(&long), "", environment);
+}
+
+/// Puts a text before what a variable says, unless there is none, or nobody could be started with the whole.
+fn put_before(name: &str, mut text: String, between: &str, environment: &mut Environment) {
+    if text.is_empty() {
         return;
     }
-    // What the caller has asked for by it themselves comes later, and so has the last word.
-    if let Some(own) = find(environment, &name) {
-        lines.push(own.to_string_lossy().into_owned());
+    if let Some(own) = find(environment, name) {
+        text.push_str(between);
+        text.push_str(&own.to_string_lossy());
     }
-    let name = OsString::from(name);
-    environment.retain(|(known, _)| *known != name);
-    environment.push((name, lines.join("\n").into()));
+    if name.len() + text.len() < LONGEST {
+        environment.retain(|(known, _)| known != name);
+        environment.push((name.into(), text.into()));
+    }
 }
 
 /// Whether a variable says which code, or which answers of the network, a program of the host goes by.
 fn chooses_code(name: &OsStr) -> bool {
     is_one_of(&OF_LIBRARIES, name)
+        || is_one_of(&OF_SHELLS, name)
         || is_one_of(&OF_INTERPRETERS, name)
         || is_one_of(&OF_SLURM, name)
 }
@@ -227,7 +280,19 @@ mod tests {
             "RESOLV_HOST_CONF",
             "TZDIR",
             "BASH_ENV",
+            "BASH_FUNC_cd%%",
+            "BASH_LOADABLES_PATH",
+            "SHELLOPTS",
+            "PROMPT_COMMAND",
+            "ENV",
+            "PS4",
+            "INPUTRC",
+            "PERL5OPT",
             "PYTHONPATH",
+            "GIT_CONFIG_COUNT",
+            "GIT_EXEC_PATH",
+            "LESSOPEN",
+            "VIMINIT",
             "LUA_PATH",
             "SLURM_CONF",
             "SLURM_CONF_SERVER",
@@ -256,6 +321,11 @@ mod tests {
             "SLURM_JOB_ID",
             "SLURM_NTASKS",
             "TMPDIR",
+            "PSM2_DEVICES",
+            "EDITOR",
+            "PAGER",
+            "GIT_AUTHOR_NAME",
+            "LESS",
             "ENVIRONMENT",
             "PMIX_RANK",
             "TZ",
@@ -270,16 +340,30 @@ mod tests {
         let inside = environment(&[
             ("MALLOC_ARENA_MAX", "1"),
             ("LD_PRELOAD", "/tool.so"),
-            ("PYTHONPATH", "two\nlines"),
+            ("BASH_FUNC_f%%", "() { echo a\\n\n}"),
             ("SLURM_CONF", "/mine.conf"),
             ("CH_SET_ENV", "LD_PRELOAD=/other.so"),
         ]);
         assert_eq!(
             outside(inside, &Environment::new(), &[]),
-            environment(&[(
-                "CH_SET_ENV",
-                "MALLOC_ARENA_MAX=1\nLD_PRELOAD=/tool.so\nLD_PRELOAD=/other.so"
-            )])
+            environment(&[
+                (
+                    "CH_SET_ENV",
+                    "MALLOC_ARENA_MAX=1\nLD_PRELOAD=/tool.so\nLD_PRELOAD=/other.so"
+                ),
+                (
+                    "SLURM_CHARIOT_OPTIONS",
+                    "iset-env=BASH_FUNC_f%%=() { echo a\\\\n\\n}\n"
+                )
+            ])
         );
+    }
+
+    #[test]
+    fn what_nobody_could_be_started_with_is_not_handed_on() {
+        let many = "x".repeat(100_000);
+        let inside = environment(&[("LD_PRELOAD", &many), ("CH_SET_ENV", &format!("A={many}"))]);
+        let seen = outside(inside, &Environment::new(), &[]);
+        assert_eq!(seen, environment(&[("CH_SET_ENV", &format!("A={many}"))]));
     }
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Image;
-use crate::error::{Error, Result};
 use crate::oci::Configuration;
+use chariot_core::error::{Error, Result};
 
 pub use crate::files::MARK;
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::error::{Error, io_reason};
+use chariot_core::error::{Error, io_reason};
 
 /// What to take instead.
 pub(crate) const WHAT_AN_IMAGE_IS: &str = "an image is a SquashFS, SIF or tar file, an OCI layout, docker://NAME, or a \

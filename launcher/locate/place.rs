@@ -2,12 +2,12 @@
 //! `docker-archive:PATH[:NAME]`, `oci-archive:PATH[:NAME]`, `oci:PATH[:NAME]`, `dir:PATH`, as skopeo and podman have
 //! them. In place of a name can stand `@` and a number.
 
-use crate::open;
+use chariot_core::open;
 use std::path::{Path, PathBuf};
 
 use super::Source;
 use crate::convert::origin::{Form, Origin, Which};
-use crate::error::{Error, Explain, Result};
+use chariot_core::error::{Error, Explain, Result};
 
 /// A path with what is known of the image there.
 #[derive(Debug, Clone, PartialEq, Eq)]

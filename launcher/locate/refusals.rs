@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::config::Config;
-use crate::error::{Error, Explain, Result};
-use crate::options::given;
+use chariot_core::config::Config;
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::options::given;
 
 /// Says what to write instead of what other tools understand.
 pub(super) fn refuse_foreign(word: &str) -> Result<()> {

@@ -7,11 +7,11 @@ use crate::cache::lease::{self, Turn};
 use crate::cache::{self, Access, Cache, names};
 use crate::convert::layout;
 use crate::convert::origin::Origin;
-use crate::error::{Error, Result};
 use crate::oci::{Digest, Reference};
 use crate::registry::{self, Failure, Patience, Resolved, answer};
-use crate::sys::process;
 use crate::work::{self, Progress, Reporter};
+use chariot_core::error::{Error, Result};
+use chariot_core::sys::process;
 
 /// An image of a registry: the digest first, which the job may know, then the image.
 pub(super) fn from_cache(
@@ -138,8 +138,8 @@ pub fn ask_in_child(
         &format!("can't find {reference}"),
         |reporter| {
             process::adopt_environment(&cache.host.environment);
-            let ask = || registry::resolve(reference, cache.config, known, patience);
-            Ok(match reporter.pulse_while(ask, |_| {}) {
+            let ask = || Ok(registry::resolve(reference, cache.config, known, patience));
+            Ok(match reporter.pulse_while(ask, |_| {})? {
                 Ok(resolved) => answer::found(&resolved),
                 Err(failure) => answer::failed(&failure),
             })

@@ -48,7 +48,6 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-#[cfg(feature = "launcher")]
 mod hashing {
     use std::io;
 
@@ -130,7 +129,6 @@ mod hashing {
     }
 }
 
-#[cfg(feature = "launcher")]
 pub use hashing::Hasher;
 
 #[cfg(test)]

@@ -122,7 +122,8 @@ fn has_emulator(architecture: &str, emulators: &Path) -> bool {
             .is_some_and(|(_, machine)| machine == theirs)
     };
     let is_on = |entry: &std::fs::DirEntry| {
-        crate::open::read_text(&entry.path(), 4096).is_ok_and(|text| text.starts_with("enabled"))
+        chariot_core::open::read_text(&entry.path(), 4096)
+            .is_ok_and(|text| text.starts_with("enabled"))
     };
     entries
         .into_iter()

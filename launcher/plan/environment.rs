@@ -3,13 +3,13 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use crate::environment::{Edit, Environment, apply, find};
-use crate::error::{Error, Explain, Result};
 use crate::host::Host;
 use crate::image::{Image, metadata};
 use crate::mount::APT_CONFIG;
-use crate::open;
-use crate::options::{Assignment, Options, Sourced};
+use chariot_core::environment::{Edit, Environment, apply, find};
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::open;
+use chariot_core::options::{Assignment, Options, Sourced};
 
 /// The longest file of variables, in bytes.
 const LARGEST: u64 = 4 << 20;

@@ -3,7 +3,6 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::{Plan, Root};
-use crate::environment::Edit;
 use crate::mount::{Mount, MountSource};
 
 impl Plan {
@@ -125,17 +124,6 @@ impl Display for Mount {
         }
         if self.restrictions.private {
             write!(out, ", private")?;
-        }
-        write!(out, " ({})", self.origin)
-    }
-}
-
-impl Display for Edit {
-    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        let name = self.name.to_string_lossy();
-        match &self.value {
-            Some(value) => write!(out, "{name}={}", value.to_string_lossy())?,
-            None => write!(out, "without {name}")?,
         }
         write!(out, " ({})", self.origin)
     }

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::Task;
-use crate::config::Config;
 use crate::host::Host;
 use crate::image::Image;
 use crate::mount::{Mount, MountSource};
-use crate::options::Options;
+use chariot_core::config::Config;
+use chariot_core::options::Options;
 
 /// The launcher in that directory: all names there lead to it.
 pub const PROGRAM: &str = "chariot";

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::error::Result;
 use crate::host::Host;
 use crate::image::Image;
+use chariot_core::error::Result;
 
 /// The user inside.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,14 +7,14 @@ use super::host_commands::HostCommands;
 use super::identity::Identity;
 use super::{steering, task_files};
 use crate::cdi::Devices;
-use crate::config::Config;
-use crate::error::{Error, Result, io_reason};
 use crate::host::Host;
 use crate::image::Image;
 use crate::mount::{APT_CONFIG, Mount, MountSource};
-use crate::options::bind::{Bind, BindSource};
-use crate::options::{Options, Sourced};
-use crate::sys::mounts::Restrictions;
+use chariot_core::config::Config;
+use chariot_core::error::{Error, Result, io_reason};
+use chariot_core::options::bind::{Bind, BindSource};
+use chariot_core::options::{Options, Sourced};
+use chariot_core::sys::mounts::Restrictions;
 
 /// What [`APT_CONFIG`] says.
 const APT_SETTINGS: &str = "APT::Sandbox::User \"root\";\n";

@@ -5,10 +5,10 @@
 
 use std::path::Path;
 
-use crate::error::Error;
 use crate::image::Image;
 use crate::mount::{Mount, MountSource};
-use crate::sys::mounts::Restrictions;
+use chariot_core::error::Error;
+use chariot_core::sys::mounts::Restrictions;
 
 const READ_ONLY: [&str; 5] = [
     "/proc/bus",

@@ -1,8 +1,8 @@
 //! One line that carries what a registry said, from the process that asks it to the one that wants to know.
 
 use super::{Cause, Failure, Reference, Resolved};
-use crate::error::Error;
 use crate::oci::{Descriptor, Digest, Document};
+use chariot_core::error::Error;
 
 /// What an image is, as a line.
 pub fn found(resolved: &Resolved) -> String {

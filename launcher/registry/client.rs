@@ -12,9 +12,9 @@ use ureq::{Agent, Body};
 use super::challenge::parameters;
 use super::connection::agent;
 use super::credentials::{self, Credentials};
-use crate::config::registries::Registry;
-use crate::error::{Error, Result};
 use crate::oci::{self, Digest, Reference};
+use chariot_core::config::registries::Registry;
+use chariot_core::error::{Error, Result};
 
 /// What a manifest may be.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -393,7 +393,7 @@ impl Client {
 /// What went wrong with a connection, and what to do.
 fn reason(error: &ureq::Error) -> (String, &'static str) {
     let text = match error {
-        ureq::Error::Io(error) => crate::error::io_reason(error),
+        ureq::Error::Io(error) => chariot_core::error::io_reason(error),
         ureq::Error::HostNotFound => "the host is not known".into(),
         ureq::Error::Timeout(_) => "it does not answer in time".into(),
         error => error.to_string(),

@@ -8,11 +8,11 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Proxy};
 
 use super::client::Patience;
-use crate::config::registries::Registry;
-use crate::error::{Explain, Result};
 use crate::oci;
-use crate::open;
-use crate::sys::process;
+use chariot_core::config::registries::Registry;
+use chariot_core::error::{Explain, Result};
+use chariot_core::open;
+use chariot_core::sys::process;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);

@@ -6,7 +6,7 @@ use docker_credential::{
     CredentialRetrievalError, DockerCredential, get_credential, get_podman_credential,
 };
 
-use crate::error::{Error, Result};
+use chariot_core::error::{Error, Result};
 
 /// A name and a password, or a token.
 pub(super) struct Credentials(DockerCredential);

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use super::Resolved;
 use super::client::Client;
-use crate::error::{Error, Result, caught, io_reason};
 use crate::files::{Output, output, space};
 use crate::oci::{self, Descriptor, Digest, Hasher, Reference};
+use crate::threads;
 use crate::work::{Progress, Reporter};
+use chariot_core::error::{Error, Explain, Result, caught, io_reason};
 
 /// How many blobs are fetched at a time.
 const AT_ONCE: usize = 4;
@@ -65,16 +66,16 @@ pub(super) fn all(
         stop: AtomicBool::new(false),
     });
     let (sender, news) = channel();
-    for _ in 0..count {
+    let threads = threads::start_several(count, || {
         let (shared, sender) = (Arc::clone(&shared), sender.clone());
-        std::thread::spawn(move || {
+        Ok(move || {
             let result = caught(|| Ok(work(&shared, &sender)))
                 .unwrap_or_else(|panic| Err(Error::new(panic.to_string())));
             let _ = sender.send(News::Ended(result));
-        });
-    }
+        })
+    });
     drop(sender);
-    let mut left = count;
+    let mut left = threads.explain(|| "can't fetch layers".into())?.len();
     let mut outcome = Ok(());
     while left > 0 {
         match news.recv_timeout(LOOK) {

@@ -5,6 +5,7 @@
 //! there for a page that somebody is reading. A server that is killed just then can answer that reader no more, and
 //! both wait for ever; nor can the file system be unmounted, or Slurm end the step.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::image::squashfs::{Inode, SquashFs};
-use crate::sys::{detached, namespaces, process};
+use crate::threads;
+use chariot_core::sys::{detached, namespaces, process};
 
 /// Blocks that wait to be prepared; what finds no place is not done.
 const QUEUE: usize = 4;
@@ -109,7 +111,8 @@ impl Ahead {
 
 /// Gets ready what will be read first, in a thread of its own.
 pub(super) fn prepare(image: Arc<SquashFs>) {
-    std::thread::spawn(move || {
+    // Without it, what is first read takes longer.
+    let _ = threads::start(move || {
         if namespaces::clear_capabilities().is_err() {
             return;
         }
@@ -138,8 +141,11 @@ fn shut_in(empty: &OwnedFd) {
 
 impl Work {
     /// Starts the thread that does it.
-    pub(super) fn start(self, image: Arc<SquashFs>) {
-        std::thread::spawn(move || {
+    ///
+    /// # Errors
+    /// There can be none.
+    pub(super) fn start(self, image: Arc<SquashFs>) -> io::Result<()> {
+        threads::start(move || {
             for next in self.0 {
                 // Whoever asks for it hears of damage.
                 match next {
@@ -148,6 +154,7 @@ impl Work {
                     Next::ShutIn(empty) => shut_in(&empty),
                 }
             }
-        });
+        })
+        .map(drop)
     }
 }

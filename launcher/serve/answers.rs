@@ -17,7 +17,7 @@ use super::Service;
 use super::ahead::{self, Ahead, Work};
 use super::watch::Complaints;
 use crate::image::squashfs::{Damage, Entry, Inode, Kind, Position, SquashFs, Stretch, Xattr};
-use crate::sys::{detached, namespaces, sharing};
+use chariot_core::sys::{detached, namespaces, sharing};
 
 /// How long an answer holds: as long as the kernel keeps it.
 const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
@@ -90,7 +90,7 @@ fn run(answers: Answers, device: OwnedFd, work: Work, image: Arc<SquashFs>) -> s
     config.n_threads = Some((detached::processors() + 1).clamp(WORKERS.0, WORKERS.1));
     config.clone_fd = true;
     let session = Session::from_fd(answers, device, SessionACL::All, config)?;
-    work.start(image);
+    work.start(image)?;
     // This thread starts those that answer.
     if let Err(error) = namespaces::clear_capabilities() {
         return Err(std::io::Error::other(error));

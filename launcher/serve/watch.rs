@@ -10,14 +10,13 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use nix::sys::socket::MsgFlags;
 use rustix::fs::{AtFlags, CWD, Dir, OFlags, statat};
 
 use super::{Service, answers};
-use crate::escape;
-use crate::memory::spare;
 use crate::print;
-use crate::sys::{self, Call, detached, fork, message, namespaces};
+use chariot_core::escape;
+use chariot_core::memory::spare;
+use chariot_core::sys::{self, Call, detached, fork, message, namespaces};
 
 /// Who ends a step kills server, watcher and tasks in one go, and nobody is to hear of it. Not longer: who could not read
 /// a file is about to end, and the sentence with them.
@@ -98,7 +97,7 @@ impl Container {
     fn hear(hears: &OwnedFd, inside: u32) -> Call<Option<Container>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let processes = sys::open(Path::new("/proc"), flags)?;
-        let (namespace, files) = message::receive(hears.as_fd(), MsgFlags::empty())?;
+        let (namespace, files) = message::receive(hears.as_fd())?;
         let Some(empty) = files.first() else {
             return Ok(None);
         };

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use chariot::cdi::ld_cache;
 use chariot::files::maker::{Maker, Role};
-use chariot::handover::{Record, Request};
 use chariot::host_commands::call::Call;
+use chariot_core::handover::{Record, Request};
 
 fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
     texts.iter().map(|text| text.as_bytes().to_vec()).collect()

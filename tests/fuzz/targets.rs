@@ -10,23 +10,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chariot::cdi::{elf, ld_cache, spec};
-use chariot::config::Config;
 use chariot::convert::archive::{self, Archive};
 use chariot::convert::compression;
 use chariot::convert::member::Source;
 use chariot::convert::origin::{Origin, Which};
 use chariot::convert::to_squashfs::{Compression, Writer};
 use chariot::convert::{Bounds, Layers, convert};
-use chariot::edf::{Definition, Surroundings};
 use chariot::files::maker;
-use chariot::handover;
 use chariot::host_commands::call::Call;
 use chariot::image::metadata::{self, Mark};
-use chariot::image::sif;
 use chariot::image::squashfs::{Kind, Position, SquashFs};
 use chariot::oci::{self, Configuration, Digest, Document, Reference, SavedImage};
-use chariot::options::{bind, device, given, size};
 use chariot::registry::{answer, challenge};
+use chariot_core::config::Config;
+use chariot_core::edf::{Definition, Surroundings};
+use chariot_core::handover;
+use chariot_core::options::{bind, device, given, size};
+use chariot_core::sif;
 
 use crate::examples;
 

@@ -82,6 +82,10 @@ fn no_variable_set_inside_chooses_the_code_that_runs_outside() {
         "{said:#?}"
     );
     assert_eq!(said.err, "");
+    // Nor does a function that takes the place of what a script of the host calls.
+    let script = "env 'BASH_FUNC_echo%%=() { printf taken; }' srun";
+    let said = run(&place, "#!/bin/bash\necho own\n", script);
+    assert_eq!(said.ok(), "own");
 }
 
 #[test]

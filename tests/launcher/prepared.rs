@@ -153,6 +153,26 @@ fn a_cache_that_somebody_else_has_made_is_not_read_and_ones_own_is_used_and_that
 }
 
 #[test]
+fn who_has_no_home_to_write_either_has_a_cache_on_the_node_and_converts_once() {
+    let shared = shared!();
+    shared.site("cache = \"$SCRATCH/$USER/.chariot\"\n");
+    shared.prepare("mkdir tmp; chmod 1777 tmp; tar -C img -cf own.tar .; chmod 644 own.tar");
+    let squat = format!("mkdir -p -m 777 $S/user{ADA}; mkdir $PWD/tmp/chariot-cache-{ADA}.0");
+    shared.run(EVE, &squat).ok();
+    for home in ["/nonexistent/home", "$PWD/eve", "/proc"] {
+        let script = format!(
+            "export SCRATCH=$S HOME={home} TMPDIR=$PWD/tmp; for i in 1 2; do $R run ./own.tar -- echo ran; done; \
+             ls -d tmp/*/images/* | wc -l; $R images --json | grep -c digest; rm -rf tmp/chariot-cache-{ADA}.[1-9]*"
+        );
+        let said = shared.run(ADA, &script);
+        assert!(said.out.starts_with("ran\nran\n1\n"), "{home}: {said:#?}");
+        // Said when something is written, which it is once.
+        let told = format!("/tmp/chariot-cache-{ADA}.");
+        assert_eq!(said.err.matches(&told).count(), 1, "{home}: {said:#?}");
+    }
+}
+
+#[test]
 fn a_store_that_somebody_else_has_made_names_no_image() {
     let shared = shared!();
     shared.site("store = \"$SCRATCH/store-$USER\"\n");

@@ -1,6 +1,6 @@
-//! The commands of COMING-FROM.md, which has to be right.
+//! The commands of docs/coming-from.md, which has to be right.
 
-const PAGE: &str = include_str!("../../COMING-FROM.md");
+const PAGE: &str = include_str!("../../docs/coming-from.md");
 
 /// Chariot's commands that begin with one of `words`, in the page's order, with the tests' own registry.
 pub(crate) fn examples(words: &[&str], registry: &str) -> Vec<String> {

@@ -4,7 +4,7 @@ use super::*;
 use crate::convert::origin::{Form, Origin, Which};
 use crate::oci::Digest;
 
-fn origin(bytes: &[u8], form: Option<Form>) -> crate::error::Result<Origin> {
+fn origin(bytes: &[u8], form: Option<Form>) -> chariot_core::error::Result<Origin> {
     let scratch = std::env::temp_dir;
     Origin::of_archive(memory(bytes), form, &Which::Only, &scratch, 64 << 20)
 }

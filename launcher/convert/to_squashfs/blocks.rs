@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::compress::{Compression, Context};
-use crate::error::caught;
+use crate::threads;
+use chariot_core::error::caught;
 
 /// In the size of a block: it is not compressed.
 pub(super) const UNCOMPRESSED: u32 = 1 << 24;
@@ -61,17 +62,15 @@ impl Blocks {
         how: Compression,
         block: u32,
     ) -> io::Result<Blocks> {
-        let count = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = threads::processors();
         let (givers, receiver) = sync_channel::<Given>(WAITING * count);
         let receiver = Arc::new(Mutex::new(receiver));
         let (sender, done) = sync_channel(2 * WAITING * count);
-        let threads = (0..count)
-            .map(|_| {
-                let context = Context::new(how, block)?;
-                let (receiver, sender) = (Arc::clone(&receiver), sender.clone());
-                Ok(std::thread::spawn(move || run(&receiver, &sender, context)))
-            })
-            .collect::<io::Result<_>>()?;
+        let threads = threads::start_several(count, || {
+            let context = Context::new(how, block)?;
+            let (receiver, sender) = (Arc::clone(&receiver), sender.clone());
+            Ok(move || run(&receiver, &sender, context))
+        })?;
         Ok(Blocks {
             givers: Some(givers),
             done,

@@ -10,9 +10,9 @@ use nix::errno::Errno;
 use rustix::fs::{FileType, OFlags};
 
 use super::{Points, kind_of, make_in, mode};
-use crate::error::{CallError, Error, Explain, Result};
-use crate::sys::mounts;
-use crate::sys::{self, Call};
+use chariot_core::error::{CallError, Error, Explain, Result};
+use chariot_core::sys::mounts;
+use chariot_core::sys::{self, Call};
 
 /// A directory with more entries than this is not covered: each entry becomes a mount, and the
 /// kernel allows 100,000 in a namespace.

@@ -9,9 +9,9 @@ use rustix::fs::{AtFlags, RenameFlags, renameat, renameat_with, unlinkat};
 use rustix::io::Errno;
 
 use super::{Output, cannot_write, lacks};
-use crate::error::{Error, Explain, Result, io_reason};
 use crate::files::maker::{Maker, Role};
 use crate::files::{Identity, UNFINISHED, look, removal, space};
+use chariot_core::error::{Error, Explain, Result, io_reason};
 
 impl Output {
     /// An image may have a file of that name, which has taken its place. Without either, somebody is removing it all.

@@ -11,11 +11,11 @@ use rustix::io::Errno;
 
 use super::leftover::siblings;
 use super::{Output, cannot_write, lacks};
-use crate::error::{Explain, Result};
 use crate::files::maker::{Maker, Role};
 use crate::files::{look, open_parent, split, sync, touched};
-use crate::open;
-use crate::sys::signals;
+use chariot_core::error::{Explain, Result};
+use chariot_core::open;
+use chariot_core::sys::signals;
 
 /// Writes a small file that is there as a whole or not at all.
 ///
@@ -160,7 +160,7 @@ fn longest(destination: &Path) -> Option<(File, Stat, Maker)> {
         let (file, data) = open::regular_at(&parent, &entry).ok()?;
         Some((file, data, maker))
     });
-    let own = files.filter(|(_, data, _)| data.st_uid == crate::sys::process::user());
+    let own = files.filter(|(_, data, _)| data.st_uid == chariot_core::sys::rights::user());
     own.max_by_key(|(_, data, _)| data.st_size)
 }
 

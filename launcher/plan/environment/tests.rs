@@ -1,5 +1,5 @@
 use super::*;
-use crate::options::{Dialect, Given, Source, table};
+use chariot_core::options::{Dialect, Given, Source, table};
 
 fn options(givens: &[(&str, &str)]) -> Options {
     let given = |(name, value): &(&str, &str)| Given {

@@ -1,0 +1,162 @@
+//! Every system call that Chariot makes beyond the standard library's, and the only place of the
+//! library that may be `unsafe`.
+//!
+//! A wrapper exists so that its error reads as strace(1) would print the call, and so that file
+//! descriptors are close-on-exec without anybody thinking of it.
+
+#![allow(unsafe_code, reason = "this is the module that makes system calls")]
+
+pub mod descriptors;
+pub mod detached;
+pub mod fork;
+pub mod helper;
+pub mod lease;
+pub mod loopback;
+pub mod message;
+pub mod mounts;
+pub mod namespaces;
+pub mod process;
+pub mod rights;
+pub mod seccomp;
+pub mod sharing;
+pub mod signals;
+
+use std::fmt::Display;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use crate::error::CallError;
+
+/// The result of a system call.
+pub type Call<T> = std::result::Result<T, CallError>;
+
+/// Gives an errno the text of its call.
+fn called<T>(result: nix::Result<T>, call: impl FnOnce() -> String) -> Call<T> {
+    result.map_err(|errno| CallError::new(call(), errno))
+}
+
+/// The same for rustix, which has an errno type of its own.
+fn rustix_called<T>(result: rustix::io::Result<T>, call: impl FnOnce() -> String) -> Call<T> {
+    result.map_err(|errno| CallError::new(call(), Errno::from_raw(errno.raw_os_error())))
+}
+
+/// A path as strace(1) quotes it.
+fn quoted(path: &Path) -> impl Display + '_ {
+    format!("\"{}\"", path.display())
+}
+
+/// `openat2(root, path, {flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS})`, openat2(2): opens a path
+/// inside an image. Whatever symbolic links the image has, the result lies below `root`.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn open_in_root(root: impl AsFd, path: &Path, flags: rustix::fs::OFlags) -> Call<OwnedFd> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    // EAGAIN means that a rename or mount happened meanwhile; openat2(2) asks to try again.
+    for _ in 0..32 {
+        match openat2(
+            root.as_fd(),
+            path,
+            flags | OFlags::CLOEXEC,
+            Mode::empty(),
+            resolve,
+        ) {
+            Err(rustix::io::Errno::AGAIN) => continue,
+            result => return rustix_called(result, || format!("openat2({})", quoted(path))),
+        }
+    }
+    Err(CallError::new(
+        format!("openat2({})", quoted(path)),
+        Errno::EAGAIN,
+    ))
+}
+
+/// `open(path, flags | O_CLOEXEC)`, open(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn open(path: &Path, flags: rustix::fs::OFlags) -> Call<OwnedFd> {
+    let flags = flags | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NOCTTY;
+    let result = rustix::fs::open(path, flags, rustix::fs::Mode::empty());
+    rustix_called(result, || format!("open({})", quoted(path)))
+}
+
+/// The number of the mount that an open file lies on: `statx(fd, STATX_MNT_ID)`, statx(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn mount_of(file: impl AsFd) -> Call<u64> {
+    place_of(file).map(|place| place.mount)
+}
+
+/// What tells files apart that are known by descriptors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The number of the mount.
+    pub mount: u64,
+    /// The file system, as major and minor number of a device.
+    pub device: (u32, u32),
+    /// The file's number there.
+    pub inode: u64,
+}
+
+/// Where an open file is: `statx(fd, STATX_MNT_ID)`, statx(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn place_of(file: impl AsFd) -> Call<Place> {
+    use rustix::fs::{AtFlags, StatxFlags, statx};
+    let wanted = StatxFlags::MNT_ID | StatxFlags::INO;
+    let result = statx(file, "", AtFlags::EMPTY_PATH, wanted);
+    let data = rustix_called(result, || "statx(STATX_MNT_ID)".into())?;
+    Ok(Place {
+        mount: data.stx_mnt_id,
+        device: (data.stx_dev_major, data.stx_dev_minor),
+        inode: data.stx_ino,
+    })
+}
+
+/// `memfd_create(name, MFD_CLOEXEC)`, memfd_create(2): a file that has no name anywhere.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn memory_file(name: &std::ffi::CStr) -> Call<OwnedFd> {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    called(memfd_create(name, MFdFlags::MFD_CLOEXEC), || {
+        format!("memfd_create({name:?})")
+    })
+}
+
+/// The same with something in it, to be read from the start.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn memory_file_of(name: &std::ffi::CStr, bytes: &[u8]) -> Call<OwnedFd> {
+    mounts::fill(memory_file(name)?, bytes)
+}
+
+/// The release of the kernel that runs: uname(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn kernel() -> Call<String> {
+    let names = called(nix::sys::utsname::uname(), || "uname()".into())?;
+    Ok(names.release().to_string_lossy().into_owned())
+}
+
+/// Whether this process may execute the file at `path`, as its real user: `access(path, X_OK)`, access(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn may_execute(path: &Path) -> Call<()> {
+    let may = nix::unistd::access(path, nix::unistd::AccessFlags::X_OK);
+    called(may, || format!("access({}, X_OK)", quoted(path)))
+}
+
+/// The name of this machine, empty if it has none: gethostname(2).
+pub fn host_name() -> std::ffi::OsString {
+    nix::unistd::gethostname().unwrap_or_default()
+}

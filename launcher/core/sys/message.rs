@@ -1,0 +1,149 @@
+//! Messages between processes of one machine: bytes and descriptors over a UNIX socket that keeps messages apart.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
+    UnixAddr, getsockopt, recvmsg, sendmsg, socket, sockopt,
+};
+
+use super::{Call, called, quoted};
+
+/// The most descriptors that one message carries: `SCM_MAX_FD` of Linux, unix(7).
+pub const MOST_FILES: usize = 253;
+
+/// A longer message than this is none of ours, in bytes.
+const LONGEST: usize = 4096;
+
+/// How many may wait to be accepted.
+const WAITING: i32 = 128;
+
+/// Sends one message: `sendmsg(socket, SCM_RIGHTS)`, sendmsg(2), unix(7).
+///
+/// # Errors
+/// The kernel's answer; EPIPE if nobody is there any more.
+pub fn send(socket: BorrowedFd<'_>, data: &[u8], files: &[BorrowedFd<'_>]) -> Call<()> {
+    let numbers: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    let rights: &[ControlMessage<'_>] = if files.is_empty() { &[] } else { &rights };
+    let data = [IoSlice::new(data)];
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    let sent = sendmsg::<()>(socket.as_raw_fd(), &data, rights, flags, None);
+    called(sent.map(drop), || "sendmsg(SCM_RIGHTS)".into())
+}
+
+/// The user of the process at the other end of a socket, when it was connected: `getsockopt(SO_PEERCRED)`, unix(7).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn user_of_peer(socket: &impl AsFd) -> Call<u32> {
+    let peer = called(getsockopt(socket, sockopt::PeerCredentials), || {
+        "getsockopt(SO_PEERCRED)".into()
+    })?;
+    Ok(peer.uid())
+}
+
+/// Waits for one message: `recvmsg(socket, MSG_CMSG_CLOEXEC)`, recvmsg(2). No bytes means that the other end is closed.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn receive(socket: BorrowedFd<'_>) -> Call<(Vec<u8>, Vec<OwnedFd>)> {
+    receive_with(socket, MsgFlags::empty())
+}
+
+/// Takes one message if there is one: the same with MSG_DONTWAIT.
+///
+/// # Errors
+/// The kernel's answer, EAGAIN if there is none.
+pub fn receive_now(socket: BorrowedFd<'_>) -> Call<(Vec<u8>, Vec<OwnedFd>)> {
+    receive_with(socket, MsgFlags::MSG_DONTWAIT)
+}
+
+pub(super) fn receive_with(
+    socket: BorrowedFd<'_>,
+    extra: MsgFlags,
+) -> Call<(Vec<u8>, Vec<OwnedFd>)> {
+    let mut bytes = vec![0; LONGEST];
+    let mut data = [IoSliceMut::new(&mut bytes)];
+    let mut space = nix::cmsg_space!([RawFd; MOST_FILES]);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | extra;
+    let call = || "recvmsg(SCM_RIGHTS)".into();
+    let message = called(
+        recvmsg::<()>(socket.as_raw_fd(), &mut data, Some(&mut space), flags),
+        call,
+    )?;
+    let length = message.bytes;
+    let mut files = Vec::new();
+    for rights in called(message.cmsgs(), call)? {
+        if let ControlMessageOwned::ScmRights(numbers) = rights {
+            // SAFETY: the kernel has just made these descriptors for this process; nobody else
+            // knows their numbers.
+            let owned = |number| unsafe { OwnedFd::from_raw_fd(number) };
+            files.extend(numbers.into_iter().map(owned));
+        }
+    }
+    bytes.truncate(length);
+    Ok((bytes, files))
+}
+
+/// A socket in an open directory, by which others can reach this process: socket(2), bind(2), listen(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn listen_in(directory: impl AsFd, name: &str) -> Call<OwnedFd> {
+    let number = directory.as_fd().as_raw_fd();
+    let path = format!("/proc/self/fd/{number}/{name}");
+    let (made, address) = address(Path::new(&path), SockFlag::SOCK_NONBLOCK)?;
+    called(nix::sys::socket::bind(made.as_raw_fd(), &address), || {
+        format!("bind(\"{name}\")")
+    })?;
+    let waiting = called(Backlog::new(WAITING), || "listen()".into())?;
+    called(nix::sys::socket::listen(&made, waiting), || {
+        "listen()".into()
+    })?;
+    Ok(made)
+}
+
+/// `connect(path)`, connect(2).
+///
+/// # Errors
+/// The kernel's answer, ECONNREFUSED if whoever made the socket is gone.
+pub fn connect(path: &Path) -> Call<OwnedFd> {
+    let (made, address) = address(path, SockFlag::empty())?;
+    called(
+        nix::sys::socket::connect(made.as_raw_fd(), &address),
+        || format!("connect({})", quoted(path)),
+    )?;
+    Ok(made)
+}
+
+fn address(path: &Path, extra: SockFlag) -> Call<(OwnedFd, UnixAddr)> {
+    let address = called(UnixAddr::new(path), || quoted(path).to_string())?;
+    let flags = SockFlag::SOCK_CLOEXEC | extra;
+    let made = called(
+        socket(AddressFamily::Unix, SockType::SeqPacket, flags, None),
+        || "socket(AF_UNIX, SOCK_SEQPACKET)".into(),
+    )?;
+    Ok((made, address))
+}
+
+/// The next one who connected, and the user who that is outside; none if nobody waits: accept4(2), `SO_PEERCRED`.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn accept(listener: BorrowedFd<'_>) -> Call<Option<(OwnedFd, u32)>> {
+    match nix::sys::socket::accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
+        Ok(number) => {
+            // SAFETY: the kernel has just made this descriptor for this process.
+            let connection = unsafe { OwnedFd::from_raw_fd(number) };
+            let peer = nix::sys::socket::getsockopt(&connection, sockopt::PeerCredentials);
+            let peer = called(peer, || "getsockopt(SO_PEERCRED)".into())?;
+            Ok(Some((connection, peer.uid())))
+        }
+        Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => Ok(None),
+        Err(errno) => Err(crate::error::CallError::new("accept4()", errno)),
+    }
+}
