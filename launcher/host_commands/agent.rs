@@ -6,6 +6,7 @@
 //! may: the commands are the host's files, and salloc starts a shell in which sudo and the like should do what they do
 //! in any other.
 
+use chariot_core::sys::rights;
 use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -13,7 +14,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use nix::sys::socket::MsgFlags;
 
 use super::call::{Call, Outcome, decode_signal};
 use super::command::{self, Surroundings};
@@ -215,7 +215,7 @@ impl Office {
                 return;
             }
         };
-        if user == process::user() {
+        if user == rights::user() {
             self.callers.push(Caller {
                 connection: Some(connection),
                 command: None,
@@ -231,7 +231,7 @@ impl Office {
         let Some(connection) = &caller.connection else {
             return;
         };
-        let heard = message::receive(connection.as_fd(), MsgFlags::MSG_DONTWAIT);
+        let heard = message::receive_now(connection.as_fd());
         let (bytes, files) = heard.unwrap_or_default();
         if bytes.is_empty() {
             return caller.leave();

@@ -110,7 +110,7 @@ mod tests {
             is_slurms(Path::new("/tmp")),
             "where all may write, and Slurm has made nothing"
         );
-        if nix::unistd::geteuid().is_root() {
+        if chariot_core::sys::rights::is_root() {
             lchown(path(1), Some(4711), None).unwrap();
             assert!(shown().is_empty());
         }

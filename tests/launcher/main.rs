@@ -24,6 +24,7 @@ mod edf;
 mod entering;
 mod foreign;
 mod host_commands;
+mod house;
 mod interrupted;
 mod layouts;
 mod limits;

@@ -7,7 +7,8 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
-use super::process::{end, redirect};
+use super::descriptors::redirect;
+use super::process::end;
 use super::{Call, called};
 use crate::error::CallError;
 
@@ -186,17 +187,16 @@ pub fn place(files: Vec<(OwnedFd, RawFd)>) -> Call<()> {
 
 /// The mask of permissions of this process, umask(2).
 pub fn umask() -> u32 {
-    use nix::sys::stat::{Mode, umask};
     // There is no way to read it alone.
-    let now = umask(Mode::empty());
-    umask(now);
-    now.bits()
+    let now = set_umask(0);
+    set_umask(now);
+    now
 }
 
-/// Sets it.
-pub fn set_umask(mask: u32) {
+/// Sets it, and says what it was.
+pub fn set_umask(mask: u32) -> u32 {
     use nix::sys::stat::{Mode, umask};
-    umask(Mode::from_bits_truncate(mask));
+    umask(Mode::from_bits_truncate(mask)).bits()
 }
 
 /// How many limits Linux knows, getrlimit(2).
