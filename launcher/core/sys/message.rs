@@ -38,7 +38,8 @@ pub fn send(socket: BorrowedFd<'_>, data: &[u8], files: &[BorrowedFd<'_>]) -> Ca
 /// Takes one message: `recvmsg(socket, MSG_CMSG_CLOEXEC)`, recvmsg(2). No bytes means that the other end is closed.
 ///
 /// # Errors
-/// The kernel's answer, EAGAIN if there is none and `extra` says not to wait.
+/// The kernel's answer, EAGAIN if there is none and `extra` says not to wait; EMFILE if it is not had whole for want of
+/// descriptors.
 pub fn receive(socket: BorrowedFd<'_>, extra: MsgFlags) -> Call<(Vec<u8>, Vec<OwnedFd>)> {
     let mut bytes = vec![0; LONGEST];
     let mut data = [IoSliceMut::new(&mut bytes)];
@@ -58,6 +59,10 @@ pub fn receive(socket: BorrowedFd<'_>, extra: MsgFlags) -> Call<(Vec<u8>, Vec<Ow
             let owned = |number| unsafe { OwnedFd::from_raw_fd(number) };
             files.extend(numbers.into_iter().map(owned));
         }
+    }
+    // Some of them found no place here.
+    if message.flags.contains(MsgFlags::MSG_CTRUNC) {
+        return Err(crate::error::CallError::new(call(), Errno::EMFILE));
     }
     bytes.truncate(length);
     Ok((bytes, files))
