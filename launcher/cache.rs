@@ -22,6 +22,7 @@ pub mod names;
 mod place;
 pub mod stage;
 
+use chariot_core::sys::rights;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -106,7 +107,7 @@ impl<'a> Cache<'a> {
             Error::new(format!("{what}: there is none"))
                 .hint("name a directory in the site's file: site_cache = \"/images/cache\"")
         })?;
-        if !nix::unistd::geteuid().is_root() {
+        if !rights::is_root() {
             return Err(Error::new(format!("{what}: only root may write there"))
                 .hint("without --site it goes into your own store"));
         }
@@ -382,7 +383,7 @@ fn is_roots(directory: &Path) -> bool {
 
 /// Whether it is an image's file, as Chariot puts it here. What a link leads to, or another user has put here, is not.
 fn is_usable(path: &Path) -> bool {
-    let user = process::user();
+    let user = rights::user();
     path.symlink_metadata()
         .is_ok_and(|data| data.is_file() && (data.uid() == user || data.uid() == 0))
 }

@@ -3,7 +3,7 @@
 //!
 //! The interface is made for runtimes that are root. What it wants of them is had otherwise here: device nodes are
 //! bound, not made; the hooks of NVIDIA's toolkit, which change files of the image, become files that are mounted over
-//! them ([`nvidia`], [`loader`]). What cannot be had without privilege is said once.
+//! them (`nvidia`, `loader`). What cannot be had without privilege is said once.
 
 mod edits;
 pub mod elf;

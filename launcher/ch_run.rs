@@ -27,8 +27,8 @@ use chariot_core::environment::Environment;
 use chariot_core::environment::apply;
 use chariot_core::error::{Error, Exit, Explain, Result};
 use chariot_core::open;
+use chariot_core::sys::descriptors::Silenced;
 use chariot_core::sys::namespaces::Namespaces;
-use chariot_core::sys::process::Silenced;
 use environment::{Change, assignment, assignments};
 
 /// The longest file of variables, in bytes.

@@ -20,6 +20,7 @@ pub mod step;
 mod task;
 mod tool;
 
+use chariot_core::sys::rights;
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -31,7 +32,7 @@ use crate::print;
 use chariot_core::config;
 use chariot_core::error::{Error, Exit, Explain};
 use chariot_core::options::table::{self, OptionRow};
-use chariot_core::sys::process::{self, Gain};
+use chariot_core::sys::rights::Gain;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
@@ -82,7 +83,7 @@ pub fn main() -> ExitCode {
 /// opened, and what is in it done, with all the rights that there are.
 pub fn refuse_gain() -> Option<ExitCode> {
     let what = "can't run with other rights than the caller's";
-    let error = match process::gain().explain(|| what.into()) {
+    let error = match rights::gain().explain(|| what.into()) {
         Ok(None) => return None,
         Ok(Some(gain)) => {
             let file = env::current_exe().unwrap_or_else(|_| PathBuf::from("chariot"));
@@ -109,7 +110,7 @@ pub fn refuse_gain() -> Option<ExitCode> {
 /// a tenth of a millisecond of each container's start.
 pub fn command() -> Command {
     Command::new("chariot")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(env!("CHARIOT_VERSION"))
         .about("Run a command in a container of your choice, without privilege")
         .after_help(
             "In a Slurm job the same options begin with --ch-: srun --ch-image=IMAGE COMMAND\n\

@@ -1,5 +1,7 @@
 //! Who is asking, and from where: facts of the host that a plan is made from.
 
+use chariot_core::sys;
+use chariot_core::sys::rights;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
@@ -72,8 +74,8 @@ impl Host {
     /// Looks the caller up. The user database is asked now, from outside the container: an image
     /// knows nothing of the site's LDAP.
     pub fn look(environment: Environment, directory: Option<PathBuf>) -> Host {
-        let uid = nix::unistd::geteuid().as_raw();
-        let gid = nix::unistd::getegid().as_raw();
+        let uid = rights::user();
+        let gid = rights::group();
         let (user, group) = users::user_and_group(uid, gid);
         // A node with a stale user database should not keep a job from running: invent the names.
         let user = user.unwrap_or_else(|| User {
@@ -213,7 +215,7 @@ fn without_others(mut environment: Environment, home: &Path) -> Environment {
 
 /// Has this process forget, if it is root's, where another user's files are. It must have one thread.
 pub fn forget_others() {
-    if !nix::unistd::geteuid().is_root() {
+    if !rights::is_root() {
         return;
     }
     let environment: Environment = std::env::vars_os().collect();
@@ -255,10 +257,7 @@ fn has_all_users() -> bool {
 /// # Errors
 /// Names the kernel that is running and the oldest that will do.
 pub fn refuse_old_kernel() -> Result<()> {
-    let name = nix::sys::utsname::uname()
-        .map_err(|errno| chariot_core::error::CallError::new("uname()", errno))
-        .explain(|| "can't tell which kernel is running".into())?;
-    let release = name.release().to_string_lossy().into_owned();
+    let release = sys::kernel().explain(|| "can't tell which kernel is running".into())?;
     if is_new_enough(&release) {
         return Ok(());
     }

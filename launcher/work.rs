@@ -9,6 +9,7 @@
 //! The worker answers through a pipe, in lines that begin with a letter: `P` how far it is, `E` and `H` what went wrong
 //! and what to do, `D` what was done.
 
+use chariot_core::sys::descriptors;
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
@@ -18,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use nix::unistd::{Pid, getppid};
+use nix::unistd::Pid;
 
 use crate::threads;
 use chariot_core::error::{Error, Explain, Result, caught};
@@ -138,7 +139,7 @@ impl Reporter {
 
     /// Whether whoever started this is still there.
     fn is_wanted(&self) -> bool {
-        getppid() == self.guard
+        process::parent() == self.guard
     }
 
     /// An error if the work is no longer wanted.
@@ -187,10 +188,10 @@ pub fn run_with(
     work: impl FnOnce(&Reporter) -> Result<String>,
     see: impl FnMut(&Progress),
 ) -> Result<String> {
-    let (reader, writer) = process::pipe().explain(|| what.into())?;
+    let (reader, writer) = descriptors::pipe().explain(|| what.into())?;
     // Whoever started this may not have wanted to hear of its children.
     signals::hear_of_children();
-    let launcher = nix::unistd::getpid();
+    let launcher = process::own();
     let writer = Cell::new(Some(writer));
     let reader = Cell::new(Some(reader));
     // A Ctrl-C between its start and its being deaf would take away who cleans up.
@@ -269,7 +270,7 @@ fn guard(
     abandon: impl FnOnce(bool),
     work: impl FnOnce(&Reporter) -> Result<String>,
 ) -> u8 {
-    let own = nix::unistd::getpid();
+    let own = process::own();
     let started = fork::fork(|| match pipe.try_clone() {
         Ok(pipe) => {
             held.let_through();
@@ -292,7 +293,7 @@ fn guard(
         Err(_) => End::Unwanted,
     };
     match ended {
-        End::Exited(0) if getppid() == launcher => return 0,
+        End::Exited(0) if process::parent() == launcher => return 0,
         End::Exited(_) => {}
         End::Killed(signal) => {
             tell(&pipe, &killed(what, Some(signal)));
@@ -303,7 +304,7 @@ fn guard(
         }
         End::Unwanted => worker.end_within(ASKED, KILLED),
     }
-    abandon(getppid() != launcher);
+    abandon(process::parent() != launcher);
     125
 }
 
@@ -324,7 +325,7 @@ fn watch(worker: &Forked, launcher: Pid) -> End {
             Ok(Change::None | Change::Stopped) => {}
             Err(_) => return End::Unwanted,
         }
-        if getppid() != launcher {
+        if process::parent() != launcher {
             return End::Unwanted;
         }
         // A kernel that refuses the handles has it look now and then.
@@ -379,10 +380,10 @@ mod tests {
 
     #[test]
     fn work_that_panics_is_not_waited_for_by_who_tells_how_far_it_is() {
-        let (_reader, writer) = process::pipe().unwrap();
+        let (_reader, writer) = descriptors::pipe().unwrap();
         let reporter = Reporter {
             pipe: writer.into(),
-            guard: getppid(),
+            guard: process::parent(),
             last: Cell::new(None),
             latest: Arc::default(),
         };

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use chariot_core::config::Audit;
 use chariot_core::escape;
+use chariot_core::handover::Record;
 use chariot_core::sys::sharing::{MeetingPlace, State as Progress};
 
 use crate::spank::{self, NAME, Slurm};
 use crate::state;
-use crate::task::read_record;
 
 /// The places of the notes.
 const ASKED: usize = 0;
@@ -26,7 +26,7 @@ pub(crate) fn note(meeting: &MeetingPlace, asked: &str, time: Duration) {
     meeting.leave_note(ASKED, asked.as_bytes());
     meeting.leave_note(TIME, &time.as_micros().to_le_bytes());
     let files = meeting.look().ok();
-    let Some(record) = files.and_then(|(_, record)| read_record(&record.into()).ok()) else {
+    let Some(record) = files.and_then(|(_, record)| Record::read(&record.into()).ok()) else {
         return;
     };
     meeting.leave_note(IMAGE, record.image.as_os_str().as_encoded_bytes());

@@ -1,6 +1,7 @@
 //! Executing the launcher: as the creator of the step's container, or to open its image. What goes in is a [`Request`],
 //! what comes out is a report in lines, which are passed on to the user.
 
+use chariot_core::sys::helper;
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -13,14 +14,13 @@ use chariot_core::error::{Error, Exit, Explain};
 use chariot_core::handover::Request;
 use chariot_core::options::Given;
 use chariot_core::options::given;
-use chariot_core::sys::process::Helper;
+use chariot_core::sys::helper::Helper;
 use chariot_core::sys::sharing::{MeetingPlace, State as Progress};
 use chariot_core::sys::signals::{self, Signal};
 use chariot_core::sys::{self, process};
 
-use crate::spank::{self, NAME, Slurm};
+use crate::spank::{self, BATCH_STEP, NAME, Slurm};
 use crate::state::State;
-use crate::task::BATCH_STEP;
 use crate::{gpus, multi_prog};
 
 /// What to do when a wait was too short.
@@ -85,7 +85,7 @@ pub(crate) fn start(
     }
     command.args(["--parent", &std::process::id().to_string()]);
     adjust(&mut command);
-    process::start_helper(command, input, socket).explain(what)
+    helper::start_helper(command, input, socket).explain(what)
 }
 
 fn request(slurm: &Slurm<'_>, state: &State, givens: &[Given]) -> Request {

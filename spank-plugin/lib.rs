@@ -1,15 +1,16 @@
 //! Chariot's SPANK plugin: `srun --ch-image=IMAGE`.
 //!
 //! Slurm loads it into srun, sbatch and salloc, where it registers options and refuses malformed
-//! ones ([`submit`]); into slurmstepd, where the tasks of a step meet to make one container and join
-//! it ([`task`], [`creator`]); and into slurmd, where it does nothing. [`spank`] is the boundary to Slurm, and the
-//! only module that may be `unsafe`.
+//! ones (`submit`); into slurmstepd, where the tasks of a step meet to make one container and join
+//! it (`task`, `creator`); and into slurmd, where it does nothing. `hooks` is what Slurm calls, `spank` what is
+//! called of Slurm, and the only module with `unsafe` blocks.
 
 mod abi;
 mod audit;
 mod components;
 mod creator;
 mod gpus;
+mod hooks;
 mod multi_prog;
 mod prolog;
 mod site;

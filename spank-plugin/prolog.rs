@@ -1,6 +1,7 @@
 //! Slurm's TaskProlog, which runs between our turn and the task's command: in the container that the task
 //! has joined by then, or on the host, if the task joins only as it executes its command.
 
+use chariot_core::sys::descriptors;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::os::fd::{IntoRawFd, OwnedFd};
@@ -10,12 +11,12 @@ use std::path::Path;
 use chariot_core::config::{Config, TaskProlog};
 use chariot_core::error::{Error, Explain};
 use chariot_core::handover;
+use chariot_core::join::CANT_JOIN;
 use chariot_core::sys::namespaces::Namespaces;
-use chariot_core::sys::{self, Call, process};
+use chariot_core::sys::{self, Call};
 
 use crate::multi_prog;
 use crate::spank::{self, NAME, Slurm};
-use crate::task::CANT_JOIN;
 
 /// Where TaskProlog is to run: where the site wants it, if this release of Slurm can do that.
 pub(crate) fn place(config: &Config, release: Option<(u32, u32, u32)>) -> TaskProlog {
@@ -76,7 +77,7 @@ pub(crate) fn join_at_exec(
 
 /// Leaves a descriptor to the program that this process will execute.
 fn leave_open(file: OwnedFd) -> Call<i32> {
-    process::pass_on(&file)?;
+    descriptors::pass_on(&file)?;
     // Open for good: this process has nothing left to do but to execute the launcher.
     Ok(file.into_raw_fd())
 }

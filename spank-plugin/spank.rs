@@ -1,14 +1,6 @@
-//! The boundary to Slurm: the symbols that it looks for, and the calls of spank.h.
-//!
-//! Nothing unwinds across it: each callback catches panics, and a task whose callback panics ends, so
-//! that it cannot run outside the container that was asked for.
+//! The calls of spank.h. Nothing unwinds into Slurm: what runs in its callbacks runs in [`guarded`].
 
 #![allow(unsafe_code, reason = "this is the module that makes SPANK calls")]
-#![allow(
-    non_upper_case_globals,
-    reason = "Slurm chose the names of its symbols"
-)]
-
 mod release;
 
 use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int};
@@ -16,25 +8,24 @@ use std::os::unix::ffi::OsStrExt;
 use std::panic::{self, AssertUnwindSafe};
 
 use chariot_core::environment::Environment;
-use chariot_core::error::{Error, Exit};
+use chariot_core::error::Error;
 use chariot_core::escape;
-use chariot_core::options::table::{OptionRow, TABLE};
-use chariot_core::sys::process;
+use chariot_core::options::table::OptionRow;
 use chariot_core::sys::rights::Ids;
 use slurm_spank::spank_sys as sys;
 use slurm_spank::{LogLevel, OptionCache, SpankHandle};
 
-use crate::{audit, spare, submit, task, trusted};
 use release::prepend_task_argv;
 pub(crate) use release::{can_prepend, scratch};
+
+/// Numbers of special steps, slurm.h.
+pub(crate) const EXTERN_STEP: u32 = 0xffff_fffc;
+pub(crate) const BATCH_STEP: u32 = 0xffff_fffb;
+pub(crate) const INTERACTIVE_STEP: u32 = 0xffff_fffa;
 
 /// The name under which Slurm files our options: `_SLURM_SPANK_OPTION_chariot_…`.
 pub(crate) const NAME: &str = "chariot";
 
-#[unsafe(no_mangle)]
-static plugin_name: [u8; 8] = *b"chariot\0";
-#[unsafe(no_mangle)]
-static plugin_type: [u8; 6] = *b"spank\0";
 /// Which program has loaded the plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Context {
@@ -48,7 +39,8 @@ pub(crate) enum Context {
     Other,
 }
 
-fn context() -> Context {
+/// Which program this is.
+pub(crate) fn context() -> Context {
     // SAFETY: the function has no conditions.
     match unsafe { sys::spank_context() } {
         sys::spank_context_S_CTX_LOCAL => Context::Step,
@@ -177,8 +169,16 @@ impl Slurm<'_> {
     }
 }
 
+/// What Slurm calls with the number of an option, its value and whether it has carried them to a node.
+pub(crate) type OptionGiven = extern "C" fn(c_int, *const c_char, c_int) -> c_int;
+
 /// Registers an option with Slurm, under its number in the table.
-fn register(spank: sys::spank_t, number: usize, row: &OptionRow) -> Result<(), Error> {
+pub(crate) fn register(
+    spank: sys::spank_t,
+    number: usize,
+    row: &OptionRow,
+    given: OptionGiven,
+) -> Result<(), Error> {
     let failed = || {
         Error::new(format!(
             "Slurm does not take the option --{}",
@@ -193,7 +193,7 @@ fn register(spank: sys::spank_t, number: usize, row: &OptionRow) -> Result<(), E
         usage: usage.as_ptr(),
         has_arg: if row.value_is_optional() { 2 } else { 1 },
         val: number.try_into().map_err(|_| failed())?,
-        cb: Some(option_given),
+        cb: Some(given),
     };
     // SAFETY: the handle is that of the callback we are in. Slurm copies the strings, and keeps only
     // the address of the function, which lives as long as the plugin is loaded.
@@ -203,34 +203,18 @@ fn register(spank: sys::spank_t, number: usize, row: &OptionRow) -> Result<(), E
     }
 }
 
-/// Slurm has found one of our options: on the command line, in a script, or in the environment.
-extern "C" fn option_given(number: c_int, value: *const c_char, remote: c_int) -> c_int {
-    let value = match value.is_null() {
-        true => None,
-        // SAFETY: Slurm passes a NUL-terminated string that lives until we return.
-        false => Some(
-            unsafe { CStr::from_ptr(value) }
-                .to_string_lossy()
-                .into_owned(),
-        ),
-    };
-    let row = usize::try_from(number)
-        .ok()
-        .and_then(|number| TABLE.get(number));
-    guarded(|| match (row, remote) {
-        (None, _) => Err(Error::new(
-            "Slurm passed an option that Chariot does not have",
-        )),
-        (Some(row), 0) => submit::option(row, value.as_deref()),
-        (Some(row), _) => {
-            task::option(row, value.as_deref());
-            Ok(())
-        }
-    })
+/// The value of an option, as Slurm passes it to an [`OptionGiven`], which must be running.
+pub(crate) fn value(text: *const c_char) -> Option<String> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: Slurm passes a NUL-terminated string that lives until the callback returns.
+    let text = unsafe { CStr::from_ptr(text) };
+    Some(text.to_string_lossy().into_owned())
 }
 
 /// Runs a callback: an error is told, and a panic is one.
-fn guarded(work: impl FnOnce() -> Result<(), Error>) -> c_int {
+pub(crate) fn guarded(work: impl FnOnce() -> Result<(), Error>) -> c_int {
     match panic::catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => {
@@ -241,18 +225,8 @@ fn guarded(work: impl FnOnce() -> Result<(), Error>) -> c_int {
     }
 }
 
-/// A failure of slurmstepd's own callbacks would drain the node, and touch jobs that want no container:
-/// it waits for the turn of a task that wants one.
-fn deferred(code: c_int) -> c_int {
-    if code == 0 || context() != Context::Node {
-        return code;
-    }
-    task::fail_later();
-    0
-}
-
 /// Runs a callback of Slurm's.
-fn callback(
+pub(crate) fn callback(
     spank: sys::spank_t,
     count: c_int,
     words: *const *const c_char,
@@ -263,98 +237,6 @@ fn callback(
         let handle = slurm_spank::init_spank_handle(spank, count, words, &mut unused);
         work(&Slurm { handle, spank }, context())
     })
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn slurm_spank_init(
-    spank: sys::spank_t,
-    count: c_int,
-    words: *const *const c_char,
-) -> c_int {
-    panic::set_hook(Box::new(|panic| {
-        error(&format!(
-            "{NAME}: this is a mistake in Chariot, please report it: {panic}"
-        ));
-    }));
-    deferred(callback(spank, count, words, |slurm, context| {
-        if context == Context::Other {
-            return Ok(());
-        }
-        for (number, row) in TABLE.iter().enumerate() {
-            register(spank, number, row)?;
-        }
-        match context {
-            Context::Node => task::init(slurm),
-            _ => submit::init(slurm, context),
-        }
-    }))
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn slurm_spank_init_post_opt(
-    spank: sys::spank_t,
-    count: c_int,
-    words: *const *const c_char,
-) -> c_int {
-    deferred(callback(
-        spank,
-        count,
-        words,
-        |slurm, context| match context {
-            Context::Step | Context::Job => submit::options_complete(slurm, context),
-            Context::Node => {
-                task::options_complete(slurm);
-                Ok(())
-            }
-            Context::Other => Ok(()),
-        },
-    ))
-}
-
-/// As root, in the task. It returns success whatever happens: there is always the way without a kernel mount.
-#[unsafe(no_mangle)]
-extern "C" fn slurm_spank_task_init_privileged(
-    spank: sys::spank_t,
-    count: c_int,
-    words: *const *const c_char,
-) -> c_int {
-    callback(spank, count, words, |slurm, _| {
-        trusted::prepare(slurm);
-        spare::prepare(slurm);
-        Ok(())
-    });
-    0
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn slurm_spank_task_init(
-    spank: sys::spank_t,
-    count: c_int,
-    words: *const *const c_char,
-) -> c_int {
-    let code = callback(spank, count, words, |slurm, _| {
-        task::enter(slurm);
-        Ok(())
-    });
-    // Not by return code: an `optional` plugin's would be ignored, and the task run on the host.
-    if code != 0 {
-        process::end(Exit::Container.code());
-    }
-    code
-}
-
-/// As root, in slurmstepd, when a task has ended.
-#[unsafe(no_mangle)]
-extern "C" fn slurm_spank_task_exit(
-    spank: sys::spank_t,
-    count: c_int,
-    words: *const *const c_char,
-) -> c_int {
-    callback(spank, count, words, |slurm, _| {
-        audit::write(slurm);
-        Ok(())
-    });
-    0
 }
 
 /// Prints a failure and its hint through Slurm.

@@ -1,6 +1,7 @@
 //! In srun, sbatch and salloc: collects every use of every option, refuses what is malformed before
 //! anything is queued, and sends the rest along.
 
+use chariot_core::sys::helper;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +13,6 @@ use chariot_core::error::Error;
 use chariot_core::options::given::{self, CARRIER};
 use chariot_core::options::table::{OptionRow, TABLE};
 use chariot_core::options::{Dialect, Given, Options, Source};
-use chariot_core::sys::process;
 
 use crate::spank::{Context, NAME, Slurm, set_own_variable};
 use crate::state::{self, Paths};
@@ -150,7 +150,7 @@ fn pin(image: &str, givens: &mut [Given], paths: &Paths, wait: Duration) -> Resu
         .arg(&paths.config)
         .args(["resolve", image]);
     let answer =
-        process::start_asking(command).and_then(|helper| helper.report(wait.saturating_add(GRACE)));
+        helper::start_asking(command).and_then(|helper| helper.report(wait.saturating_add(GRACE)));
     // A login node without the launcher, or a registry that it does not reach: the nodes have both, perhaps.
     let Ok(answer) = answer else { return Ok(()) };
     let (letter, rest) = answer.split_at_checked(1).unwrap_or_default();

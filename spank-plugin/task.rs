@@ -1,7 +1,7 @@
 //! In slurmstepd: the tasks of a step on this node meet, the first makes the container, all join.
 //!
 //! As root, nothing happens here but remembering and making the meeting place. What the user named
-//! is looked at in [`enter`], by a process that is only the user, and mostly by another program: the
+//! is looked at in [`enter()`], by a process that is only the user, and mostly by another program: the
 //! launcher, freshly executed.
 
 use std::ffi::CString;
@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use chariot_core::config::{Config, TaskProlog};
 use chariot_core::error::{Error, Explain};
-use chariot_core::handover::{self, Record};
-use chariot_core::join;
+use chariot_core::handover::Record;
+use chariot_core::join::{self, CANT_JOIN};
 use chariot_core::options::given::{self, CARRIER};
 use chariot_core::options::table::OptionRow;
 use chariot_core::options::{Batch, Dialect, Given, Options, Source};
@@ -27,16 +27,8 @@ use crate::creator;
 use crate::gpus;
 use crate::prolog;
 use crate::site;
-use crate::spank::{self, NAME, Slurm};
+use crate::spank::{self, BATCH_STEP, EXTERN_STEP, INTERACTIVE_STEP, NAME, Slurm};
 use crate::state::{self, State};
-
-/// Numbers of special steps, slurm.h.
-const EXTERN_STEP: u32 = 0xffff_fffc;
-pub(crate) const BATCH_STEP: u32 = 0xffff_fffb;
-const INTERACTIVE_STEP: u32 = 0xffff_fffa;
-
-/// What a task could not do.
-pub(crate) const CANT_JOIN: &str = "can't join the container";
 
 /// How much longer than the maker of the container the others wait, so that it is the one to say
 /// what happened.
@@ -204,7 +196,7 @@ impl Laps {
 
 /// Joins now: from here on the task is in the container.
 fn join(slurm: &Slurm<'_>, namespaces: &Namespaces, record: &File) -> Result<(), Error> {
-    let record = read_record(record)?;
+    let record = Record::read(record)?;
     join::container(namespaces, &record.workdir)?;
     join::pretend(record.fakeroot)?;
     let entrypoint: Vec<CString> = record
@@ -305,10 +297,4 @@ fn wait_for_turn<'a>(state: &State, meeting: &'a MeetingPlace) -> Result<Held<'a
             }
         }
     }
-}
-
-pub(crate) fn read_record(file: &File) -> Result<Record, Error> {
-    let what = "can't read how to join the container";
-    let bytes = handover::read(file).explain(|| what.into())?;
-    Record::decode(&bytes).map_err(|error| error.within(what))
 }

@@ -112,7 +112,7 @@ fn said_by_the_user(slurm: &Slurm<'_>, state: &State, user: &Ids) -> Result<Opti
     };
     let launcher = &state.paths.launcher;
     let helper = creator::start(launcher, "open", &request, None, |command| {
-        rights::become_user(command, user);
+        rights::run_as(command, user);
     })?;
     let report = helper.report(PATIENCE).explain(what)?;
     let line = report.lines().find_map(|line| line.strip_prefix('O'));

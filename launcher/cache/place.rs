@@ -1,6 +1,7 @@
 //! Where a user's cache is: where the site says; where somebody else was first, at home; and where there is no home to be
 //! written, in a directory of this node's, so that nobody stops anybody's job.
 
+use chariot_core::sys::rights;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -10,7 +11,6 @@ use crate::host::Host;
 use chariot_core::config::Config;
 use chariot_core::error::Result;
 use chariot_core::private::{self, Whose};
-use chariot_core::sys::process;
 
 /// Where it is if not where the site says.
 const AT_HOME: [&str; 2] = ["$XDG_CACHE_HOME/chariot", "~/.cache/chariot"];
@@ -52,7 +52,7 @@ fn on_this_node(host: &Host) -> PathBuf {
     let above = host.variable("TMPDIR").map(PathBuf::from);
     let above = above.filter(|above| above.is_absolute() && can_be_had(&above.join("chariot")));
     let above = above.unwrap_or_else(|| "/tmp".into());
-    let name = format!("chariot-cache-{}.", process::user());
+    let name = format!("chariot-cache-{}.", rights::user());
     let entries = above.read_dir().into_iter().flatten().flatten();
     let known = entries
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(&name))

@@ -1,5 +1,6 @@
 //! What all chosen devices need together, in the words of the plan.
 
+use chariot_core::sys::rights;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,7 +16,6 @@ use chariot_core::error::{Error, Result, io_reason};
 use chariot_core::options::Sourced;
 use chariot_core::options::device::Device;
 use chariot_core::sys::mounts::Restrictions;
-use chariot_core::sys::process;
 
 /// How long a hook may take, unless its specification says less.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -217,7 +217,7 @@ impl Collector<'_> {
 
     /// What takes privilege.
     fn warn(&mut self, edits: &Edits, name: &str) {
-        let own = process::groups();
+        let own = rights::groups();
         let others: Vec<String> = edits
             .additional_gids
             .iter()

@@ -2,13 +2,13 @@
 //! that hands its namespaces to the others, through a socket in Linux's abstract names: nothing in /dev/shm, nothing
 //! that a killed task would leave. Another user can take such a name first; the kernel says who is at its other end.
 
+use chariot_core::sys::rights;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use clap::ArgMatches;
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use crate::host::Host;
 use chariot_core::error::{Error, Explain, Result};
@@ -75,15 +75,12 @@ pub(super) fn meet(matches: &ArgMatches, host: &Host) -> Result<Turn> {
 
 fn receive(stream: &UnixStream, host: &Host) -> Result<Namespaces> {
     let what = || "can't join".to_owned();
-    let peer = getsockopt(stream, PeerCredentials)
-        .map_err(|errno| chariot_core::error::CallError::new("getsockopt(SO_PEERCRED)", errno))
-        .explain(what)?;
-    if peer.uid() != host.uid {
-        return Err(Error::new(format!(
-            "can't join: the name is taken by user {}",
-            peer.uid()
-        ))
-        .hint("--join-tag=TAG takes another name"));
+    let peer = message::user_of_peer(stream).explain(what)?;
+    if peer != host.uid {
+        return Err(
+            Error::new(format!("can't join: the name is taken by user {peer}"))
+                .hint("--join-tag=TAG takes another name"),
+        );
     }
     stream.set_read_timeout(Some(PATIENCE)).explain(what)?;
     let [user, mount] = sharing::receive_from(stream.as_fd()).explain(what)?;
@@ -120,7 +117,7 @@ impl Room {
         let _ = self.listener.set_nonblocking(true);
         while left > 0 && Instant::now() < deadline {
             match message::accept(self.listener.as_fd()) {
-                Ok(Some((stream, user))) if user == process::user() => {
+                Ok(Some((stream, user))) if user == rights::user() => {
                     // One who went away again needs nothing.
                     let _ = sharing::send(
                         stream.as_fd(),
@@ -167,7 +164,7 @@ fn name(matches: &ArgMatches, host: &Host) -> String {
             variable("SLURM_STEP_ID")?
         ))
     });
-    let tag = tag.unwrap_or_else(|| nix::unistd::getppid().to_string());
+    let tag = tag.unwrap_or_else(|| process::parent().to_string());
     let node = variable("SLURM_NODEID").unwrap_or_default();
     format!("chariot-ch-run/{}/{node}/{tag}", host.uid)
 }

@@ -1,5 +1,6 @@
 //! `chariot check`: walks the host and says what works, what is missing and what to do.
 
+use chariot_core::sys::rights;
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -138,9 +139,7 @@ fn lines(finding: &Finding) -> Vec<String> {
 }
 
 fn kernel() -> Finding {
-    let release = nix::sys::utsname::uname()
-        .map(|name| name.release().to_string_lossy().into_owned())
-        .unwrap_or_default();
+    let release = sys::kernel().unwrap_or_default();
     match refuse_old_kernel() {
         Ok(()) => Finding::good("Linux", release),
         Err(error) => Finding::bad("Linux", error.to_string(), "install a newer kernel"),
@@ -266,10 +265,7 @@ fn overlay() -> Finding {
 
 /// Runs `attempt` in a container that goes away at once. Only the errno comes back from the child.
 fn try_inside(attempt: impl FnOnce() -> Call<()>) -> std::result::Result<(), String> {
-    let (user, group) = (
-        nix::unistd::geteuid().as_raw(),
-        nix::unistd::getegid().as_raw(),
-    );
+    let (user, group) = (rights::user(), rights::group());
     let work = || {
         let result = namespaces::unshare_user()
             .and_then(|()| namespaces::write_id_maps((user, user), (group, group)))
@@ -309,8 +305,8 @@ fn fuse() -> Finding {
 }
 
 fn user() -> Finding {
-    let uid = nix::unistd::geteuid();
-    match users::user(uid.as_raw()) {
+    let uid = rights::user();
+    match users::user(uid) {
         Some(user) => Finding::good("user database", format!("{} is uid {uid}", user.name)),
         _ => Finding::bad(
             "user database",

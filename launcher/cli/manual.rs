@@ -14,8 +14,10 @@ use chariot_core::error::{Exit, Result};
 use chariot_core::options::table::{self, OptionRow, Shape};
 use roff::Page;
 
+type Make = fn() -> String;
+
 /// The manual's pages, and what makes them.
-const PAGES: [(&str, fn() -> String); 3] = [
+const PAGES: [(&str, Make); 3] = [
     ("chariot", launcher),
     ("chariot-slurm", slurm),
     ("chariot.toml", site::page),

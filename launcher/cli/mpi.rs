@@ -1,13 +1,13 @@
 //! `chariot check IMAGE`: which MPI the image has, what this Slurm offers it, and which `srun --mpi=` fits. Where they
 //! do not fit, each rank takes itself for rank 0 of 1, which no error message says.
 
+use chariot_core::sys::helper;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use super::check::Finding;
 use crate::image::Image;
-use chariot_core::sys::process;
 
 /// Where libraries are, and below each where distributions put one MPI beside another.
 const DIRECTORIES: [&str; 8] = [
@@ -187,7 +187,7 @@ fn offered() -> Option<Vec<String>> {
     let mut command = Command::new("sh");
     // Older releases write the list to standard error.
     command.args(["-c", "srun --mpi=list 2>&1"]);
-    let said = process::start_asking(command).ok()?.report(PATIENCE).ok()?;
+    let said = helper::start_asking(command).ok()?.report(PATIENCE).ok()?;
     let kinds = kinds_in(&said);
     (!kinds.is_empty()).then_some(kinds)
 }

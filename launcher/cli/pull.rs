@@ -26,6 +26,7 @@ use crate::registry::{self, Resolved};
 use crate::work;
 use chariot_core::error::{Error, Explain, Result};
 use chariot_core::open;
+use chariot_core::sys::fork;
 
 pub(super) fn command() -> Command {
     Command::new("pull")
@@ -136,7 +137,7 @@ fn into_site(tool: &Tool, reference: &Reference) -> Result<ExitCode> {
         see: &mut |progress| display.see(progress),
     };
     // What nobody but root may read helps nobody.
-    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    fork::set_umask(0o022);
     let path = Source::Registry(reference.clone()).in_cache(&cache, &mut access);
     display.end();
     let path = path?;

@@ -15,6 +15,7 @@
 //! This process was freshly executed, and holds nothing of slurmstepd's memory. It is the user, with
 //! none of the user's variables: everything comes from the request.
 
+use chariot_core::sys::descriptors;
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -82,7 +83,7 @@ fn socket(matches: &ArgMatches) -> Result<OwnedFd> {
     let what = || CANT_HELP.to_owned();
     end_with_parent(matches)?;
     let socket = matches.get_one::<i32>("socket").copied().unwrap_or(-1);
-    process::passed(socket).explain(what)
+    descriptors::passed(socket).explain(what)
 }
 
 /// What the request asks for, with the site's defaults under it.
@@ -133,7 +134,7 @@ fn make(matches: &ArgMatches) -> Result<()> {
         }
     }
     // The end of the pipe that is not read goes where the namespaces are kept: with the step.
-    let (life, held) = process::pipe().explain(|| "can't see when the step ends".into())?;
+    let (life, held) = descriptors::pipe().explain(|| "can't see when the step ends".into())?;
     let agent = Agent::of_step(&plan, life)?;
     clock.lap("agent");
     let entered = enter::create(&plan)?;

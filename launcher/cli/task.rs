@@ -2,6 +2,7 @@
 //! puts it in front of the task's command, with descriptors of the container that the step's first task
 //! made. It joins, and becomes the command.
 
+use chariot_core::sys::descriptors;
 use std::env;
 use std::ffi::OsString;
 use std::fs::File;
@@ -17,8 +18,8 @@ use chariot_core::environment::{Environment, find};
 use chariot_core::error::{Error, Explain, Result};
 use chariot_core::handover::{self, Record};
 use chariot_core::join;
+use chariot_core::sys::Call;
 use chariot_core::sys::namespaces::Namespaces;
-use chariot_core::sys::{Call, process};
 
 /// The descriptors, in the order in which the plugin passes them.
 const DESCRIPTORS: [&str; 4] = ["user", "mount", "record", "before"];
@@ -47,7 +48,7 @@ pub(super) fn command() -> Command {
 pub(super) fn task(matches: &ArgMatches) -> Result<ExitCode> {
     let what = || "can't join the container".to_owned();
     let passed = |name: &str| -> Call<_> {
-        process::passed(matches.get_one::<i32>(name).copied().unwrap_or(-1))
+        descriptors::passed(matches.get_one::<i32>(name).copied().unwrap_or(-1))
     };
     let namespaces = Namespaces {
         user: passed("user").explain(what)?,

@@ -16,6 +16,7 @@ use crate::threads;
 use crate::work::{Progress, Reporter};
 use chariot_core::config::Config;
 use chariot_core::error::{Error, Result, general_advice, innermost};
+use chariot_core::sys::fork;
 
 /// How often an output shows that it is being made.
 const SHOWN: Duration = Duration::from_secs(60);
@@ -93,8 +94,7 @@ pub fn directory(
         reporter,
     };
     let confined = Confined::enter(output)?;
-    let mask = nix::sys::stat::umask(nix::sys::stat::Mode::empty()).bits();
-    let mask = u16::try_from(mask).unwrap_or_default();
+    let mask = u16::try_from(fork::set_umask(0)).unwrap_or_default();
     work.run(origin, &mut ToDirectory::new(confined, mask))
 }
 

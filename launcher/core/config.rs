@@ -4,6 +4,7 @@
 pub mod place;
 pub mod registries;
 
+use crate::sys::rights;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -381,7 +382,7 @@ fn cannot_use(path: &Path) -> String {
 fn refuse_foreign(file: &File, path: &Path) -> Result<()> {
     let what = || cannot_use(path);
     let data = file.metadata().explain(what)?;
-    let is_root = nix::unistd::geteuid().is_root();
+    let is_root = rights::is_root();
     // A user's shell can give a pipe the name of a file.
     if !is_root && !data.is_file() {
         return Ok(());

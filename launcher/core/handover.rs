@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use crate::environment::Edit;
 use crate::environment::Environment;
-use crate::error::{Error, Result};
+use crate::error::{Error, Explain, Result};
 
 /// The form of what follows and the version that writes it. A plugin and a launcher that agree on the
 /// form understand each other.
@@ -141,6 +141,16 @@ impl Record {
         body(bytes)?
             .and_then(Record::from_fields)
             .ok_or_else(foreign)
+    }
+
+    /// The record in a file.
+    ///
+    /// # Errors
+    /// As [`read`] and [`Record::decode`].
+    pub fn read(file: &File) -> Result<Record> {
+        let what = || "can't read how to join the container".to_owned();
+        let bytes = read(file).explain(what)?;
+        Record::decode(&bytes).map_err(|error| error.within(&what()))
     }
 
     fn from_fields(fields: Vec<(u8, OsString)>) -> Option<Record> {

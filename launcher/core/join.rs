@@ -1,10 +1,14 @@
 //! Joining a container that another process of the same user has made, and what comes last before the command.
 
+use crate::sys::rights;
 use std::path::Path;
 
 use crate::error::{Error, Explain, Result};
 use crate::sys::namespaces::{self, Namespaces};
-use crate::sys::{process, seccomp};
+use crate::sys::seccomp;
+
+/// What could not be done.
+pub const CANT_JOIN: &str = "can't join the container";
 
 /// Joins a container that another process made: both namespaces, the working directory, and no new
 /// privileges. The process must have one thread.
@@ -12,9 +16,9 @@ use crate::sys::{process, seccomp};
 /// # Errors
 /// The call that failed.
 pub fn container(namespaces: &Namespaces, workdir: &Path) -> Result<()> {
-    let what = || "can't join the container".to_owned();
+    let what = || CANT_JOIN.to_owned();
     let owner = namespaces.owner().explain(what)?;
-    if owner != process::user() {
+    if owner != rights::user() {
         return Err(
             Error::new(format!("{}: it belongs to user {owner}", what()))
                 .hint("only its owner can join a container"),

@@ -6,8 +6,10 @@
 
 #![allow(unsafe_code, reason = "this is the module that makes system calls")]
 
+pub mod descriptors;
 pub mod detached;
 pub mod fork;
+pub mod helper;
 pub mod lease;
 pub mod loopback;
 pub mod message;
@@ -134,4 +136,27 @@ pub fn memory_file(name: &std::ffi::CStr) -> Call<OwnedFd> {
 /// The kernel's answer.
 pub fn memory_file_of(name: &std::ffi::CStr, bytes: &[u8]) -> Call<OwnedFd> {
     mounts::fill(memory_file(name)?, bytes)
+}
+
+/// The release of the kernel that runs: uname(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn kernel() -> Call<String> {
+    let names = called(nix::sys::utsname::uname(), || "uname()".into())?;
+    Ok(names.release().to_string_lossy().into_owned())
+}
+
+/// Whether this process may execute the file at `path`, as its real user: `access(path, X_OK)`, access(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn may_execute(path: &Path) -> Call<()> {
+    let may = nix::unistd::access(path, nix::unistd::AccessFlags::X_OK);
+    called(may, || format!("access({}, X_OK)", quoted(path)))
+}
+
+/// The name of this machine, empty if it has none: gethostname(2).
+pub fn host_name() -> std::ffi::OsString {
+    nix::unistd::gethostname().unwrap_or_default()
 }

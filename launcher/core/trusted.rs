@@ -153,7 +153,7 @@ mod tests {
 
     impl Images {
         fn new(name: &str) -> Option<Images> {
-            if !nix::unistd::geteuid().is_root() {
+            if !crate::sys::rights::is_root() {
                 return None;
             }
             let place = PathBuf::from(format!(

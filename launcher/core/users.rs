@@ -1,11 +1,12 @@
 //! The user database: who a number is. Asked from outside the container: an image knows nothing of the site's LDAP.
 
+use crate::sys::helper;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use crate::open;
-use crate::sys::process::{self, Helper};
+use crate::sys::helper::Helper;
 
 /// An entry of the user database, passwd(5).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub fn user(uid: u32) -> Option<User> {
 pub fn groups(user: &str) -> Option<Vec<u32>> {
     let mut id = Command::new("/usr/bin/id");
     id.args(["-G", "--", user]);
-    let answer = process::start_asking(id).ok()?.report(PATIENCE).ok()?;
+    let answer = helper::start_asking(id).ok()?.report(PATIENCE).ok()?;
     let numbers: Option<Vec<u32>> = answer
         .split_whitespace()
         .map(|number| number.parse().ok())
@@ -96,7 +97,7 @@ impl Lookup {
         }
         let mut getent = Command::new("/usr/bin/getent");
         getent.arg(database).arg(id.to_string());
-        process::start_asking(getent).map_or(Lookup::Unknown, Lookup::Asked)
+        helper::start_asking(getent).map_or(Lookup::Unknown, Lookup::Asked)
     }
 
     fn line(self) -> Option<String> {

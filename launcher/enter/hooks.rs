@@ -2,6 +2,8 @@
 //! in it. They run as the user on the host's files, without a capability, with the variables of the specification and
 //! no others. The image cannot reach into them: none of its variables, files or libraries is in use yet.
 
+use chariot_core::sys::descriptors;
+use chariot_core::sys::helper;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -16,7 +18,7 @@ use crate::plan::Plan;
 use crate::print;
 use chariot_core::error::{Error, Explain, Result, io_reason};
 use chariot_core::sys::fork::{self, Change, Forked};
-use chariot_core::sys::{self, Call, mounts, namespaces, process, signals};
+use chariot_core::sys::{self, Call, mounts, namespaces, signals};
 
 /// The descriptors by which a hook finds the container's root, and the bundle that the OCI runtime interface promises
 /// it: a directory with `config.json`. No path leads to either.
@@ -36,7 +38,7 @@ pub(super) fn run(plan: &Plan, root: BorrowedFd<'_>) -> Result<()> {
         let what = format!("can't run {} for a device", hook.path.display());
         let deadline = Instant::now() + hook.patience;
         let (child, output) = start(hook, root, bundle.as_fd()).explain(|| what.clone())?;
-        let (text, has_ended) = process::read_for(output, deadline, LONGEST);
+        let (text, has_ended) = helper::read_for(output, deadline, LONGEST);
         let text = String::from_utf8_lossy(&text);
         let text = text.trim().replace('\n', "; ");
         match has_ended.then(|| end_of(&child, deadline)).flatten() {
@@ -95,8 +97,8 @@ fn start(hook: &Hook, root: BorrowedFd<'_>, bundle: BorrowedFd<'_>) -> Call<(For
         "bundle": format!("/proc/self/fd/{BUNDLE}"),
     });
     let input = sys::memory_file_of(c"state", state.to_string().as_bytes())?;
-    let (output, writer) = process::pipe()?;
-    let copy = |file: BorrowedFd<'_>| process::copy_of(file.as_raw_fd());
+    let (output, writer) = descriptors::pipe()?;
+    let copy = |file: BorrowedFd<'_>| descriptors::copy_of(file.as_raw_fd());
     let files = vec![
         (input, 0),
         (copy(writer.as_fd())?, 1),

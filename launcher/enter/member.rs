@@ -4,6 +4,8 @@
 //! command. So everybody is asked for, on what was opened once and not on a number that may be another process's by
 //! now; and root becomes the owner before it goes in.
 
+use chariot_core::sys::descriptors;
+use chariot_core::sys::rights;
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -17,7 +19,7 @@ use chariot_core::error::{Error, Explain, Result};
 use chariot_core::handover;
 use chariot_core::open;
 use chariot_core::sys::namespaces::Namespaces;
-use chariot_core::sys::{self, fork, process};
+use chariot_core::sys::{self, fork};
 use chariot_core::users;
 
 /// The longest file of proc(5) that is read, in bytes: a process can have so many variables, and then some.
@@ -122,7 +124,7 @@ impl Member {
 
     /// Whether the container is the caller's.
     pub fn is_own(&self) -> bool {
-        self.owner == process::user()
+        self.owner == rights::user()
     }
 
     /// Refuses the container of somebody else.
@@ -149,7 +151,7 @@ impl Member {
     /// This process is not root's, or cannot become the owner.
     pub fn become_owner(&self) -> Result<Environment> {
         let what = || format!("{} as its owner, user {}", can_not(self.number), self.owner);
-        if process::user() != 0 {
+        if rights::user() != 0 {
             self.refuse_foreign()?;
         }
         let unknown = || {
@@ -161,9 +163,9 @@ impl Member {
         let groups = users::groups(&user.name).ok_or_else(unknown)?;
         let limits = self.limits();
         let group = self.group_among(&groups).ok_or_else(unknown)?;
-        process::pass_on_standard_streams_only().explain(what)?;
+        descriptors::pass_on_standard_streams_only().explain(what)?;
         fork::set_limits(&limits);
-        process::become_user(self.owner, group, &groups).explain(what)?;
+        rights::become_user(self.owner, group, &groups).explain(what)?;
         let variables = self.read("environ").ok_or_else(|| {
             Error::new(format!("{}: its variables can't be read", what()))
                 .hint("another process in the container may let them be read")

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use nix::errno::Errno;
-use nix::unistd::{AccessFlags, access};
 
 use super::elf::{self, Program};
 use chariot_core::environment::{Environment, find};
 use chariot_core::error::{Error, Exit, Result, io_reason};
 use chariot_core::open;
+use chariot_core::sys;
 
 /// The file that a command word means, as execvp(3) finds it.
 ///
@@ -84,9 +84,8 @@ fn check(path: &Path, what: &str, image: &str) -> Result<()> {
             .exit(Exit::CannotRun)
             .hint(format!("{} is no regular file", path.display())));
     }
-    if let Err(errno) = access(path, AccessFlags::X_OK) {
-        let call = format!("access(\"{}\", X_OK): {}", path.display(), errno.desc());
-        return Err(Error::new(format!("{what}: {call}"))
+    if let Err(error) = sys::may_execute(path) {
+        return Err(Error::new(format!("{what}: {error}"))
             .exit(Exit::CannotRun)
             .hint(format!("chmod +x {}", path.display())));
     }

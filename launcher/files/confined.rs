@@ -4,6 +4,7 @@
 //! That a process is confined is a value of the type [`Confined`], which nothing else gives. What writes names of
 //! the new directory, and takes them away, asks for it, so that it cannot run in a process whose root is the host's.
 
+use chariot_core::sys::rights;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -47,10 +48,7 @@ impl Confined {
 }
 
 fn change_root(directory: &Path) -> Call<()> {
-    let (user, group) = (
-        nix::unistd::geteuid().as_raw(),
-        nix::unistd::getegid().as_raw(),
-    );
+    let (user, group) = (rights::user(), rights::group());
     namespaces::unshare_user()?;
     namespaces::write_id_maps((user, user), (group, group))?;
     namespaces::unshare_mounts()?;

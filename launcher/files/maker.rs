@@ -12,9 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use nix::errno::Errno;
-use nix::sys::signal::kill;
-use nix::unistd::Pid;
+use chariot_core::sys::{self, process};
 
 /// What another machine left alone for so long is left over: nothing that is being written rests for a day.
 const ABANDONED: Duration = Duration::from_secs(86_400);
@@ -78,13 +76,10 @@ impl Maker {
         if self.kernel != here || self.host != host_name() || is_unknown {
             return None;
         }
-        match kill(Pid::from_raw(self.pid), None) {
-            Err(Errno::ESRCH) => Some(false),
-            // Another process has the number by now if it started at another time.
-            _ => Some(
-                look(self.pid).is_none_or(|(has_ended, start)| !has_ended && start == self.start),
-            ),
-        }
+        // Another process has the number by now if it started at another time.
+        let is_it =
+            || look(self.pid).is_none_or(|(has_ended, start)| !has_ended && start == self.start);
+        Some(process::is_there(self.pid) && is_it())
     }
 
     /// Whether both are one process, whatever it makes.
@@ -175,7 +170,7 @@ fn number(text: &[u8]) -> Option<u64> {
 
 /// This machine's name, as a part of file names.
 pub fn host_name() -> String {
-    let name = nix::unistd::gethostname().unwrap_or_default();
+    let name = sys::host_name();
     name.to_string_lossy().replace(['/', '.'], "-")
 }
 

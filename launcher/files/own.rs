@@ -3,6 +3,7 @@
 //! else made, with something in it, is never taken for one, whatever a site's file says: `cache = "/home/$USER"`
 //! would otherwise make everything there that is old and has the wrong name something to be collected.
 
+use chariot_core::sys::rights;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,7 +20,6 @@ use super::{Identity, is_directory, look, open_directory, removal, space, touche
 use chariot_core::error::{Error, Explain, Result};
 use chariot_core::open;
 use chariot_core::private::{self, Refusal, Whose};
-use chariot_core::sys::process;
 
 /// The mark's name. It begins with a dot, as nothing does that is listed as an image.
 const OWN_MARK: &str = ".chariot-directory";
@@ -219,7 +219,7 @@ impl Own {
         let data = rustix::fs::fstat(&self.root.directory)
             .map_err(io::Error::from)
             .explain(what)?;
-        match data.st_uid == process::user() && data.st_mode & 0o022 == 0 {
+        match data.st_uid == rights::user() && data.st_mode & 0o022 == 0 {
             true => Ok(()),
             false => Err(Error::new(format!(
                 "{}: others can write there, or it is not yours",
@@ -336,7 +336,7 @@ impl Below {
     pub fn enter(&self, name: &Path) -> io::Result<Below> {
         let directory = open_directory(&self.directory, name)?;
         let data = rustix::fs::fstat(&directory)?;
-        if data.st_uid != process::user() || data.st_mode & 0o022 != 0 {
+        if data.st_uid != rights::user() || data.st_mode & 0o022 != 0 {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         Ok(Below {

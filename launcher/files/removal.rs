@@ -216,7 +216,7 @@ fn empty(top: Level) -> io::Result<()> {
 fn make_accessible(parent: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = openat(parent, name, flags, Mode::empty())?;
-    if rustix::fs::fstat(&directory)?.st_uid != chariot_core::sys::process::user() {
+    if rustix::fs::fstat(&directory)?.st_uid != chariot_core::sys::rights::user() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     let itself = format!("/proc/self/fd/{}", directory.as_raw_fd());

@@ -6,6 +6,7 @@
 //! may: the commands are the host's files, and salloc starts a shell in which sudo and the like should do what they do
 //! in any other.
 
+use chariot_core::sys::rights;
 use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -14,7 +15,6 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use nix::sys::socket::MsgFlags;
 
 use super::call::{Call, Outcome, decode_signal};
 use super::command::{self, Surroundings};
@@ -155,11 +155,7 @@ impl Office {
     fn open(listener: OwnedFd, life: OwnedFd, surroundings: Surroundings) -> Result<Office> {
         // Each caller has some here. What it starts gets the caller's own limits.
         fork::raise_limit_of_files();
-        let limits = fork::limits();
-        let files = limits
-            .iter()
-            .find(|(number, ..)| *number == libc::RLIMIT_NOFILE);
-        let room = files.map_or(0, |(_, soft, _)| soft.saturating_sub(KEPT));
+        let room = fork::most_files().saturating_sub(KEPT);
         let most_callers = usize::try_from(room.max(FEWEST_CALLERS)).unwrap_or(MOST_CALLERS);
         let children =
             Signals::take_over(&[Signal::SIGCHLD]).explain(|| "can't wait for commands".into())?;
@@ -228,7 +224,7 @@ impl Office {
                 return;
             }
         };
-        if user == process::user() {
+        if user == rights::user() {
             self.callers.push(Caller {
                 connection: Some(connection),
                 command: None,
@@ -244,7 +240,7 @@ impl Office {
         let Some(connection) = &caller.connection else {
             return;
         };
-        let heard = message::receive(connection.as_fd(), MsgFlags::MSG_DONTWAIT);
+        let heard = message::receive_now(connection.as_fd());
         let (bytes, files) = match heard {
             Err(error) if error.errno() == Errno::EMFILE && caller.command.is_none() => {
                 let error = Err(error).explain(|| "can't read what was called".into());

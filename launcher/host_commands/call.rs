@@ -1,4 +1,4 @@
-//! What is said between a command's caller and the agent: one [`Call`], then signals one way, and [`Outcome`]s the other.
+//! What is said between a command's caller and the agent: one [`Call`], then signals one way, and outcomes the other.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::RawFd;

@@ -1,6 +1,7 @@
 //! In the container: a command's name is called, the agent outside runs it, and this process does as the command does. It
 //! hands over what it was started with and then passes signals on; input and output never go through it.
 
+use chariot_core::sys::descriptors;
 use std::env;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -11,7 +12,6 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use nix::sys::socket::MsgFlags;
 use rustix::fs::OFlags;
 
 use super::call::{Call, Outcome, encode_signal};
@@ -133,7 +133,7 @@ impl Later {
         if !signals::is_in_background() {
             return Ok(None);
         }
-        let (input, pipe) = process::pipe()?;
+        let (input, pipe) = descriptors::pipe()?;
         let pipe = File::from(pipe);
         Ok(Some(Later { input, pipe }))
     }
@@ -168,7 +168,7 @@ fn inherited() -> Vec<RawFd> {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let mut numbers: Vec<RawFd> = numbers.filter(|number| *number <= HIGHEST).collect();
     // The one that lists them is closed by now, and others of ours are not open yet.
-    numbers.retain(|number| process::is_open_for_children(*number));
+    numbers.retain(|number| descriptors::is_open_for_children(*number));
     numbers.sort_unstable();
     numbers.truncate(message::MOST_FILES - 2);
     numbers
@@ -183,8 +183,8 @@ fn hand_over(call: &Call, later: Option<&Later>, connection: &OwnedFd) -> sys::C
         .descriptors
         .iter()
         .map(|number| match later {
-            Some(later) if *number == 0 => process::copy_of(later.input.as_raw_fd()),
-            _ => process::copy_of(*number),
+            Some(later) if *number == 0 => descriptors::copy_of(later.input.as_raw_fd()),
+            _ => descriptors::copy_of(*number),
         })
         .collect::<sys::Call<_>>()?;
     let mut files = vec![file.as_fd(), directory.as_fd()];
@@ -231,7 +231,7 @@ fn follow(
             continue;
         }
         // ECONNRESET, or no bytes: an agent that has gone.
-        let heard = message::receive(connection.as_fd(), MsgFlags::empty());
+        let heard = message::receive(connection.as_fd());
         match heard.ok().and_then(|(bytes, _)| Outcome::decode(&bytes)) {
             // On the host the terminal or the sender of the signal had stopped the command itself.
             Some(Outcome::Stopped) => signals::suffer(Signal::SIGSTOP),

@@ -15,6 +15,7 @@ use chariot_core::environment::{self, Environment};
 use chariot_core::environment::{Edit, apply};
 use chariot_core::error::{Error, Exit, Explain, Result};
 use chariot_core::options::table;
+use chariot_core::sys;
 use chariot_core::sys::fork::{self, Forked};
 use chariot_core::sys::{namespaces::change_directory, signals};
 
@@ -89,9 +90,7 @@ pub(super) fn start(
 /// The host's file of that name, with the PATH with which the container was asked for.
 fn find(name: &OsStr, before: &Environment, what: &str) -> Result<PathBuf> {
     let search = environment::find(before, "PATH").unwrap_or_default();
-    let can_run = |path: &PathBuf| {
-        path.is_file() && nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok()
-    };
+    let can_run = |path: &PathBuf| path.is_file() && sys::may_execute(path).is_ok();
     std::env::split_paths(search)
         .map(|directory| directory.join(name))
         .find(can_run)

@@ -110,7 +110,7 @@ mod tests {
             is_slurms(Path::new("/tmp")),
             "where all may write, and Slurm has made nothing"
         );
-        if nix::unistd::geteuid().is_root() {
+        if chariot_core::sys::rights::is_root() {
             // The spool is Slurm's user's, as distributions have it.
             lchown(place.path(), Some(4712), None).unwrap();
             assert_eq!(shown(), [path(1)]);

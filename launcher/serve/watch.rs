@@ -10,7 +10,6 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use nix::sys::socket::MsgFlags;
 use rustix::fs::{AtFlags, CWD, Dir, OFlags, statat};
 
 use super::{Service, answers};
@@ -98,7 +97,7 @@ impl Container {
     fn hear(hears: &OwnedFd, inside: u32) -> Call<Option<Container>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let processes = sys::open(Path::new("/proc"), flags)?;
-        let (namespace, files) = message::receive(hears.as_fd(), MsgFlags::empty())?;
+        let (namespace, files) = message::receive(hears.as_fd())?;
         let Some(empty) = files.first() else {
             return Ok(None);
         };

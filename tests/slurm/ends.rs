@@ -67,29 +67,39 @@ fn private_copy(site: &Site, name: &str) -> String {
     image.to_string_lossy().into_owned()
 }
 
-#[test]
-fn nothing_is_left_after_scancel_a_time_limit_or_a_killed_task() {
+/// Runs a script with a step of `sleep MARKER` on two nodes, which it ends, and looks for what that left.
+#[track_caller]
+fn leaves_nothing(marker: &str, script: impl Fn(&str) -> String) {
     let site = site!();
-    let image = private_copy(&site, "left-by-cancel");
-    let step = format!("srun -J ends -N2 -n4 --ch-image={image}");
-    for (marker, script) in [
-        (
-            "7001",
-            format!(
-                "{step} sh -c 'touch up; exec sleep 7001' & until [ -e up ]; do sleep 0.1; done; scancel -n ends; wait"
-            ),
-        ),
-        ("7002", format!("{step} -t 1 sleep 7002")),
-        (
-            "7003",
-            format!("{step} -K sh -c '[ $SLURM_PROCID = 0 ] && kill -9 $$; sleep 7003'"),
-        ),
-    ] {
-        site.run(&script);
-        nothing_left(marker);
-    }
+    let image = private_copy(&site, &format!("left-{marker}"));
+    site.run(&script(&format!(
+        "srun -J ends-{marker} -N2 -n4 --ch-image={image}"
+    )));
+    nothing_left(marker);
     support::until("no container is left", || containers_of(&image) == 0);
     site.nodes_are_fine();
+}
+
+// Slurm's shortest is a minute: it begins before most tests, which run beside it.
+#[test]
+fn a_time_limit_leaves_nothing() {
+    leaves_nothing("7002", |step| format!("{step} -t 1 sleep 7002"));
+}
+
+#[test]
+fn scancel_leaves_nothing() {
+    leaves_nothing("7001", |step| {
+        format!(
+            "{step} sh -c 'touch up; exec sleep 7001' & until [ -e up ]; do sleep 0.1; done; scancel -n ends-7001; wait"
+        )
+    });
+}
+
+#[test]
+fn a_killed_task_leaves_nothing() {
+    leaves_nothing("7003", |step| {
+        format!("{step} -K sh -c '[ $SLURM_PROCID = 0 ] && kill -9 $$; sleep 7003'")
+    });
 }
 
 #[test]

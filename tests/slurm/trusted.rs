@@ -1,5 +1,6 @@
 //! Kernel mounts, for images that the site trusts and for no others.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -16,10 +17,13 @@ impl Trusted {
     fn new() -> Option<Trusted> {
         support::user()?;
         let packed = support::images()?.join("busybox.sqfs");
-        let place = PathBuf::from(format!(
-            "/var/lib/chariot-test-mounts-{}",
-            std::process::id()
-        ));
+        // Root's, with all its parents, and another one for each cluster that runs beside this one.
+        let place = tempfile::Builder::new()
+            .prefix("chariot-test-mounts.")
+            .permissions(std::fs::Permissions::from_mode(0o755))
+            .tempdir_in("/var/lib")
+            .ok()?;
+        let place = place.keep();
         std::fs::create_dir_all(place.join("listed")).ok()?;
         let site_file = format!("kernel_mount = [\"{}/listed\"]\n", place.display());
         let trusted = Trusted { place, site_file };

@@ -25,7 +25,11 @@ impl User {
     /// None for whoever may not make users.
     pub(crate) fn new() -> Option<User> {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("ch-test-{}-{number}", std::process::id());
+        let name = format!(
+            "ch-test-{}-{}-{number}",
+            pid_namespace(),
+            std::process::id()
+        );
         let second = format!("{name}-b");
         let made = {
             let _one = DATABASE
@@ -80,6 +84,13 @@ impl Drop for User {
         change("userdel", &["-f", &self.name]);
         change("groupdel", &[&format!("{}-b", self.name)]);
     }
+}
+
+/// What tells this process from those of the same number that run beside it, in clusters of their own.
+fn pid_namespace() -> String {
+    let link = std::fs::read_link("/proc/self/ns/pid").unwrap();
+    let digits = link.to_string_lossy();
+    digits.chars().filter(char::is_ascii_digit).collect()
 }
 
 /// A change of the user database, which a program beside this one may have locked.

@@ -1,26 +1,59 @@
-# Sourced by tests/run and tests/matrix, as root in the root of the repository: installs and builds what
-# the tests need, makes a directory `$place` with the launcher, the plugin, images and a user, and
-# removes it all at the end.
-[ "$(id -u)" = 0 ] || { echo "$0: as root, please; without, there is: cargo test" >&2; exit 1; }
-tests/tools/install-packages
-etc/build
-cargo build --tests --quiet
+# Sourced, as root, in the root of the repository: `prepare NEED…` installs and builds what tests need, makes a
+# directory `$place` with the launcher, the plugin and a user, and in it what is needed of these; all unless said:
+#
+# | NEED     | what it is |
+# |----------|------------|
+# | busybox  | the small image, as a tree and as a SquashFS file |
+# | debian   | a Debian tree with Open MPI |
+# | dnf      | a SquashFS file with a package manager of another family |
+# | layers   | images of layers, and a registry that has them |
+# | ranks    | a program for MPI |
+# | package  | Chariot's own Debian package |
+# | slurm    | the program with the Slurm tests |
+# | nothing  | no more than the launcher, the plugin and the user |
+#
+# It removes all that at the end. Whoever calls a command with CHARIOT_TEST_PREPARED set, as .ci/run does, has done it
+# already, and removes it.
+. tests/tools/kept.sh
+needs="busybox debian dnf layers ranks package slurm"
 
-# Not in /tmp, of which jobs may have one of their own.
-place=$(mktemp -d /var/tmp/chariot-tests.XXXXXX)
-chmod 755 "$place"
-export CHARIOT_TEST_SCRATCH=$place/scratch
-install -d -m 1777 "$CHARIOT_TEST_SCRATCH"
-# What takes long to make and holds nothing of ours is kept from one run to the next.
-cache=${CHARIOT_TEST_CACHE:-/var/cache/chariot-tests}
-export place CHARIOT=$place/chariot CHARIOT_SO=$place/chariot.so
-install -m 755 target/package/chariot "$CHARIOT"
-install -m 644 target/package/chariot.so "$CHARIOT_SO"
+prepare() {
+    [ "$(id -u)" = 0 ] || { echo "$0: as root, please; without, there is: cargo test" >&2; exit 1; }
+    trap clean EXIT
+    trap 'exit 130' INT TERM
+    [ -z "${CHARIOT_TEST_PREPARED:-}" ] || return 0
+    tests/tools/install-packages
+    etc/build
+    make_place
+    [ $# -gt 0 ] || set -- $needs
+    local need
+    for need in "$@"; do "make_$need"; done
+}
 
+make_place() {
+    # Not in /tmp, of which jobs may have one of their own.
+    place=$(mktemp -d /var/tmp/chariot-tests.XXXXXX)
+    own_place=$place
+    chmod 755 "$place"
+    export place CHARIOT=$place/chariot CHARIOT_SO=$place/chariot.so CHARIOT_STATIC=$place/chariot
+    export CHARIOT_TEST_USER=chariot-test CHARIOT_TEST_IMAGES=$place/images CHARIOT_TEST_SCRATCH=$place/scratch
+    install -m 755 target/package/chariot "$CHARIOT"
+    install -m 644 target/package/chariot.so "$CHARIOT_SO"
+    install -d -m 1777 "$CHARIOT_TEST_SCRATCH"
+    mkdir "$CHARIOT_TEST_IMAGES"
+    groupadd -f chariot-test-group
+    id chariot-test >/dev/null 2>&1 || useradd -M -d "$place/home" -s /bin/bash -G chariot-test-group chariot-test
+    install -d -o chariot-test "$place/home"
+}
+
+# Ends what the caller named in `running`, and removes the place if it was made here.
 clean() {
     trap - EXIT
-    [ -z "${running:-}" ] || kill -KILL "$running" 2>/dev/null || true
-    for conf in "$place"/*/slurm.conf; do [ ! -e "$conf" ] || tests/tools/cluster stop "${conf%/*}"; done
+    local pid
+    for pid in ${running:-}; do kill -KILL "$pid" 2>/dev/null || true; done
+    [ -n "${own_place:-}" ] || return 0
+    # All others have ended with their namespaces.
+    [ ! -e "$place/spark-cluster" ] || tests/tools/cluster stop "$place/spark-cluster"
     pkill -KILL -u chariot-test 2>/dev/null || true
     userdel chariot-test 2>/dev/null || true
     groupdel chariot-test-group 2>/dev/null || true
@@ -28,38 +61,71 @@ clean() {
     rm -f /run/chariot-broken"${place//\//-}"-*
     [ -n "${CHARIOT_KEEP:-}" ] || rm -rf --one-file-system "$place"
 }
-trap clean EXIT
-trap 'exit 130' INT TERM
 
-groupadd -f chariot-test-group
-id chariot-test >/dev/null 2>&1 || useradd -M -d "$place/home" -s /bin/bash -G chariot-test-group chariot-test
-install -d -o chariot-test "$place/home"
-export CHARIOT_TEST_USER=chariot-test CHARIOT_TEST_IMAGES=$place/images
-mkdir "$place/images"
-tests/tools/make-tree busybox "$place/images/busybox"
-echo "an image in a file" >"$place/images/busybox/etc/motd"
-mksquashfs "$place/images/busybox" "$place/images/busybox.sqfs" -quiet -no-progress
-tests/tools/make-tree debian "$place/images/debian" "$cache" openmpi-bin
+make_nothing() { :; }
+
+make_busybox() {
+    tests/tools/make-tree busybox "$place/images/busybox"
+    echo "an image in a file" >"$place/images/busybox/etc/motd"
+    mksquashfs "$place/images/busybox" "$place/images/busybox.sqfs" -quiet -no-progress
+}
+
+make_debian() {
+    tests/tools/make-tree debian "$place/images/debian" "$cache" openmpi-bin
+}
+
 # A package manager of another family, which Debian has too.
-tests/tools/make-tree debian "$place/dnf" "$cache" dnf createrepo-c rpm
-# As most images have them: links, and not the host's.
-ln -sf /usr/share/zoneinfo/Europe/Berlin "$place/dnf/etc/localtime"
-ln -sf ../run/systemd/resolve/stub-resolv.conf "$place/dnf/etc/resolv.conf"
-mksquashfs "$place/dnf" "$place/images/dnf.sqfs" -comp lz4 -quiet -no-progress
-rm -rf "$place/dnf"
+make_dnf() {
+    local file
+    file=$(kept dnf.sqfs "$(declare -f make_dnf)" "$(cat tests/tools/make-tree /etc/debian_version)")
+    if [ ! -e "$file" ]; then
+        tests/tools/make-tree debian "$place/dnf" "$cache" dnf createrepo-c rpm
+        # As most images have them: links, and not the host's.
+        ln -sf /usr/share/zoneinfo/Europe/Berlin "$place/dnf/etc/localtime"
+        ln -sf ../run/systemd/resolve/stub-resolv.conf "$place/dnf/etc/resolv.conf"
+        mksquashfs "$place/dnf" "$place/dnf.sqfs" -comp lz4 -quiet -no-progress
+        rm -rf "$place/dnf"
+        cp "$place/dnf.sqfs" "$file.new.$$" && mv "$file.new.$$" "$file"
+    fi
+    cp "$file" "$place/images/dnf.sqfs"
+}
+
 # Images of layers, and a registry that has them.
-tests/tools/make-layered-images "$place/oci" "$place/images/busybox" "$place/images/debian"
-cp /usr/bin/docker-registry "$place/docker-registry"
-export CHARIOT_TEST_OCI=$place/oci CHARIOT_TEST_REGISTRY=$place/docker-registry
-export CHARIOT_TEST_RANKS=$place/ranks
-mpicc -o "$CHARIOT_TEST_RANKS" tests/slurm/ranks.c
+make_layers() {
+    local file
+    file=$(kept layers.tar "$(declare -f make_layers make_busybox)" "$(cat tests/tools/make-{tree,oci-layout,layered-images} /etc/debian_version)" \
+        "$(dpkg-query -W busybox-static docker-registry openssl skopeo)")
+    if [ ! -e "$file" ]; then
+        [ -d "$place/images/debian" ] || make_debian
+        tests/tools/make-layered-images "$place/oci" "$place/images/busybox" "$place/images/debian"
+        tar -C "$place" -cf "$file.new.$$" oci && mv "$file.new.$$" "$file"
+    else
+        tar -C "$place" -xf "$file"
+    fi
+    cp /usr/bin/docker-registry "$place/docker-registry"
+    export CHARIOT_TEST_OCI=$place/oci CHARIOT_TEST_REGISTRY=$place/docker-registry
+}
 
-etc/make-packages >/dev/null
-export CHARIOT_TEST_DEB=$place/chariot.deb CHARIOT_STATIC=$CHARIOT
-cp target/package/chariot_*.deb "$CHARIOT_TEST_DEB"
+make_ranks() {
+    export CHARIOT_TEST_RANKS=$place/ranks
+    mpicc -o "$CHARIOT_TEST_RANKS" tests/slurm/ranks.c
+}
 
-# The program with the Slurm tests, so that it can run where there is no cargo.
-slurm_tests=$(cargo test -p chariot-spank --test slurm --no-run --message-format=json 2>/dev/null |
-    sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
-export CHARIOT_SLURM_TESTS=$place/slurm-tests
-install -m 755 "$slurm_tests" "$CHARIOT_SLURM_TESTS"
+make_package() {
+    etc/make-packages >/dev/null
+    export CHARIOT_TEST_DEB=$place/chariot.deb
+    cp target/package/chariot_*.deb "$CHARIOT_TEST_DEB"
+}
+
+# The programs of the tests: a line each with the kind, the directory in which it runs, and the file.
+test_programs() {
+    cargo test --quiet --no-run --message-format=json "$@" | python3 tests/tools/test-programs
+}
+
+# So that it can run where there is no cargo.
+make_slurm() {
+    local program
+    program=$(test_programs --test slurm | cut -f3)
+    export CHARIOT_SLURM_TESTS=$place/slurm-tests
+    install -m 755 "$program" "$CHARIOT_SLURM_TESTS"
+}

@@ -132,7 +132,7 @@ mod tests {
         let process = openat(CWD, path, DIRECTORY, Mode::empty()).unwrap();
         let own = text(&own_process().unwrap(), "cgroup");
         let group = own.as_deref().and_then(memory_group);
-        let user = nix::unistd::geteuid().as_raw();
+        let user = crate::sys::rights::user();
         let data = statat(CWD, &program, AtFlags::empty()).unwrap();
         let other = statat(CWD, "/bin/sleep", AtFlags::empty()).unwrap();
         let is_roots = user == 0;

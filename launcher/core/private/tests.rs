@@ -1,3 +1,4 @@
+use crate::sys::rights;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 
@@ -37,7 +38,7 @@ fn place() -> Option<(tempfile::TempDir, PathBuf)> {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("a/b");
     fs::create_dir_all(&path).unwrap();
-    nix::unistd::geteuid().is_root().then_some((place, path))
+    rights::is_root().then_some((place, path))
 }
 
 #[test]

@@ -5,6 +5,7 @@
     reason = "a private directory is made on the way to it, where it was looked for"
 )]
 
+use crate::sys::rights;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -16,7 +17,6 @@ use rustix::io::Errno;
 
 use super::super::open::read_text;
 use super::{Refusal, Result, Whose, failed};
-use crate::sys::process;
 
 /// Write permission of the group, and of all others.
 const GROUP: u32 = 0o020;
@@ -223,7 +223,7 @@ impl Whose {
         match self {
             _ if user == 0 => true,
             Whose::Own | Whose::Trusted | Whose::Shared | Whose::Slurms
-                if user == process::user() =>
+                if user == rights::user() =>
             {
                 true
             }
@@ -248,7 +248,7 @@ impl Whose {
             })
         };
         let is_owners = match (is_last, self) {
-            (true, Whose::Own) => data.st_uid == process::user(),
+            (true, Whose::Own) => data.st_uid == rights::user(),
             (false, Whose::Slurms) => true,
             _ => self.trusts(data.st_uid),
         };
@@ -278,7 +278,7 @@ fn is_own_group(file: impl AsFd, data: &Stat) -> bool {
     let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
     let list = rustix::fs::getxattr(&path, "system.posix_acl_access", &mut [0_u8; 0][..]);
     matches!(list, Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS))
-        && crate::users::is_own_group(process::user(), data.st_gid)
+        && crate::users::is_own_group(rights::user(), data.st_gid)
 }
 
 /// Whether root of the machine is nobody in this process's user namespace.

@@ -2,6 +2,7 @@
 //! signal that is meant for it. Nobody may look into them: a program of the image could be root in the user namespace
 //! that some of them are in.
 
+use super::descriptors;
 use std::ffi::CStr;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -47,7 +48,7 @@ fn detach(name: &CStr, mut keep: Vec<RawFd>) -> Call<()> {
     ignore_signals();
     let nowhere = super::open(Path::new("/dev/null"), rustix::fs::OFlags::RDWR)?;
     for standard in 0..3 {
-        process::redirect(&nowhere, standard)?;
+        descriptors::redirect(&nowhere, standard)?;
     }
     use_all_processors();
     keep.sort_unstable();

@@ -7,7 +7,8 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
-use super::process::{end, redirect};
+use super::descriptors::redirect;
+use super::process::end;
 use super::{Call, called};
 use crate::error::CallError;
 
@@ -169,11 +170,7 @@ pub fn lead_own_group() {
 /// # Errors
 /// The kernel's answer.
 pub fn place(files: Vec<(OwnedFd, RawFd)>) -> Call<()> {
-    let known = limits();
-    let files_limit = known
-        .iter()
-        .find(|(number, ..)| *number == libc::RLIMIT_NOFILE);
-    let most = files_limit.map_or(u64::MAX, |(_, soft, _)| *soft);
+    let most = most_files();
     let may_have = |number: &RawFd| u64::try_from(*number).is_ok_and(|number| number < most);
     let (files, numbers): (Vec<OwnedFd>, Vec<RawFd>) = files
         .into_iter()
@@ -198,17 +195,16 @@ pub fn place(files: Vec<(OwnedFd, RawFd)>) -> Call<()> {
 
 /// The mask of permissions of this process, umask(2).
 pub fn umask() -> u32 {
-    use nix::sys::stat::{Mode, umask};
     // There is no way to read it alone.
-    let now = umask(Mode::empty());
-    umask(now);
-    now.bits()
+    let now = set_umask(0);
+    set_umask(now);
+    now
 }
 
-/// Sets it.
-pub fn set_umask(mask: u32) {
+/// Sets it, and says what it was.
+pub fn set_umask(mask: u32) -> u32 {
     use nix::sys::stat::{Mode, umask};
-    umask(Mode::from_bits_truncate(mask));
+    umask(Mode::from_bits_truncate(mask)).bits()
 }
 
 /// How many limits Linux knows, getrlimit(2).
@@ -237,6 +233,15 @@ pub fn raise_limit_of_files() {
     for (number, _, hard) in files {
         set_limits(&[(*number, *hard, *hard)]);
     }
+}
+
+/// How many files this process may have open now.
+pub fn most_files() -> u64 {
+    let known = limits();
+    let files = known
+        .iter()
+        .find(|(number, ..)| *number == libc::RLIMIT_NOFILE);
+    files.map_or(u64::MAX, |(_, soft, _)| *soft)
 }
 
 /// Sets limits as far as this process may: setrlimit(2).

@@ -7,7 +7,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
-    UnixAddr, recvmsg, sendmsg, socket, sockopt,
+    UnixAddr, getsockopt, recvmsg, sendmsg, socket, sockopt,
 };
 
 use super::{Call, called, quoted};
@@ -35,12 +35,37 @@ pub fn send(socket: BorrowedFd<'_>, data: &[u8], files: &[BorrowedFd<'_>]) -> Ca
     called(sent.map(drop), || "sendmsg(SCM_RIGHTS)".into())
 }
 
-/// Takes one message: `recvmsg(socket, MSG_CMSG_CLOEXEC)`, recvmsg(2). No bytes means that the other end is closed.
+/// The user of the process at the other end of a socket, when it was connected: `getsockopt(SO_PEERCRED)`, unix(7).
 ///
 /// # Errors
-/// The kernel's answer, EAGAIN if there is none and `extra` says not to wait; EMFILE if it is not had whole for want of
-/// descriptors.
-pub fn receive(socket: BorrowedFd<'_>, extra: MsgFlags) -> Call<(Vec<u8>, Vec<OwnedFd>)> {
+/// The kernel's answer.
+pub fn user_of_peer(socket: &impl AsFd) -> Call<u32> {
+    let peer = called(getsockopt(socket, sockopt::PeerCredentials), || {
+        "getsockopt(SO_PEERCRED)".into()
+    })?;
+    Ok(peer.uid())
+}
+
+/// Waits for one message: `recvmsg(socket, MSG_CMSG_CLOEXEC)`, recvmsg(2). No bytes means that the other end is closed.
+///
+/// # Errors
+/// The kernel's answer; EMFILE if it is not had whole for want of descriptors.
+pub fn receive(socket: BorrowedFd<'_>) -> Call<(Vec<u8>, Vec<OwnedFd>)> {
+    receive_with(socket, MsgFlags::empty())
+}
+
+/// Takes one message if there is one: the same with MSG_DONTWAIT.
+///
+/// # Errors
+/// As [`receive`], or EAGAIN if there is none.
+pub fn receive_now(socket: BorrowedFd<'_>) -> Call<(Vec<u8>, Vec<OwnedFd>)> {
+    receive_with(socket, MsgFlags::MSG_DONTWAIT)
+}
+
+pub(super) fn receive_with(
+    socket: BorrowedFd<'_>,
+    extra: MsgFlags,
+) -> Call<(Vec<u8>, Vec<OwnedFd>)> {
     let mut bytes = vec![0; LONGEST];
     let mut data = [IoSliceMut::new(&mut bytes)];
     let mut space = nix::cmsg_space!([RawFd; MOST_FILES]);

@@ -139,7 +139,7 @@ impl Namespaces {
     /// # Errors
     /// The kernel's answer, EPERM if they are somebody else's.
     pub fn join(&self) -> Call<()> {
-        if self.owner()? != super::process::user() {
+        if self.owner()? != super::rights::user() {
             return Err(CallError::new("setns(CLONE_NEWUSER)", Errno::EPERM));
         }
         let join = |namespace: &OwnedFd, flag, name| {

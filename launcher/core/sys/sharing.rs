@@ -353,7 +353,7 @@ pub fn receive_from<const N: usize>(socket: BorrowedFd<'_>) -> Call<[OwnedFd; N]
 }
 
 fn receive<const N: usize>(socket: BorrowedFd<'_>, extra: MsgFlags) -> Call<[OwnedFd; N]> {
-    let (_, files) = message::receive(socket, extra)?;
+    let (_, files) = message::receive_with(socket, extra)?;
     files
         .try_into()
         .map_err(|_| CallError::new("recvmsg(SCM_RIGHTS)", Errno::EPROTO))

@@ -21,7 +21,7 @@ impl Output {
             let Ok(data) = look(&self.parent, &entry) else {
                 continue;
             };
-            let is_own = data.st_uid == chariot_core::sys::process::user();
+            let is_own = data.st_uid == chariot_core::sys::rights::user();
             if !is_own || entry == self.temporary || !maker.is_gone(touched(&data), now) {
                 continue;
             }
@@ -38,7 +38,7 @@ impl Output {
             let Ok(data) = look(&self.parent, &entry) else {
                 continue;
             };
-            if is_lost && role == Role::Part && data.st_uid == chariot_core::sys::process::user() {
+            if is_lost && role == Role::Part && data.st_uid == chariot_core::sys::rights::user() {
                 // What stays is tried again when it is old.
                 let _ = leftover(self.parent.as_fd(), &entry, &data);
             }

@@ -160,7 +160,7 @@ fn longest(destination: &Path) -> Option<(File, Stat, Maker)> {
         let (file, data) = open::regular_at(&parent, &entry).ok()?;
         Some((file, data, maker))
     });
-    let own = files.filter(|(_, data, _)| data.st_uid == chariot_core::sys::process::user());
+    let own = files.filter(|(_, data, _)| data.st_uid == chariot_core::sys::rights::user());
     own.max_by_key(|(_, data, _)| data.st_size)
 }
 

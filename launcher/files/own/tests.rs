@@ -1,3 +1,4 @@
+use chariot_core::sys::rights;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 
@@ -50,7 +51,7 @@ fn a_cache_of_a_version_without_marks_is_refused_with_what_to_do() {
 
 #[test]
 fn a_link_of_somebody_else_on_the_way_is_refused() {
-    if !nix::unistd::geteuid().is_root() {
+    if !rights::is_root() {
         return;
     }
     let place = tempfile::tempdir().unwrap();

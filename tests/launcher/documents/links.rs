@@ -127,3 +127,33 @@ fn the_book_has_every_page_once() {
     there.sort();
     assert_eq!(listed, there);
 }
+
+#[test]
+fn files_of_the_repository_that_are_named_exist() {
+    let is_path = |word: &&str| {
+        let rooms = [
+            "launcher/",
+            "spank-plugin/",
+            "tests/",
+            "etc/",
+            "docs/",
+            ".ci/",
+        ];
+        let plain = |character: char| character.is_alphanumeric() || "/-_.".contains(character);
+        rooms.iter().any(|room| word.starts_with(room)) && word.chars().all(plain)
+    };
+    let mut named = 0;
+    for Page { path, text } in pages() {
+        let words = text.split('`').skip(1).step_by(2);
+        let words = words.filter_map(|code| code.split("::").next()?.split(' ').next());
+        for word in words.filter(is_path) {
+            assert!(
+                repository().join(word).exists(),
+                "{}: {word}",
+                path.display()
+            );
+            named += 1;
+        }
+    }
+    assert!(named > 60, "{named}");
+}

@@ -1,0 +1,228 @@
+//! Helpers: programs that this process starts, waits for with patience, and hears.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+
+use super::descriptors::{pass_on, pipe};
+use super::process::handle_of;
+use super::{Call, rustix_called};
+use crate::error::CallError;
+
+/// The most that a helper can say, in bytes: lines for a user to read.
+const LONGEST_REPORT: usize = 1 << 20;
+
+/// How long a helper that was killed may take to end.
+const LAST: Duration = Duration::from_secs(5);
+
+/// A helper process and the pipe it reports through.
+#[derive(Debug)]
+pub struct Helper {
+    child: std::process::Child,
+    report: OwnedFd,
+}
+
+/// Starts `command` as a helper of this process: no environment, `input` as its standard input, output and error into
+/// a pipe, and `passed`, if there is something, open in it under its own number. It should call [`end_with`](super::process::end_with) at its start. Nothing is to be
+/// done between fork and exec, so that the memory of slurmstepd is not copied: that took half a millisecond. This
+/// process must have one thread.
+///
+/// # Errors
+/// ENOENT and the like if the program cannot be executed.
+pub fn start_helper(
+    mut command: Command,
+    input: OwnedFd,
+    passed: Option<BorrowedFd<'_>>,
+) -> Call<Helper> {
+    let failed = not_started(&command);
+    let (report, writer) = pipe()?;
+    let errors = writer.try_clone().map_err(&failed)?;
+    command
+        .env_clear()
+        .stdin(input)
+        .stdout(writer)
+        .stderr(errors);
+    passed.map(pass_on).transpose()?;
+    let child = command.spawn();
+    if let Some(passed) = passed {
+        let kept = rustix::io::fcntl_setfd(passed, rustix::io::FdFlags::CLOEXEC);
+        rustix_called(kept, || "fcntl(F_SETFD, FD_CLOEXEC)".into())?;
+    }
+    Ok(Helper {
+        child: child.map_err(failed)?,
+        report,
+    })
+}
+
+/// Starts `command` with this process's variables and nothing to read, and gives what it prints.
+///
+/// # Errors
+/// ENOENT and the like if the program cannot be executed.
+pub fn start_asking(mut command: Command) -> Call<Helper> {
+    let failed = not_started(&command);
+    let (report, writer) = pipe()?;
+    let nowhere = std::process::Stdio::null;
+    let child = command
+        .stdin(nowhere())
+        .stderr(nowhere())
+        .stdout(writer)
+        .spawn()
+        .map_err(failed)?;
+    // The command holds the writing end too.
+    drop(command);
+    Ok(Helper { child, report })
+}
+
+/// What is said if a command cannot be started.
+fn not_started(command: &Command) -> impl Fn(std::io::Error) -> CallError + use<> {
+    let call = format!("execve(\"{}\")", command.get_program().to_string_lossy());
+    move |error| {
+        let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+        CallError::new(call.clone(), errno)
+    }
+}
+
+/// What a helper said, and how it ended.
+#[derive(Debug)]
+pub struct Report {
+    /// Its lines.
+    pub text: String,
+    /// The signal that killed it, if one did and that is known.
+    pub killed_by: Option<Signal>,
+}
+
+impl Helper {
+    /// Everything that the helper reports until it ends. It is killed after `patience`.
+    ///
+    /// # Errors
+    /// ETIMEDOUT when it was killed; what had been reported is lost.
+    pub fn report(self, patience: Duration) -> Call<String> {
+        let report = self.report_while(patience, patience, |_| {})?;
+        Ok(report.text)
+    }
+
+    /// The same, but each line that begins with `P` says that it goes on: the helper then has `patience` again,
+    /// up to `most` in all. These lines go to `see`, without the letter, and not into the report.
+    ///
+    /// # Errors
+    /// ETIMEDOUT when it was killed, EMSGSIZE when it said too much; what had been reported is lost.
+    pub fn report_while(
+        mut self,
+        patience: Duration,
+        most: Duration,
+        mut see: impl FnMut(&str),
+    ) -> Call<Report> {
+        let last = Instant::now() + most;
+        let mut deadline = (Instant::now() + patience).min(last);
+        let mut pipe = File::from(self.report);
+        let mut text = Vec::new();
+        let mut buffer = [0; 4096];
+        let result = loop {
+            match wait_readable(pipe.as_fd(), deadline) {
+                Ok(true) => {}
+                Ok(false) => break Err(CallError::new("poll()", Errno::ETIMEDOUT)),
+                Err(error) => break Err(error),
+            }
+            match pipe.read(&mut buffer) {
+                Ok(0) => break Ok(()),
+                // It is the user's process, and this one may be root's.
+                Ok(_) if text.len() > LONGEST_REPORT => {
+                    break Err(CallError::new("read()", Errno::EMSGSIZE));
+                }
+                Ok(count) => {
+                    text.extend(buffer.iter().take(count));
+                    if take_progress(&mut text, &mut see) {
+                        deadline = (Instant::now() + patience).min(last);
+                    }
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => break Err(CallError::new("read()", Errno::EIO)),
+            }
+        };
+        if result.is_err() {
+            // Whether it could be killed shows below.
+            let _ = self.child.kill();
+        }
+        let signal = wait_until(&mut self.child, deadline)
+            .and_then(|status| std::os::unix::process::ExitStatusExt::signal(&status));
+        result.map(|()| Report {
+            text: String::from_utf8_lossy(&text).into_owned(),
+            killed_by: signal.and_then(|number| Signal::try_from(number).ok()),
+        })
+    }
+}
+
+/// Waits until a helper has ended. One that has closed its report and goes on is killed; one that cannot even be killed,
+/// in a file system that does not answer, is not waited for. How it ended, if that is known.
+fn wait_until(
+    child: &mut std::process::Child,
+    deadline: Instant,
+) -> Option<std::process::ExitStatus> {
+    let number = i32::try_from(child.id()).unwrap_or(0);
+    let handle = handle_of(nix::unistd::Pid::from_raw(number));
+    let has_ended = |deadline: Instant| match &handle {
+        Ok(handle) => matches!(wait_readable(handle.as_fd(), deadline), Ok(true)),
+        // A task whose SIGCHLD is ignored has no child to wait for; the report is what counts.
+        Err(error) => error.errno() == Errno::ESRCH,
+    };
+    if !has_ended(deadline) {
+        let _ = child.kill();
+        if !has_ended(Instant::now() + LAST) {
+            return None;
+        }
+    }
+    child.wait().ok()
+}
+
+/// Takes complete lines that begin with `P` out of a report; true if there was one.
+fn take_progress(text: &mut Vec<u8>, see: &mut impl FnMut(&str)) -> bool {
+    let mut rest = Vec::with_capacity(text.len());
+    let mut has_any = false;
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        let progress = line.strip_suffix(b"\n");
+        match progress.and_then(|line| line.strip_prefix(b"P")) {
+            Some(progress) => {
+                see(String::from_utf8_lossy(progress).as_ref());
+                has_any = true;
+            }
+            None => rest.extend_from_slice(line),
+        }
+    }
+    *text = rest;
+    has_any
+}
+
+/// Reads what others write into a pipe until its other end is closed everywhere, or the time is over; no more than
+/// `most` bytes. True if it came to its end.
+pub fn read_for(pipe: OwnedFd, deadline: Instant, most: usize) -> (Vec<u8>, bool) {
+    let mut file = File::from(pipe);
+    let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
+    while let Ok(true) = wait_readable(file.as_fd(), deadline) {
+        match file.read(&mut buffer) {
+            Ok(0) => return (text, true),
+            Ok(count) if text.len() < most => text.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => break,
+            _ => {}
+        }
+    }
+    (text, false)
+}
+
+fn wait_readable(file: BorrowedFd<'_>, deadline: Instant) -> Call<bool> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(file, PollFlags::POLLIN)], timeout) {
+            Ok(0) if left.is_zero() => return Ok(false),
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(true),
+            Err(errno) => return Err(CallError::new("poll()", errno)),
+        }
+    }
+}
