@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 use super::call::{Call, Outcome, decode_signal};
@@ -27,8 +28,12 @@ use chariot_core::sys::fork::{self, Change, Forked};
 use chariot_core::sys::signals::{self, Signals};
 use chariot_core::sys::{self, detached, message, process, sharing};
 
-/// Of more callers than this the later ones wait.
+/// Of more callers than this the later ones wait; of fewer, where there are not that many descriptors.
 const MOST_CALLERS: usize = 256;
+
+/// So many descriptors are kept for the agent itself, and for what comes with a call; and a few callers for a pipeline.
+const KEPT: u64 = 32;
+const FEWEST_CALLERS: u64 = 4;
 
 /// How long nobody is accepted when there was no descriptor for one.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -140,6 +145,7 @@ struct Office {
     children: Signals,
     surroundings: Surroundings,
     callers: Vec<Caller>,
+    most_callers: usize,
     /// Whether there was no descriptor for the last who came.
     is_full: bool,
 }
@@ -148,6 +154,8 @@ impl Office {
     fn open(listener: OwnedFd, life: OwnedFd, surroundings: Surroundings) -> Result<Office> {
         // Each caller has some here. What it starts gets the caller's own limits.
         fork::raise_limit_of_files();
+        let room = fork::most_files().saturating_sub(KEPT);
+        let most_callers = usize::try_from(room.max(FEWEST_CALLERS)).unwrap_or(MOST_CALLERS);
         let children =
             Signals::take_over(&[Signal::SIGCHLD]).explain(|| "can't wait for commands".into())?;
         Ok(Office {
@@ -156,6 +164,7 @@ impl Office {
             children,
             surroundings,
             callers: Vec::new(),
+            most_callers: most_callers.min(MOST_CALLERS),
             is_full: false,
         })
     }
@@ -197,7 +206,7 @@ impl Office {
             .iter()
             .filter_map(|index| self.callers[*index].connection.as_ref());
         files.extend(connections.map(AsFd::as_fd));
-        if self.callers.len() < MOST_CALLERS && !self.is_full {
+        if self.callers.len() < self.most_callers && !self.is_full {
             files.push(self.listener.as_fd());
         }
         signals::wait_for(&files, self.is_full.then_some(PAUSE))
@@ -231,7 +240,13 @@ impl Office {
             return;
         };
         let heard = message::receive_now(connection.as_fd());
-        let (bytes, files) = heard.unwrap_or_default();
+        let (bytes, files) = match heard {
+            Err(error) if error.errno() == Errno::EMFILE && caller.command.is_none() => {
+                let error = Err(error).explain(|| "can't read what was called".into());
+                return error.unwrap_or_else(|error| caller.refuse(&error));
+            }
+            heard => heard.unwrap_or_default(),
+        };
         if bytes.is_empty() {
             return caller.leave();
         }
@@ -246,10 +261,7 @@ impl Office {
             .and_then(|(call, files)| command::start(&call, files, &self.surroundings))
         {
             Ok(command) => caller.command = Some(command),
-            Err(error) => {
-                caller.tell(Outcome::Refused(Told::from(&error)));
-                caller.connection = None;
-            }
+            Err(error) => caller.refuse(&error),
         }
     }
 
@@ -271,6 +283,12 @@ impl Caller {
         if let Some(command) = &self.command {
             let _ = command.signal(Signal::SIGKILL);
         }
+    }
+
+    /// Tells the caller why nothing runs for them.
+    fn refuse(&mut self, error: &Error) {
+        self.tell(Outcome::Refused(Told::from(error)));
+        self.connection = None;
     }
 
     /// Looks after the command, and tells its caller what became of it.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use rustix::fs::OFlags;
 
@@ -42,6 +43,10 @@ const PASSED_ON: [Signal; 15] = [
 
 /// How often a command in the background looks whether it has come to the foreground.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// How long a call waits for others to be taken, and how often that is looked for before it is told.
+const TURN: Duration = Duration::from_millis(100);
+const TURNS: u32 = 300;
 
 /// Descriptors with higher numbers stay behind; nobody names them on a command line.
 const HIGHEST: RawFd = 255;
@@ -181,6 +186,13 @@ fn hand_over(call: &Call, later: Option<&Later>, connection: &OwnedFd) -> sys::C
         .collect::<sys::Call<_>>()?;
     let mut files = vec![file.as_fd(), directory.as_fd()];
     files.extend(passed.iter().map(AsFd::as_fd));
+    // A user has no more descriptors under way than one process may have open: others' calls are taken first.
+    for _ in 0..TURNS {
+        match message::send(connection.as_fd(), b"c", &files) {
+            Err(error) if error.errno() == Errno::ETOOMANYREFS => std::thread::sleep(TURN),
+            sent => return sent,
+        }
+    }
     message::send(connection.as_fd(), b"c", &files)
 }
 
