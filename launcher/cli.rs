@@ -82,7 +82,7 @@ pub fn main() -> ExitCode {
 /// Refuses to run with more rights than its caller has, which the launcher was not made for: what the caller names is
 /// opened, and what is in it done, with all the rights that there are.
 pub fn refuse_gain() -> Option<ExitCode> {
-    let what = "can't run with other rights than the caller's";
+    let what = "can't run with rights other than the caller's";
     let error = match rights::gain().explain(|| what.into()) {
         Ok(None) => return None,
         Ok(Some(gain)) => {
@@ -129,7 +129,7 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .default_value(config::PATH)
                 .global(true)
-                .help("the site's file"),
+                .help("the site configuration file"),
         )
         .subcommand(
             Command::new("run")
@@ -202,7 +202,7 @@ fn command_words() -> Arg {
 fn own_or_words() -> Arg {
     command_words()
         .required(false)
-        .help("the command and its arguments; without one, what the image says of itself runs")
+        .help("the command and its arguments; without one, the image's own command runs")
 }
 
 fn flag(name: &'static str, help: &'static str) -> Arg {

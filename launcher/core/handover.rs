@@ -48,7 +48,7 @@ pub struct Record {
     pub edits: Vec<Edit>,
     /// What stands before the command.
     pub entrypoint: Vec<OsString>,
-    /// Whether changes of owners are pretended.
+    /// Whether changes of file owners are faked.
     pub fakeroot: bool,
     /// For the audit line: the image.
     pub image: PathBuf,

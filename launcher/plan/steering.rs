@@ -61,8 +61,9 @@ pub(crate) fn mounts() -> Vec<Mount> {
 /// What root is told.
 pub(crate) fn warning(image: &Image) -> Error {
     Error::new(format!(
-        "the image {} runs as root on this machine: the devices, and what is bound from the host, are its to change",
+        "the image {} runs as root on this machine: it can change the devices, and whatever is bound \
+         from the host",
         image.word
     ))
-    .hint("as an ordinary user it runs without a right over anything but that user's files")
+    .hint("run by an ordinary user, it can change only that user's files")
 }

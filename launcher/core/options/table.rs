@@ -95,7 +95,7 @@ pub const TABLE: &[OptionRow] = &[
         value: "NAME=VALUE|FILE",
         shape: Shape::List,
         slurm_only: false,
-        short: "set a variable inside; this has the last word",
+        short: "set a variable inside, whatever else sets it",
         long: "A word without an equals sign is a file with one NAME=VALUE a line.",
     },
     OptionRow {
@@ -188,8 +188,8 @@ pub const TABLE: &[OptionRow] = &[
         value: "yes|no",
         shape: Shape::Switch,
         slurm_only: false,
-        short: "let package managers believe that they changed owners",
-        long: "chown, setuid and their kin, and mknod of devices, answer success and do nothing. With --root and \
+        short: "pretend that files change owner, for package managers",
+        long: "chown, setuid and the like, and mknod of devices, report success and do nothing. With --root and \
                --overlay (or --writable), apt, dnf and apk install packages.",
     },
     OptionRow {
@@ -205,7 +205,7 @@ pub const TABLE: &[OptionRow] = &[
         value: "yes|no",
         shape: Shape::Switch,
         slurm_only: false,
-        short: "say each step of the entry and how long it took",
+        short: "report each step of the start and how long it took",
         long: "",
     },
 ];
