@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chariot_core::error::{Explain, Result};
-use chariot_core::handover::{self, Request};
+use chariot_core::handover::{self, Request, Said};
 use chariot_core::options::given::CARRIER;
 use chariot_core::sys::namespaces::{self, Namespaces};
 use chariot_core::sys::rights::{self, Ids};
@@ -115,9 +115,14 @@ fn said_by_the_user(slurm: &Slurm<'_>, state: &State, user: &Ids) -> Result<Opti
         rights::run_as(command, user);
     })?;
     let report = helper.report(PATIENCE).explain(what)?;
-    let line = report.lines().find_map(|line| line.strip_prefix('O'));
+    let path = report
+        .lines()
+        .find_map(|line| match handover::read_line(line) {
+            Some(Said::Image(path)) => Some(path),
+            _ => None,
+        });
     // What no call would take is not for the log either.
-    Ok(line
+    Ok(path
         .filter(|path| path.len() < LONGEST_PATH)
         .map(PathBuf::from))
 }

@@ -34,6 +34,9 @@ pub enum Whose {
     Trusted,
     /// The same; and they may have let a group write there, as for a project's images.
     Shared,
+    /// The same, in a directory of whoever the administrator lets Slurm work as, and where all may write if the sticky
+    /// bit keeps them from taking it away: what Slurm makes for a step.
+    Slurms,
     /// Root alone, as are all its parents: what everybody believes.
     Roots,
 }

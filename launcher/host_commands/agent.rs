@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 use super::call::{Call, Outcome, decode_signal};
@@ -21,14 +22,18 @@ use crate::enter::Entered;
 use crate::plan::Plan;
 use crate::plan::host_commands::HostCommands;
 use chariot_core::environment::Edit;
-use chariot_core::error::{Error, Explain, Result};
-use chariot_core::handover::{self, Record};
+use chariot_core::error::{Error, Exit, Explain, Result};
+use chariot_core::handover::{self, Record, Told};
 use chariot_core::sys::fork::{self, Change, Forked};
 use chariot_core::sys::signals::{self, Signals};
 use chariot_core::sys::{self, detached, message, process, sharing};
 
-/// Of more callers than this the later ones wait.
+/// Of more callers than this the later ones wait; of fewer, where there are not that many descriptors.
 const MOST_CALLERS: usize = 256;
+
+/// So many descriptors are kept for the agent itself, and for what comes with a call; and a few callers for a pipeline.
+const KEPT: u64 = 32;
+const FEWEST_CALLERS: u64 = 4;
 
 /// How long nobody is accepted when there was no descriptor for one.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -117,14 +122,13 @@ impl Agent {
             workdir: PathBuf::from("/"),
             ..Record::default()
         };
-        let file = sys::memory_file_of(c"edits", &record.encode()).explain(what)?;
+        let file = sys::memory_file_of(c"edits", &handover::seal(&record)).explain(what)?;
         sharing::send(agent.go.as_fd(), &[listener.as_fd(), file.as_fd()]).explain(what)
     }
 }
 
 fn edits(record: OwnedFd) -> Result<Vec<Edit>> {
-    let bytes = handover::read(&File::from(record)).explain(|| "can't read".into())?;
-    Record::decode(&bytes).map(|record| record.edits)
+    Record::read(&File::from(record)).map(|record| record.edits)
 }
 
 /// Somebody who calls, and what runs for them.
@@ -141,6 +145,7 @@ struct Office {
     children: Signals,
     surroundings: Surroundings,
     callers: Vec<Caller>,
+    most_callers: usize,
     /// Whether there was no descriptor for the last who came.
     is_full: bool,
 }
@@ -149,6 +154,8 @@ impl Office {
     fn open(listener: OwnedFd, life: OwnedFd, surroundings: Surroundings) -> Result<Office> {
         // Each caller has some here. What it starts gets the caller's own limits.
         fork::raise_limit_of_files();
+        let room = fork::most_files().saturating_sub(KEPT);
+        let most_callers = usize::try_from(room.max(FEWEST_CALLERS)).unwrap_or(MOST_CALLERS);
         let children =
             Signals::take_over(&[Signal::SIGCHLD]).explain(|| "can't wait for commands".into())?;
         Ok(Office {
@@ -157,6 +164,7 @@ impl Office {
             children,
             surroundings,
             callers: Vec::new(),
+            most_callers: most_callers.min(MOST_CALLERS),
             is_full: false,
         })
     }
@@ -198,7 +206,7 @@ impl Office {
             .iter()
             .filter_map(|index| self.callers[*index].connection.as_ref());
         files.extend(connections.map(AsFd::as_fd));
-        if self.callers.len() < MOST_CALLERS && !self.is_full {
+        if self.callers.len() < self.most_callers && !self.is_full {
             files.push(self.listener.as_fd());
         }
         signals::wait_for(&files, self.is_full.then_some(PAUSE))
@@ -232,7 +240,13 @@ impl Office {
             return;
         };
         let heard = message::receive_now(connection.as_fd());
-        let (bytes, files) = heard.unwrap_or_default();
+        let (bytes, files) = match heard {
+            Err(error) if error.errno() == Errno::EMFILE && caller.command.is_none() => {
+                let error = Err(error).explain(|| "can't read what was called".into());
+                return error.unwrap_or_else(|error| caller.refuse(&error));
+            }
+            heard => heard.unwrap_or_default(),
+        };
         if bytes.is_empty() {
             return caller.leave();
         }
@@ -247,15 +261,7 @@ impl Office {
             .and_then(|(call, files)| command::start(&call, files, &self.surroundings))
         {
             Ok(command) => caller.command = Some(command),
-            Err(error) => {
-                let hint = error.advice().unwrap_or_default().to_owned();
-                caller.tell(&Outcome::Refused(
-                    error.to_string(),
-                    hint,
-                    error.exit_code(),
-                ));
-                caller.connection = None;
-            }
+            Err(error) => caller.refuse(&error),
         }
     }
 
@@ -265,7 +271,7 @@ impl Office {
             if let Some(command) = &caller.command {
                 let _ = command.signal(Signal::SIGKILL);
             }
-            caller.tell(&Outcome::Killed(Signal::SIGKILL as i32));
+            caller.tell(Outcome::Killed(Signal::SIGKILL as i32));
         }
     }
 }
@@ -279,22 +285,32 @@ impl Caller {
         }
     }
 
+    /// Tells the caller why nothing runs for them.
+    fn refuse(&mut self, error: &Error) {
+        self.tell(Outcome::Refused(Told::from(error)));
+        self.connection = None;
+    }
+
     /// Looks after the command, and tells its caller what became of it.
     fn look(&mut self) {
         let Some(command) = &self.command else { return };
         let outcome = match command.change() {
             Ok(Change::None) => return,
-            Ok(Change::Stopped) => return self.tell(&Outcome::Stopped),
+            Ok(Change::Stopped) => return self.tell(Outcome::Stopped),
             Ok(Change::Exited(code)) => Outcome::Exited(code),
             Ok(Change::Killed(signal)) => Outcome::Killed(signal as i32),
-            Err(error) => Outcome::Refused(error.to_string(), String::new(), 125),
+            Err(error) => Outcome::Refused(Told {
+                sentence: error.to_string(),
+                hint: None,
+                code: Exit::Container.code(),
+            }),
         };
-        self.tell(&outcome);
+        self.tell(outcome);
         self.command = None;
         self.connection = None;
     }
 
-    fn tell(&self, outcome: &Outcome) {
+    fn tell(&self, outcome: Outcome) {
         if let Some(connection) = &self.connection {
             // A caller that is gone need not be told.
             let _ = message::send(connection.as_fd(), &outcome.encode(), &[]);
@@ -313,6 +329,6 @@ fn take_call(files: Vec<OwnedFd>) -> Result<(Call, Vec<OwnedFd>)> {
         return Err(Error::new(format!("{what}: it has {size} bytes")));
     }
     let bytes = handover::read(&request).explain(|| what.into())?;
-    let call = Call::decode(&bytes).map_err(|error| error.within(what))?;
+    let call = handover::open(&bytes).map_err(|error| error.within(what))?;
     Ok((call, files.collect()))
 }

@@ -1,6 +1,7 @@
 //! In the container: a command's name is called, the agent outside runs it, and this process does as the command does. It
 //! hands over what it was started with and then passes signals on; input and output never go through it.
 
+use chariot_core::handover::{self, Told};
 use chariot_core::sys::descriptors;
 use std::env;
 use std::fs::File;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use rustix::fs::OFlags;
 
@@ -42,6 +44,10 @@ const PASSED_ON: [Signal; 15] = [
 /// How often a command in the background looks whether it has come to the foreground.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
+/// How long a call waits for others to be taken, and how often that is looked for before it is told.
+const TURN: Duration = Duration::from_millis(100);
+const TURNS: u32 = 300;
+
 /// Descriptors with higher numbers stay behind; nobody names them on a command line.
 const HIGHEST: RawFd = 255;
 
@@ -67,10 +73,7 @@ pub fn is_called() -> bool {
 /// Has the command run, and ends as it ends.
 pub fn main() -> ExitCode {
     let directory = called_in().unwrap_or_default();
-    let outcome = call(&directory).unwrap_or_else(|error| {
-        let hint = error.advice().unwrap_or_default().to_owned();
-        Outcome::Refused(error.to_string(), hint, error.exit_code())
-    });
+    let outcome = call(&directory).unwrap_or_else(|error| Outcome::Refused(Told::from(&error)));
     match outcome {
         Outcome::Stopped => ExitCode::FAILURE,
         Outcome::Exited(code) => ExitCode::from(code),
@@ -80,10 +83,9 @@ pub fn main() -> ExitCode {
             }
             ExitCode::from(u8::try_from(128 + number).unwrap_or(u8::MAX))
         }
-        Outcome::Refused(sentence, hint, code) => {
-            let advice = Some(hint.as_str()).filter(|hint| !hint.is_empty());
-            print::failure("chariot", &sentence, advice);
-            ExitCode::from(code)
+        Outcome::Refused(told) => {
+            print::failure("chariot", &told.sentence, told.hint.as_deref());
+            ExitCode::from(told.code)
         }
     }
 }
@@ -171,7 +173,7 @@ fn inherited() -> Vec<RawFd> {
 
 /// Sends the call, and with it the caller's directory and all descriptors.
 fn hand_over(call: &Call, later: Option<&Later>, connection: &OwnedFd) -> sys::Call<()> {
-    let file = sys::memory_file_of(c"call", &call.encode())?;
+    let file = sys::memory_file_of(c"call", &handover::seal(call))?;
     let directory = sys::open(Path::new("."), OFlags::PATH | OFlags::DIRECTORY)
         .or_else(|_| sys::open(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY))?;
     let passed: Vec<OwnedFd> = call
@@ -184,6 +186,13 @@ fn hand_over(call: &Call, later: Option<&Later>, connection: &OwnedFd) -> sys::C
         .collect::<sys::Call<_>>()?;
     let mut files = vec![file.as_fd(), directory.as_fd()];
     files.extend(passed.iter().map(AsFd::as_fd));
+    // A user has no more descriptors under way than one process may have open: others' calls are taken first.
+    for _ in 0..TURNS {
+        match message::send(connection.as_fd(), b"c", &files) {
+            Err(error) if error.errno() == Errno::ETOOMANYREFS => std::thread::sleep(TURN),
+            sent => return sent,
+        }
+    }
     message::send(connection.as_fd(), b"c", &files)
 }
 

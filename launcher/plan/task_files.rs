@@ -41,10 +41,10 @@ pub(super) fn of_the_task(host: &Host, task: &Task) -> Vec<(PathBuf, &'static st
 /// Who wanted a directory of PMIx's. A container without it is better than none: what needs it says so.
 pub(super) const PMIX: &str = "PMIx";
 
-/// Whether Slurm made it, as root, or for the user. Its names can be foretold, and lie where all may write: another user
-/// can lay a link or a directory there for jobs to come.
+/// Whether Slurm made it, as root, or for the user, and no link leads to it. Its names can be foretold, and lie where all
+/// may write: another user can lay a link or a directory there for jobs to come. Slurm's own user may own the spool.
 pub(super) fn is_slurms(path: &Path) -> bool {
-    match private::look_at_way(path, Whose::Shared) {
+    match private::look(path, Whose::Slurms) {
         Ok(()) => path.symlink_metadata().is_ok_and(|data| data.is_dir()),
         Err(Refusal::Foreign { place, reason }) if place != path => {
             let (path, place) = (path.display(), place.display());
@@ -111,8 +111,18 @@ mod tests {
             "where all may write, and Slurm has made nothing"
         );
         if chariot_core::sys::rights::is_root() {
+            // The spool is Slurm's user's, as distributions have it.
+            lchown(place.path(), Some(4712), None).unwrap();
+            assert_eq!(shown(), [path(1)]);
             lchown(path(1), Some(4711), None).unwrap();
             assert!(shown().is_empty());
+            // Nor is it Slurm's user's own: Slurm makes them for the user.
+            lchown(path(1), Some(4712), None).unwrap();
+            assert!(shown().is_empty());
+            // And a link that leads to what is the user's is none either, whoever laid it.
+            lchown(path(1), Some(0), None).unwrap();
+            lchown(path(2), Some(4712), None).unwrap();
+            assert_eq!(shown(), [path(1)]);
         }
     }
 }

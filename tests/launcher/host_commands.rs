@@ -251,6 +251,49 @@ fn what_is_called_needs_no_descriptors_of_who_made_the_container() {
 }
 
 #[test]
+fn an_agent_without_a_descriptor_for_a_caller_rests_and_goes_on() {
+    needs_static!();
+    let place = place!();
+    // The agent is the parent of what it starts. It needs no processor while it waits.
+    let srun = "#!/bin/bash\n[ -z \"$1\" ] || exec echo $1\n\
+                ticks() { set -- $(sed 's/.*)//' /proc/$PPID/stat); echo $((${12} + ${13})); }\n\
+                before=$(ticks); prlimit --pid $PPID --nofile=4:; touch full; sleep 2; after=$(ticks)\n\
+                prlimit --pid $PPID --nofile=200:; echo spent $((after - before))\n";
+    let script = "srun & until [ -e full ]; do sleep 0.1; done; srun later; wait; srun last";
+    let said = run(&place, srun, script);
+    let mut lines: Vec<_> = said.ok().lines().collect();
+    let spent = lines.iter().position(|line| line.starts_with("spent "));
+    let spent = lines.remove(spent.unwrap());
+    assert_eq!(lines, ["later", "last"], "{said:#?}");
+    let ticks: u32 = spent["spent ".len()..].parse().unwrap();
+    assert!(
+        ticks < 20,
+        "{ticks} of a second's hundred, for two seconds: {said:#?}"
+    );
+}
+
+#[test]
+fn more_callers_than_there_are_descriptors_for_come_one_after_the_other() {
+    needs_static!();
+    let place = place!();
+    let said = run_as(
+        &place,
+        "#!/bin/sh\nsleep 0.2; echo ran\n",
+        "ulimit -n 40; $C run ../img sh ./script",
+        "n=0; while [ $n -lt 50 ]; do srun & n=$((n + 1)); done; wait",
+    );
+    assert_eq!(said.ok(), ["ran"; 50].join("\n"), "{said:#?}");
+    assert_eq!(said.err, "");
+    // A call that brings more of them than there is room for is refused in a sentence.
+    let said = run(
+        &place,
+        "#!/bin/sh\nprlimit --pid $PPID --nofile=$1:\n",
+        "exec 3<. 4<. 5<. 6<. 7<. 8<. 9<.; for n in 30 28 26 24 22 20 18 16 14; do srun $n || break; done",
+    );
+    said.failed(0, "can't read what was called: recvmsg(SCM_RIGHTS): ", 1);
+}
+
+#[test]
 fn nothing_else_can_be_called_and_what_the_host_lacks_is_named() {
     needs_static!();
     let place = place!();

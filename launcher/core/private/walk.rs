@@ -115,7 +115,7 @@ impl Walk {
             .map_err(|errno| self.failed("fstat", &self.place, errno.into()))?;
         self.whose
             .refuse(&self.directory, &data, &self.place, is_last)?;
-        self.is_open = data.st_mode & (GROUP | OTHERS) != 0;
+        self.is_open = data.st_mode & (GROUP | OTHERS) != 0 || !self.whose.trusts(data.st_uid);
         Ok(())
     }
 
@@ -222,7 +222,11 @@ impl Whose {
     pub(super) fn trusts(self, user: u32) -> bool {
         match self {
             _ if user == 0 => true,
-            Whose::Own | Whose::Trusted | Whose::Shared if user == rights::user() => true,
+            Whose::Own | Whose::Trusted | Whose::Shared | Whose::Slurms
+                if user == rights::user() =>
+            {
+                true
+            }
             // Root of the machine is nobody in a namespace of the user's own; so is everybody else, but they
             // cannot make anything that belongs to this user, as the directory itself must.
             _ => user == UNMAPPED && is_root_unmapped(),
@@ -245,19 +249,23 @@ impl Whose {
         };
         let is_owners = match (is_last, self) {
             (true, Whose::Own) => data.st_uid == rights::user(),
+            (false, Whose::Slurms) => true,
             _ => self.trusts(data.st_uid),
         };
         if !is_owners {
             return foreign(format!("belongs to user {}", data.st_uid));
         }
         let writes = data.st_mode & (GROUP | OTHERS);
-        if writes == 0 || (!is_last && data.st_mode & STICKY != 0) {
+        let is_shared = !is_last || self == Whose::Slurms;
+        if writes == 0 || (is_shared && data.st_mode & STICKY != 0) {
             return Ok(());
         }
         if writes & OTHERS != 0 {
             return foreign("can be written by everybody".into());
         }
-        match self == Whose::Shared || (self != Whose::Roots && is_own_group(file, data)) {
+        match matches!(self, Whose::Shared | Whose::Slurms)
+            || (self != Whose::Roots && is_own_group(file, data))
+        {
             true => Ok(()),
             false => foreign(format!("can be written by group {}", data.st_gid)),
         }

@@ -1,6 +1,6 @@
 //! Children that run a function of ours, and what they do before they execute a program.
 
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -164,23 +164,31 @@ pub fn lead_own_group() {
 }
 
 /// Gives descriptors the numbers that the program to be executed expects, and leaves them open in it: dup2(2). To be
-/// called in a child that executes a program next, with nothing else open that is still needed.
+/// called in a child that executes a program next, with nothing else open that is still needed. A number that this
+/// process may not have stays behind.
 ///
 /// # Errors
 /// The kernel's answer.
 pub fn place(files: Vec<(OwnedFd, RawFd)>) -> Call<()> {
-    let highest = files.iter().map(|(_, number)| *number).max().unwrap_or(0);
+    let most = most_files();
+    let may_have = |number: &RawFd| u64::try_from(*number).is_ok_and(|number| number < most);
+    let (files, numbers): (Vec<OwnedFd>, Vec<RawFd>) = files
+        .into_iter()
+        .filter(|(_, number)| may_have(number))
+        .unzip();
+    let mut in_the_way = Vec::new();
     let mut moved = Vec::new();
-    for (file, number) in files {
-        // Out of the way of those that are placed.
-        let copy = rustix::io::fcntl_dupfd_cloexec(&file, highest + 1);
-        moved.push((
-            super::rustix_called(copy, || format!("fcntl(F_DUPFD_CLOEXEC, {highest})"))?,
-            number,
-        ));
+    for mut file in files {
+        while numbers.contains(&file.as_raw_fd()) {
+            let copy = rustix::io::fcntl_dupfd_cloexec(&file, 0);
+            let copy = super::rustix_called(copy, || "fcntl(F_DUPFD_CLOEXEC)".into())?;
+            in_the_way.push(std::mem::replace(&mut file, copy));
+        }
+        moved.push(file);
     }
-    for (file, number) in moved {
-        redirect(&file, number)?;
+    drop(in_the_way);
+    for (file, number) in moved.iter().zip(numbers) {
+        redirect(file, number)?;
     }
     Ok(())
 }
@@ -225,6 +233,15 @@ pub fn raise_limit_of_files() {
     for (number, _, hard) in files {
         set_limits(&[(*number, *hard, *hard)]);
     }
+}
+
+/// How many files this process may have open now.
+pub fn most_files() -> u64 {
+    let known = limits();
+    let files = known
+        .iter()
+        .find(|(number, ..)| *number == libc::RLIMIT_NOFILE);
+    files.map_or(u64::MAX, |(_, soft, _)| *soft)
 }
 
 /// Sets limits as far as this process may: setrlimit(2).

@@ -49,7 +49,7 @@ pub fn user_of_peer(socket: &impl AsFd) -> Call<u32> {
 /// Waits for one message: `recvmsg(socket, MSG_CMSG_CLOEXEC)`, recvmsg(2). No bytes means that the other end is closed.
 ///
 /// # Errors
-/// The kernel's answer.
+/// The kernel's answer; EMFILE if it is not had whole for want of descriptors.
 pub fn receive(socket: BorrowedFd<'_>) -> Call<(Vec<u8>, Vec<OwnedFd>)> {
     receive_with(socket, MsgFlags::empty())
 }
@@ -57,7 +57,7 @@ pub fn receive(socket: BorrowedFd<'_>) -> Call<(Vec<u8>, Vec<OwnedFd>)> {
 /// Takes one message if there is one: the same with MSG_DONTWAIT.
 ///
 /// # Errors
-/// The kernel's answer, EAGAIN if there is none.
+/// As [`receive`], or EAGAIN if there is none.
 pub fn receive_now(socket: BorrowedFd<'_>) -> Call<(Vec<u8>, Vec<OwnedFd>)> {
     receive_with(socket, MsgFlags::MSG_DONTWAIT)
 }
@@ -84,6 +84,10 @@ pub(super) fn receive_with(
             let owned = |number| unsafe { OwnedFd::from_raw_fd(number) };
             files.extend(numbers.into_iter().map(owned));
         }
+    }
+    // Some of them found no place here.
+    if message.flags.contains(MsgFlags::MSG_CTRUNC) {
+        return Err(crate::error::CallError::new(call(), Errno::EMFILE));
     }
     bytes.truncate(length);
     Ok((bytes, files))
