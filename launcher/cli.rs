@@ -115,7 +115,7 @@ pub fn command() -> Command {
         .after_help(
             "In a Slurm job the same options begin with --ch-: srun --ch-image=IMAGE COMMAND\n\
              Each option is also a variable: --private-tmp is CH_PRIVATE_TMP.\n\
-             Exit status: the command's own; 125 if the container cannot be had, 126 if the command \
+             Exit status: the command's own; 125 if the container cannot be created, 126 if the command \
              cannot be run, 127 if it is not in the container.\n\
              The manual: man chariot, man chariot-slurm, man chariot.toml; or chariot man PAGE.",
         )

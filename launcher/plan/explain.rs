@@ -19,7 +19,7 @@ impl Plan {
         ];
         if self.is_of_root {
             lines.push(
-                "machine      the image runs as its root, and does not steer its kernel".to_owned(),
+                "machine      the image runs as root, and cannot change kernel settings".to_owned(),
             );
         }
         lines.push("mounts".to_owned());

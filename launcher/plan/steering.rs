@@ -38,13 +38,18 @@ const NOTHING: u64 = 4096;
 
 /// What keeps the image of root's container from steering the kernel; it comes right after /proc and /sys.
 pub(crate) fn mounts() -> Vec<Mount> {
-    let read_only = READ_ONLY.map(|path| Mount::same(path, "an image does not steer the kernel"));
+    let read_only =
+        READ_ONLY.map(|path| Mount::same(path, "so that the image cannot change the kernel"));
     let hidden = HIDDEN.map(|path| {
         let nothing = match Path::new(path).is_dir() {
             true => MountSource::Tmpfs(Some(NOTHING)),
             false => MountSource::Text(String::new()),
         };
-        Mount::own(nothing, path, "an image does not look into the kernel")
+        Mount::own(
+            nothing,
+            path,
+            "so that the image cannot look into the kernel",
+        )
     });
     let all = read_only.into_iter().chain(hidden);
     all.filter(|mount| mount.destination.exists())

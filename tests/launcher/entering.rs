@@ -281,7 +281,7 @@ fn roots_own_container_says_so_once_and_does_not_steer_the_kernel_whatever_it_un
     for line in [
         "/proc/sys, read-only (",
         "/sys, read-only (",
-        "runs as its root",
+        "runs as root, and cannot",
     ] {
         assert!(said.ok().contains(line), "{line}: {said:#?}");
     }
