@@ -36,7 +36,7 @@ pub(crate) fn make(
     givens: &[Given],
 ) -> Result<Progress, Error> {
     let mut request = request(slurm, state, givens);
-    if state.counts_gpus {
+    if state.config.gpu_kind.is_some() {
         gpus::put_together(slurm, meeting, &mut request.environment);
     }
     let helper = start(
@@ -52,8 +52,11 @@ pub(crate) fn make(
             .hint("the administrator has to install `chariot` on this node")
     })?;
     let start = Instant::now();
-    let most = state.patience.saturating_add(state.wait_fetch);
-    let report = helper.report_while(state.patience, most, |line| {
+    let most = state
+        .config
+        .wait_container
+        .saturating_add(state.config.wait_fetch);
+    let report = helper.report_while(state.config.wait_container, most, |line| {
         let Some(Said::GoesOn(progress)) = handover::read_line(line) else {
             return false;
         };
