@@ -160,7 +160,7 @@ pub fn usage(mut error: clap::Error) -> bool {
 pub fn panics() {
     std::panic::set_hook(Box::new(|panic| {
         message(&format!(
-            "chariot: this is a mistake in Chariot, please report it: {panic}"
+            "chariot: this is a bug in Chariot, please report it: {panic}"
         ));
     }));
 }
