@@ -351,7 +351,7 @@ impl<'a> Cache<'a> {
                 process::adopt_environment(&self.host.environment);
                 lease.beat_while(reporter, || {
                     make(reporter, &output)?;
-                    output.sync().map(|()| String::new())
+                    output.sync()
                 })
             },
             |progress| (access.see)(progress),

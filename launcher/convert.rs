@@ -30,6 +30,8 @@ mod workers;
 
 use std::io::{self, Cursor, Read};
 
+use serde::{Deserialize, Serialize};
+
 use crate::image::metadata::{MARK, Mark};
 use directory::Directory;
 use member::{Kind, Member, Source};
@@ -99,7 +101,7 @@ impl std::fmt::Debug for Bounds<'_> {
 }
 
 /// What was done.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     /// Members that are in the image.
     pub members: u64,
@@ -107,28 +109,6 @@ pub struct Summary {
     pub bytes: u64,
     /// What of the source is not in the image.
     pub left_out: LeftOut,
-}
-
-impl Summary {
-    /// It as one line of numbers.
-    pub fn to_line(&self) -> String {
-        format!(
-            "{} {} {}",
-            self.members,
-            self.bytes,
-            self.left_out.to_line()
-        )
-    }
-
-    /// What [`Summary::to_line`] gave.
-    pub fn from_line(line: &str) -> Summary {
-        let mut numbers = line.split(' ').map(|number| number.parse().unwrap_or(0));
-        Summary {
-            members: numbers.next().unwrap_or_default(),
-            bytes: numbers.next().unwrap_or_default(),
-            left_out: LeftOut::from_numbers(numbers),
-        }
-    }
 }
 
 impl std::fmt::Display for Summary {

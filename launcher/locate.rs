@@ -28,12 +28,12 @@ use crate::work::Reporter;
 use chariot_core::config::{Config, Stage};
 use chariot_core::error::{Error, Explain, Result};
 use chariot_core::open;
-use chariot_core::options::given::{is_path, scheme};
+use chariot_core::options::word::Word;
 use chariot_core::private::{self, Whose};
 use chariot_core::sif;
 use place::Kind;
 pub use place::Place;
-use refusals::{refuse_foreign, refuse_outside};
+use refusals::{foreign, refuse_outside};
 
 /// Something of which an image is, or can be made.
 #[derive(Debug)]
@@ -101,13 +101,12 @@ pub(crate) fn verify<'a>(image: &mut Image, cache: &impl Fn() -> Cache<'a>) {
 /// # Errors
 /// The word names nothing, nothing readable, or no image.
 pub fn find(word: &str, config: &Config, host: &Host) -> Result<Source> {
-    let source = match scheme(word) {
-        Some(("docker", name)) => return from_registry(word, name, config),
-        Some((scheme, rest)) => Place::parse(word, scheme, rest).source(),
-        None => {
-            refuse_foreign(word)?;
-            by_path(word, &path_of(word, config, host)?, config)?
-        }
+    let source = match Word::parse(word) {
+        Word::Registry(name) => return from_registry(word, name, config),
+        Word::Bundle(scheme, rest) => Place::parse(word, scheme, rest).source(),
+        Word::Foreign(scheme, advice) => return Err(foreign(word, scheme, advice)),
+        Word::Path(path) => by_path(word, Path::new(path), config)?,
+        Word::Name(name) => by_path(word, &by_name(name, config, host)?, config)?,
     };
     if let Source::Archive(place) | Source::Layout(place) = &source {
         place
@@ -134,13 +133,6 @@ fn from_registry(word: &str, name: &str, config: &Config) -> Result<Source> {
                 "an image in a registry is docker://HOST/NAME:TAG or docker://HOST/NAME@sha256:…",
             )
         })
-}
-
-fn path_of(word: &str, config: &Config, host: &Host) -> Result<PathBuf> {
-    match is_path(word) {
-        true => Ok(PathBuf::from(word)),
-        false => by_name(word, config, host),
-    }
 }
 
 fn by_path(word: &str, path: &Path, config: &Config) -> Result<Source> {

@@ -9,6 +9,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::print;
+use chariot_core::handover::Said;
 
 /// What stands in front of a line, by what is reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub enum Reader {
     Person,
     /// The same, who called `ch-run`.
     ChRun,
-    /// A task of Slurm, on standard output: see [`crate::cli::step`].
+    /// A task of Slurm, on standard output: as [`Said`].
     Task,
 }
 
@@ -78,7 +79,7 @@ impl Subscriber for Lines {
             Reader::ChRun => {
                 print::message(&format!("ch-run[{}]: {line}", std::process::id()));
             }
-            Reader::Task => print::report('I', &line),
+            Reader::Task => print::say(&Said::Message(line)),
         }
     }
 

@@ -9,7 +9,7 @@ mod reference;
 use std::collections::BTreeMap;
 
 use chariot_core::error::Error;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub use digest::Digest;
 pub use digest::Hasher;
@@ -40,7 +40,7 @@ pub fn configuration(bytes: &[u8]) -> Result<Configuration, Error> {
 }
 
 /// Where a blob is, and what.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     /// Its type.
@@ -68,7 +68,7 @@ impl Descriptor {
 }
 
 /// A kind of machine, in Go's words.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
     /// `amd64` and the like.
     #[serde(default, deserialize_with = "nothing_if_null")]
@@ -98,7 +98,7 @@ pub enum Document {
 }
 
 /// One image.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Its configuration.
     pub config: Descriptor,
@@ -210,7 +210,7 @@ where
 }
 
 /// One image in the `manifest.json` of `docker save`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct SavedImage {
     /// The member that holds the configuration.

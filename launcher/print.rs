@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use chariot_core::error::{Error, Explain, Result};
 use chariot_core::escape;
+use chariot_core::handover::{self, Said};
 
 /// Prints lines to standard output. A closed pipe, as in `chariot explain … | head`, is no failure.
 ///
@@ -63,10 +64,10 @@ fn json_for_terminals(text: &str) -> String {
     shown
 }
 
-/// A line of a protocol on standard output, for the process that started this one.
-pub fn report(letter: char, text: &str) {
+/// Says something to the process that has started this one, on standard output.
+pub fn say(said: &Said) {
     // If whoever reads this is gone, so is everybody who could be told.
-    let _ = io::stdout().write_all(format!("{letter}{}\n", escape::line(text)).as_bytes());
+    let _ = io::stdout().write_all(format!("{}\n", handover::line(said)).as_bytes());
 }
 
 /// Prints a failure, and what to do, on standard error. `name` is who speaks.

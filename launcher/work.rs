@@ -6,8 +6,7 @@
 //! has made. So nothing is ever cleaned from within the worker, whose root may be another one than it thinks. If the
 //! guard is killed, the kernel kills the worker, and the launcher cleans up.
 //!
-//! The worker answers through a pipe, in lines that begin with a letter: `P` how far it is, `E` and `H` what went wrong
-//! and what to do, `D` what was done.
+//! The worker answers through a pipe, in lines: how far it is, then what was done or what went wrong.
 
 use chariot_core::sys::descriptors;
 use std::cell::Cell;
@@ -20,10 +19,12 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::threads;
 use chariot_core::error::{Error, Explain, Result, caught};
-use chariot_core::escape;
+use chariot_core::handover::{self, Told};
 use chariot_core::sys::fork::{Change, Forked};
 use chariot_core::sys::signals::HeldBack;
 use chariot_core::sys::{fork, process, signals};
@@ -40,14 +41,11 @@ const KILLED: Duration = Duration::from_secs(1);
 /// How often the guard looks, besides when it is told.
 const GUARDED: Duration = Duration::from_millis(100);
 
-/// The longest line, in bytes; PIPE_BUF is 4096.
-const LONGEST: usize = 4000;
-
 /// How often it shows that it goes on.
 const PULSE: Duration = Duration::from_secs(1);
 
 /// How far work has come.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// What is being done: `unpacking`, or a layer's digest.
     pub what: String,
@@ -59,10 +57,13 @@ pub struct Progress {
     pub elsewhere: bool,
 }
 
-impl Progress {
-    fn to_line(&self) -> String {
-        format!("{} {} {}", self.done, self.total, self.what)
-    }
+/// What the worker says. A failure is told by the guard as well.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Word<T> {
+    Progress(Progress),
+    Failed(Told),
+    Done(T),
 }
 
 /// The worker's end.
@@ -71,6 +72,7 @@ pub struct Reporter {
     pipe: File,
     guard: Pid,
     last: Cell<Option<Instant>>,
+    /// Held while a line is written: there can be a second thread that writes.
     latest: Arc<Mutex<Progress>>,
 }
 
@@ -83,19 +85,9 @@ impl Reporter {
             return;
         }
         self.last.set(Some(now));
-        self.latest
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone_from(progress);
-        self.line('P', &progress.to_line());
-    }
-
-    fn latest(&self) -> Arc<Mutex<Progress>> {
-        Arc::clone(&self.latest)
-    }
-
-    fn line(&self, letter: char, text: &str) {
-        write_line(&self.pipe, letter, text);
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.clone_from(progress);
+        say(&self.pipe, &Word::<()>::Progress(latest.clone()));
     }
 
     /// Runs `work`, and tells every second how far it is, whether or not that has changed: whoever waits for it
@@ -108,7 +100,7 @@ impl Reporter {
         work: impl FnOnce() -> Result<T>,
         beat: impl Fn(&Progress) + Send,
     ) -> Result<T> {
-        let (latest, pipe) = (self.latest(), &self.pipe);
+        let (latest, pipe) = (Arc::clone(&self.latest), &self.pipe);
         let stop = AtomicBool::new(false);
         let stop = &stop;
         /// Ends the beater also when the work panics: the scope waits for it.
@@ -122,11 +114,11 @@ impl Reporter {
         std::thread::scope(|scope| {
             let beater = threads::start_in(scope, move || {
                 while !stop.load(Ordering::Relaxed) {
-                    let progress = latest
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .clone();
-                    write_line(pipe, 'P', &progress.to_line());
+                    let progress = {
+                        let latest = latest.lock().unwrap_or_else(PoisonError::into_inner);
+                        say(pipe, &Word::<()>::Progress(latest.clone()));
+                        latest.clone()
+                    };
                     beat(&progress);
                     std::thread::park_timeout(PULSE);
                 }
@@ -154,26 +146,21 @@ impl Reporter {
     }
 }
 
-/// Lines are shorter than what write(2) keeps together in a pipe, so that two threads can write them.
-fn write_line(mut pipe: &File, letter: char, text: &str) {
-    let mut text = text.replace('\n', " ");
-    while text.len() > LONGEST {
-        text.pop();
-    }
-    let line = format!("{letter}{text}\n");
+fn say<T: Serialize>(mut pipe: &File, word: &Word<T>) {
+    let line = format!("{}\n", handover::line(word));
     // If nobody reads, nobody is left to tell.
     let _ = pipe.write_all(line.as_bytes());
 }
 
-/// Runs `work` in a process of its own and gives the line that it ends with. `see` is told how far it is.
+/// Runs `work` in a process of its own and gives what that gives. `see` is told how far it is.
 ///
 /// # Errors
 /// What `work` says, or that its process died.
-pub fn run(
+pub fn run<T: Serialize + DeserializeOwned>(
     what: &str,
-    work: impl FnOnce(&Reporter) -> Result<String>,
+    work: impl FnOnce(&Reporter) -> Result<T>,
     see: impl FnMut(&Progress),
-) -> Result<String> {
+) -> Result<T> {
     run_with(what, |_| {}, work, see)
 }
 
@@ -182,12 +169,12 @@ pub fn run(
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_with(
+pub fn run_with<T: Serialize + DeserializeOwned>(
     what: &str,
     abandon: impl FnOnce(bool),
-    work: impl FnOnce(&Reporter) -> Result<String>,
+    work: impl FnOnce(&Reporter) -> Result<T>,
     see: impl FnMut(&Progress),
-) -> Result<String> {
+) -> Result<T> {
     let (reader, writer) = descriptors::pipe().explain(|| what.into())?;
     // Whoever started this may not have wanted to hear of its children.
     signals::hear_of_children();
@@ -222,29 +209,19 @@ pub fn run_with(
 }
 
 /// Reads what the worker says until it ends.
-fn listen(
+fn listen<T: DeserializeOwned>(
     pipe: File,
     what: &str,
     mut see: impl FnMut(&Progress),
-) -> Result<Option<Result<String>>> {
+) -> Result<Option<Result<T>>> {
     let mut outcome = None;
     for line in BufReader::new(pipe).split(b'\n') {
         let line = line.explain(|| what.into())?;
-        let line = String::from_utf8_lossy(&line);
-        let (letter, text) = line.split_at_checked(1).unwrap_or(("", ""));
-        match letter {
-            "P" => {
-                if let Some(progress) = read_progress(text) {
-                    see(&progress);
-                }
-            }
-            "E" => outcome = Some(Err(Error::new(text))),
-            "H" => {
-                outcome = outcome
-                    .map(|outcome: Result<String>| outcome.map_err(|error| error.hint(text)));
-            }
-            "D" => outcome = Some(Ok(text.to_owned())),
-            _ => {}
+        match handover::read_line(&String::from_utf8_lossy(&line)) {
+            Some(Word::Progress(progress)) => see(&progress),
+            Some(Word::Failed(told)) => outcome = Some(Err(told.into())),
+            Some(Word::Done(done)) => outcome = Some(Ok(done)),
+            None => {}
         }
     }
     Ok(outcome)
@@ -262,13 +239,13 @@ fn killed(what: &str, signal: Option<Signal>) -> Error {
 }
 
 /// Starts the worker, waits until it ends or is not wanted any more, and gives the exit status.
-fn guard(
+fn guard<T: Serialize>(
     pipe: File,
     launcher: Pid,
     what: &str,
     held: HeldBack,
     abandon: impl FnOnce(bool),
-    work: impl FnOnce(&Reporter) -> Result<String>,
+    work: impl FnOnce(&Reporter) -> Result<T>,
 ) -> u8 {
     let own = process::own();
     let started = fork::fork(|| match pipe.try_clone() {
@@ -335,7 +312,11 @@ fn watch(worker: &Forked, launcher: Pid) -> End {
     }
 }
 
-fn in_worker(pipe: File, guard: Pid, work: impl FnOnce(&Reporter) -> Result<String>) -> u8 {
+fn in_worker<T: Serialize>(
+    pipe: File,
+    guard: Pid,
+    work: impl FnOnce(&Reporter) -> Result<T>,
+) -> u8 {
     let reporter = Reporter {
         pipe,
         guard,
@@ -347,7 +328,7 @@ fn in_worker(pipe: File, guard: Pid, work: impl FnOnce(&Reporter) -> Result<Stri
         .and_then(|()| caught(|| Ok(work(&reporter))).explain(|| "can't go on".into())?);
     match result {
         Ok(done) => {
-            reporter.line('D', &done);
+            say(&reporter.pipe, &Word::Done(done));
             0
         }
         Err(error) => {
@@ -358,20 +339,7 @@ fn in_worker(pipe: File, guard: Pid, work: impl FnOnce(&Reporter) -> Result<Stri
 }
 
 fn tell(pipe: &File, error: &Error) {
-    write_line(pipe, 'E', &escape::line(&error.to_string()));
-    if let Some(advice) = error.advice() {
-        write_line(pipe, 'H', &escape::line(advice));
-    }
-}
-
-fn read_progress(text: &str) -> Option<Progress> {
-    let mut parts = text.splitn(3, ' ');
-    Some(Progress {
-        done: parts.next()?.parse().ok()?,
-        total: parts.next()?.parse().ok()?,
-        what: parts.next()?.to_owned(),
-        elsewhere: false,
-    })
+    say(pipe, &Word::<()>::Failed(Told::from(error)));
 }
 
 #[cfg(test)]

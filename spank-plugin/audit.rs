@@ -40,7 +40,10 @@ pub(crate) fn write(slurm: &Slurm<'_>) {
         let made = state.meeting.as_ref();
         let made = made.filter(|meeting| meeting.state() == Progress::Ready);
         if let Some(meeting) = made.filter(|_| !state.is_audited) {
-            spank::log(&format!("{NAME}: {}", line(slurm, meeting, state.audit)));
+            spank::log(&format!(
+                "{NAME}: {}",
+                line(slurm, meeting, state.config.audit)
+            ));
             state.is_audited = true;
         }
     });

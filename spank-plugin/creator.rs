@@ -10,8 +10,8 @@ use std::process::Command;
 use std::time::Instant;
 
 use chariot_core::config::TaskProlog;
-use chariot_core::error::{Error, Exit, Explain};
-use chariot_core::handover::Request;
+use chariot_core::error::{Error, Explain};
+use chariot_core::handover::{self, Request, Said};
 use chariot_core::options::Given;
 use chariot_core::options::given;
 use chariot_core::sys::helper::Helper;
@@ -35,7 +35,7 @@ pub(crate) fn make(
     givens: &[Given],
 ) -> Result<Progress, Error> {
     let mut request = request(slurm, state, givens);
-    if state.counts_gpus {
+    if state.config.gpu_kind.is_some() {
         gpus::put_together(slurm, meeting, &mut request.environment);
     }
     let helper = start(
@@ -51,12 +51,19 @@ pub(crate) fn make(
             .hint("the administrator has to install `chariot` on this node")
     })?;
     let start = Instant::now();
-    let most = state.patience.saturating_add(state.wait_fetch);
-    let report = helper.report_while(state.patience, most, |progress| {
+    let most = state
+        .config
+        .wait_container
+        .saturating_add(state.config.wait_fetch);
+    let report = helper.report_while(state.config.wait_container, most, |line| {
+        let Some(Said::GoesOn(progress)) = handover::read_line(line) else {
+            return false;
+        };
         meeting.beat();
-        if !progress.is_empty() {
+        if let Some(progress) = progress {
             spank::say(&format!("{NAME}: {progress}"));
         }
+        true
     });
     let report = report.map_err(|error| {
         let seconds = start.elapsed().as_secs();
@@ -77,7 +84,7 @@ pub(crate) fn start(
     adjust: impl FnOnce(&mut Command),
 ) -> Result<Helper, Error> {
     let what = || format!("can't run {}", launcher.display());
-    let input = sys::memory_file_of(c"request", &request.encode()).explain(what)?;
+    let input = sys::memory_file_of(c"request", &handover::seal(request)).explain(what)?;
     let mut command = Command::new(launcher);
     command.arg(subcommand);
     if let Some(socket) = socket {
@@ -117,32 +124,28 @@ fn request(slurm: &Slurm<'_>, state: &State, givens: &[Given]) -> Request {
     }
 }
 
-/// Passes the launcher's lines on to the user; `chariot::cli::step` says what they mean. None if it did not come to the
-/// one that ends them.
+/// Passes the launcher's lines on to the user. None if it did not come to the one that ends them.
 fn relay(report: &str) -> Option<Progress> {
-    let mut told: fn(&str) = spank::error;
     for line in report.lines() {
-        let (letter, text) = line.split_at_checked(1).unwrap_or((line, ""));
-        match letter {
-            "E" => {
-                told = spank::error;
-                told(&format!("{NAME}: {text}"));
-            }
-            "W" => {
-                told = spank::say;
-                told(&format!("{NAME}: warning: {text}"));
-            }
-            // A hint goes where the sentence before it went.
-            "H" => told(&format!("{NAME}: hint: {text}")),
-            "I" => spank::say(&format!("{NAME}: {text}")),
-            "L" => spank::log(&format!("{NAME}: {text}")),
-            "X" => {
-                let code = text.parse().unwrap_or(Exit::Container.code());
+        match handover::read_line(line) {
+            Some(Said::Failed(told)) => {
+                let code = told.code;
+                spank::tell(&told.into());
                 return Some(Progress::Failed(code));
             }
-            "R" => return Some(Progress::Ready),
+            Some(Said::Warning(told)) => {
+                spank::say(&format!("{NAME}: warning: {}", told.sentence));
+                if let Some(hint) = told.hint {
+                    spank::say(&format!("{NAME}: hint: {hint}"));
+                }
+            }
+            Some(Said::Message(text)) => spank::say(&format!("{NAME}: {text}")),
+            Some(Said::Log(text)) => spank::log(&format!("{NAME}: {text}")),
+            Some(Said::Ready) => return Some(Progress::Ready),
+            // Said too late to be of use.
+            Some(Said::GoesOn(_) | Said::Image(_) | Said::Pinned(_)) => {}
             // Not one of ours: the dynamic loader's last words, for one.
-            _ => spank::error(&format!("{NAME}: {line}")),
+            None => spank::error(&format!("{NAME}: {line}")),
         }
     }
     None

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use chariot_core::config::{Config, TaskProlog};
 use chariot_core::error::{Error, Explain};
-use chariot_core::handover;
+use chariot_core::handover::{self, Before};
 use chariot_core::join::CANT_JOIN;
 use chariot_core::sys::namespaces::Namespaces;
 use chariot_core::sys::{self, Call};
@@ -50,7 +50,8 @@ pub(crate) fn join_at_exec(
     record: File,
 ) -> Result<(), Error> {
     let what = || CANT_JOIN.to_owned();
-    let variables = handover::encode_environment(&slurm.environment());
+    let environment = slurm.environment();
+    let variables = handover::seal(&Before { environment });
     let before = sys::memory_file_of(c"before", &variables).explain(what)?;
     let files = [
         ("--user", namespaces.user),

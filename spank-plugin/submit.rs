@@ -10,8 +10,10 @@ use std::time::Duration;
 use chariot_core::config::Config;
 use chariot_core::edf::{self, Surroundings};
 use chariot_core::error::Error;
+use chariot_core::handover::{self, Said};
 use chariot_core::options::given::{self, CARRIER};
 use chariot_core::options::table::{OptionRow, TABLE};
+use chariot_core::options::word::Word;
 use chariot_core::options::{Dialect, Given, Options, Source};
 
 use crate::spank::{Context, NAME, Slurm, set_own_variable};
@@ -89,7 +91,7 @@ pub(crate) fn options_complete(slurm: &Slurm<'_>, context: Context) -> Result<()
         return Ok(());
     }
     if let Some(image) = &options.image
-        && image.value.starts_with("docker:")
+        && matches!(Word::parse(&image.value), Word::Registry(_))
         && !(context == Context::Step && env::var_os("SLURM_JOB_ID").is_some())
     {
         // A step of a job that is running leaves it to the nodes, which know what the job takes the name for.
@@ -153,21 +155,15 @@ fn pin(image: &str, givens: &mut [Given], paths: &Paths, wait: Duration) -> Resu
         helper::start_asking(command).and_then(|helper| helper.report(wait.saturating_add(GRACE)));
     // A login node without the launcher, or a registry that it does not reach: the nodes have both, perhaps.
     let Ok(answer) = answer else { return Ok(()) };
-    let (letter, rest) = answer.split_at_checked(1).unwrap_or_default();
-    let mut lines = rest.lines();
-    let first = lines.next().unwrap_or_default();
-    match letter {
-        "+" => {
+    match answer.lines().find_map(handover::read_line) {
+        Some(Said::Pinned(name)) => {
             let images = givens
                 .iter_mut()
                 .filter(|given| given.row.name == "image" && given.value == image);
-            images.for_each(|given| given.value = first.to_owned());
+            images.for_each(|given| given.value.clone_from(&name));
             Ok(())
         }
-        "-" => Err(match lines.next().filter(|hint| !hint.is_empty()) {
-            Some(hint) => Error::new(first).hint(hint),
-            None => Error::new(first),
-        }),
+        Some(Said::Failed(told)) => Err(told.into()),
         _ => Ok(()),
     }
 }

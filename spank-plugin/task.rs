@@ -76,18 +76,13 @@ pub(crate) fn options_complete(slurm: &Slurm<'_>) {
             .defaults
             .iter()
             .any(|given| given.row.name == "image");
-        state.patience = config.wait_container;
-        state.wait_fetch = config.wait_fetch;
-        state.counts_gpus = config.gpu_kind.is_some();
-        state.audit = config.audit;
         state.task_prolog = prolog::place(&config, slurm.release());
-        state.defaults = config.defaults;
+        state.config = config;
         if !(named || by_default) {
             return;
         }
         state.scratch = spank::scratch();
-        if !config.kernel_mount.is_empty() {
-            state.kernel_mount = config.kernel_mount;
+        if !state.config.kernel_mount.is_empty() {
             // Without it, images are served.
             state.trusted = MeetingPlace::new().ok();
         }
@@ -127,8 +122,7 @@ fn enter_or_fail(slurm: &Slurm<'_>, state: &State) -> Result<(), Error> {
         return Err(told_once(slurm, broken));
     }
     let givens = givens(slurm, state)?;
-    let all: Vec<Given> = state.defaults.iter().chain(&givens).cloned().collect();
-    let options = Options::resolve(all, Dialect::Slurm)?;
+    let options = Options::resolve(state.config.under(givens.clone()), Dialect::Slurm)?;
     let is_wanted = options.image.is_some() || (state.broken.is_some() && site::asks(&givens));
     if !is_wanted || stays_on_host(slurm, &options) {
         return Ok(());
@@ -258,7 +252,7 @@ fn meet(
     if meeting.state() != Progress::Missing {
         return Ok(meeting.state());
     }
-    if state.counts_gpus {
+    if state.config.gpu_kind.is_some() {
         meeting.arrive(&gpus::of_task(slurm));
     }
     let _held = wait_for_turn(state, meeting)?;
@@ -282,7 +276,7 @@ fn meet(
 
 /// Takes the lock. As long as its holder is getting the image, which can take long, that is no reason to give up.
 fn wait_for_turn<'a>(state: &State, meeting: &'a MeetingPlace) -> Result<Held<'a>, Error> {
-    let patience = state.patience.saturating_add(GRACE);
+    let patience = state.config.wait_container.saturating_add(GRACE);
     let mut beats = meeting.beats();
     loop {
         match meeting.lock(patience) {

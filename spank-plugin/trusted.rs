@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chariot_core::error::{Explain, Result};
-use chariot_core::handover::{self, Request};
+use chariot_core::handover::{self, Request, Said};
 use chariot_core::options::given::CARRIER;
 use chariot_core::sys::namespaces::{self, Namespaces};
 use chariot_core::sys::rights::{self, Ids};
@@ -49,7 +49,7 @@ pub(crate) fn prepare(slurm: &Slurm<'_>) {
 fn meet(slurm: &Slurm<'_>, state: &State, meeting: &MeetingPlace) -> Result<Option<String>> {
     let what = || "can't meet the other tasks".to_owned();
     if meeting.state() == Progress::Missing {
-        let _held = meeting.lock(state.patience).explain(what)?;
+        let _held = meeting.lock(state.config.wait_container).explain(what)?;
         if meeting.state() == Progress::Missing {
             let mounted = mount(slurm, state, meeting);
             let is_mounted = matches!(mounted, Ok(Some(_)));
@@ -77,7 +77,7 @@ fn mount(slurm: &Slurm<'_>, state: &State, meeting: &MeetingPlace) -> Result<Opt
     let Some(path) = said_by_the_user(slurm, state, &user)? else {
         return Ok(None);
     };
-    let image = trusted::open(&path, &state.kernel_mount, &user)?;
+    let image = trusted::open(&path, &state.config.kernel_mount, &user)?;
     let identity = chariot_core::open::identity(&image.file).explain(what)?;
     let device = loopback::attach(&image.file, image.start, image.length).explain(what)?;
     namespaces::unshare_mounts().explain(what)?;
@@ -115,9 +115,14 @@ fn said_by_the_user(slurm: &Slurm<'_>, state: &State, user: &Ids) -> Result<Opti
         rights::run_as(command, user);
     })?;
     let report = helper.report(PATIENCE).explain(what)?;
-    let line = report.lines().find_map(|line| line.strip_prefix('O'));
+    let path = report
+        .lines()
+        .find_map(|line| match handover::read_line(line) {
+            Some(Said::Image(path)) => Some(path),
+            _ => None,
+        });
     // What no call would take is not for the log either.
-    Ok(line
+    Ok(path
         .filter(|path| path.len() < LONGEST_PATH)
         .map(PathBuf::from))
 }

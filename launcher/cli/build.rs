@@ -17,7 +17,6 @@ use crate::files::output::Scratch;
 use crate::locate;
 use crate::print;
 use chariot_core::error::{Error, Explain, Result};
-use chariot_core::options::given::is_path;
 use chariot_core::sys::process;
 
 /// What a build behind a proxy has to know.
@@ -140,7 +139,7 @@ fn name(matches: &ArgMatches, context: &Path) -> Result<String> {
             .map(|name| name.to_string_lossy().into_owned())
     };
     let name = given.or_else(own).unwrap_or_default();
-    let is_plain = |name: &str| !name.is_empty() && !name.starts_with(['.', '-']) && !is_path(name);
+    let is_plain = |name: &str| !name.is_empty() && !name.starts_with(['.', '-']);
     match is_plain(&name) && !name.contains('/') {
         true => Ok(name),
         false => Err(Error::new(format!(

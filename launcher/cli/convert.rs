@@ -16,7 +16,7 @@ use crate::convert::unpacked::{self, State};
 use crate::files::{Output, removal};
 use crate::locate::{self, Source};
 use chariot_core::error::{Error, Explain, Result, io_reason};
-use chariot_core::options::given::is_path;
+use chariot_core::options::word::Word;
 
 fn source_argument() -> Arg {
     Arg::new("source").value_name("SOURCE").required(true).help(
@@ -109,7 +109,10 @@ pub(super) fn text(matches: &ArgMatches, name: &str) -> String {
 
 /// A word of which a path may have no slash: `chariot unpack image.tar ./image`.
 pub(super) fn here(word: &str) -> String {
-    match !is_path(word) && !word.contains(':') && Path::new(word).exists() {
+    match matches!(Word::parse(word), Word::Name(_))
+        && !word.contains(':')
+        && Path::new(word).exists()
+    {
         true => format!("./{word}"),
         false => word.to_owned(),
     }

@@ -1,6 +1,6 @@
 //! `chariot open`: says where the image of a Slurm step lies, for root to mount if it trusts the file. Not for
 //! people: the plugin executes it as the user, with a [`Request`](chariot_core::handover::Request) on standard input.
-//! It prints `O` and the path, without a link in it, or nothing.
+//! It says the path, without a link in it, or nothing.
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use crate::locate;
 use crate::print;
 use chariot_core::config::Config;
 use chariot_core::error::{Explain, Result};
-use chariot_core::escape;
+use chariot_core::handover::Said;
 
 pub(super) fn command() -> Command {
     Command::new("open")
@@ -48,8 +48,8 @@ pub(super) fn open(matches: &ArgMatches) -> Result<ExitCode> {
         .canonicalize()
         .explain(|| "can't say where the image lies".into())?;
     // A name that would not come as it is belongs to an image that is served.
-    if let Some(path) = path.to_str().filter(|path| escape::line(path) == *path) {
-        print::report('O', path);
+    if let Some(path) = path.to_str() {
+        print::say(&Said::Image(path.to_owned()));
     }
     Ok(ExitCode::SUCCESS)
 }

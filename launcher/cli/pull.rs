@@ -25,7 +25,9 @@ use crate::print;
 use crate::registry::{self, Resolved};
 use crate::work;
 use chariot_core::error::{Error, Explain, Result};
+use chariot_core::handover::{Said, Told};
 use chariot_core::open;
+use chariot_core::options::word::Word;
 use chariot_core::sys::fork;
 
 pub(super) fn command() -> Command {
@@ -87,7 +89,10 @@ pub(super) fn pull(matches: &ArgMatches) -> Result<ExitCode> {
 
 /// A reference with or without its scheme.
 fn reference(word: &str) -> Result<Reference> {
-    let name = word.strip_prefix("docker:").unwrap_or(word);
+    let name = match Word::parse(word) {
+        Word::Registry(name) => name,
+        _ => word,
+    };
     Reference::parse(name).map_err(|reason| {
         Error::new(format!("can't pull {word}: {reason}"))
             .hint("an image in a registry is HOST/NAME:TAG or HOST/NAME@sha256:…")
@@ -194,7 +199,7 @@ impl Tool {
             let copied = work::run_with(
                 &what,
                 |_| output.abandon(),
-                |reporter| copy(image, &output, reporter, &what).map(|()| String::new()),
+                |reporter| copy(image, &output, reporter, &what),
                 |_| {},
             );
             let copied = copied.and_then(|_| output.finish());
@@ -274,7 +279,7 @@ impl Tool {
             |is_unwanted| self.abandon_turn(is_unwanted),
             |reporter| {
                 let fetch = || registry::fetch(&resolved, &cache, reporter);
-                self.in_turn(reporter, fetch).map(|()| String::new())
+                self.in_turn(reporter, fetch)
             },
             |progress| display.see(progress),
         );
@@ -307,31 +312,29 @@ pub(super) fn resolve_command() -> Command {
         .arg(Arg::new("reference").value_name("REF").required(true))
 }
 
-/// Prints `+` and the pinned name, `?` if the registry does not answer, or `-` with the sentence and the hint in
-/// lines, if it says no.
+/// Says the pinned name, or what the registry says if it says no, or nothing if it does not answer.
 pub(super) fn resolve(matches: &ArgMatches) -> Result<ExitCode> {
     let tool = Tool::read(matches)?;
     let word = text(matches, "reference");
     let reference = match locate::find(&word, &tool.config, &tool.host) {
         Ok(Source::Registry(reference)) => reference,
-        Ok(_) => return print::lines(["?"]),
+        Ok(_) => return Ok(ExitCode::SUCCESS),
         Err(error) => {
-            let advice = error.advice().unwrap_or_default();
-            return print::lines([&format!("-{error}"), advice]);
+            print::say(&Said::Failed(Told::from(&error)));
+            return Ok(ExitCode::SUCCESS);
         }
     };
     if reference.digest.is_some() {
-        return print::lines([format!("+{reference}")]);
+        print::say(&Said::Pinned(reference.to_string()));
+        return Ok(ExitCode::SUCCESS);
     }
     let patience = registry::hasty(&tool.config);
     // With the manifest in the cache, no node has to ask again.
     let cache = Cache::of(&tool.config, &tool.host);
     match remote::ask_in_child(&reference, &cache, patience, &mut |_| {})? {
-        Ok(resolved) => print::lines([format!("+{}", resolved.reference)]),
-        Err(failure) if failure.cause.is_unknown() => print::lines(["?"]),
-        Err(failure) => {
-            let advice = failure.error.advice().unwrap_or_default();
-            print::lines([&format!("-{}", failure.error), advice])
-        }
+        Ok(resolved) => print::say(&Said::Pinned(resolved.reference.to_string())),
+        Err(failure) if failure.cause.is_unknown() => {}
+        Err(failure) => print::say(&Said::Failed(Told::from(&failure.error))),
     }
+    Ok(ExitCode::SUCCESS)
 }

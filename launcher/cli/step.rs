@@ -1,16 +1,5 @@
 //! `chariot step`: makes the container of a Slurm step. Not for people: the first task of the step
-//! executes it, hands a [`Request`] in, and reads lines that begin with a letter:
-//!
-//! | letter | line |
-//! |---|---|
-//! | `E` | the sentence that says why there is no container |
-//! | `H` | what to do about it |
-//! | `W` | a warning |
-//! | `I` | a message that was asked for |
-//! | `L` | a message for the administrator's log |
-//! | `X` | the exit status that the tasks should end with |
-//! | `P` | how far a fetch is; empty if it is only to be known that it goes on |
-//! | `R` | ready: the namespaces have been sent |
+//! executes it, hands a [`Request`] in, and hears what is [`Said`].
 //!
 //! This process was freshly executed, and holds nothing of slurmstepd's memory. It is the user, with
 //! none of the user's variables: everything comes from the request.
@@ -34,11 +23,11 @@ use crate::host_commands::Agent;
 use crate::locate;
 use crate::log::{self, Reader};
 use crate::plan::{Plan, Task};
-use crate::print::report;
+use crate::print::say;
 use crate::work::Progress;
 use chariot_core::config::Config;
 use chariot_core::error::{Error, Explain, Result};
-use chariot_core::handover::{self, Record, Request};
+use chariot_core::handover::{self, Record, Request, Said, Told};
 use chariot_core::options::{Dialect, Options, given};
 use chariot_core::sys::namespaces::Namespaces;
 use chariot_core::sys::{self, process, sharing};
@@ -88,24 +77,19 @@ fn socket(matches: &ArgMatches) -> Result<OwnedFd> {
 
 /// What the request asks for, with the site's defaults under it.
 pub(super) fn options(request: &Request, config: &Config) -> Result<Options> {
-    let mut givens = config.defaults.clone();
-    givens.extend(given::decode(&request.options)?);
-    Options::resolve(givens, Dialect::Slurm)
+    let givens = given::decode(&request.options)?;
+    Options::resolve(config.under(givens), Dialect::Slurm)
 }
 
 /// Makes the container and sends its namespaces, or says why not.
 pub(super) fn step(matches: &ArgMatches) -> ExitCode {
     match make(matches) {
         Ok(()) => {
-            report('R', "");
+            say(&Said::Ready);
             ExitCode::SUCCESS
         }
         Err(error) => {
-            report('E', &error.to_string());
-            if let Some(advice) = error.advice() {
-                report('H', advice);
-            }
-            report('X', &error.exit_code().to_string());
+            say(&Said::Failed(Told::from(&error)));
             ExitCode::from(error.exit_code())
         }
     }
@@ -128,10 +112,7 @@ fn make(matches: &ArgMatches) -> Result<()> {
     clock.lap("options");
     let plan = plan(request, &options, &config, &mut clock)?;
     for warning in &plan.warnings {
-        report('W', &warning.to_string());
-        if let Some(advice) = warning.advice() {
-            report('H', advice);
-        }
+        say(&Said::Warning(Told::from(warning)));
     }
     // The end of the pipe that is not read goes where the namespaces are kept: with the step.
     let (life, held) = descriptors::pipe().explain(|| "can't see when the step ends".into())?;
@@ -148,13 +129,12 @@ pub(super) fn request() -> Result<Request> {
     let mut bytes = Vec::new();
     io::stdin().read_to_end(&mut bytes).explain(what)?;
     let writer = handover::writer(&bytes).unwrap_or_default();
-    let request = Request::decode(&bytes).map_err(|error| error.within(&what()))?;
+    let request = handover::open(&bytes).map_err(|error| error.within(&what()))?;
     let version = handover::version();
     if writer != version {
-        report(
-            'L',
-            &format!("chariot.so is of version {writer}, and chariot of {version}"),
-        );
+        say(&Said::Log(format!(
+            "chariot.so is of version {writer}, and chariot of {version}"
+        )));
     }
     Ok(request)
 }
@@ -205,10 +185,8 @@ fn tell_progress(is_first: bool) -> impl FnMut(&Progress) {
         let is_for_user = is_time && (is_first || !progress.elsewhere) && !progress.what.is_empty();
         if is_for_user {
             told = Some(now);
-            report('P', &line(&progress));
-        } else {
-            report('P', "");
         }
+        say(&Said::GoesOn(is_for_user.then(|| line(&progress))));
     }
 }
 
@@ -229,7 +207,7 @@ fn hand_over(plan: &Plan, entered: &Entered, held: &OwnedFd, socket: &OwnedFd) -
         digest: plan.image.metadata.digest().map(str::to_owned),
         kind: plan.image.kind().to_owned(),
     };
-    let file = sys::memory_file_of(c"chariot", &record.encode()).explain(what)?;
+    let file = sys::memory_file_of(c"chariot", &handover::seal(&record)).explain(what)?;
     let namespaces = Namespaces::of("self").explain(what)?;
     let files = [
         namespaces.user.as_fd(),

@@ -15,8 +15,8 @@ use super::command_words;
 use crate::enter::program::{become_command, find_program};
 use chariot_core::environment::{Edit, apply};
 use chariot_core::environment::{Environment, find};
-use chariot_core::error::{Error, Explain, Result};
-use chariot_core::handover::{self, Record};
+use chariot_core::error::{Explain, Result};
+use chariot_core::handover::{self, Before, Record};
 use chariot_core::join;
 use chariot_core::sys::Call;
 use chariot_core::sys::namespaces::Namespaces;
@@ -54,11 +54,10 @@ pub(super) fn task(matches: &ArgMatches) -> Result<ExitCode> {
         user: passed("user").explain(what)?,
         mount: passed("mount").explain(what)?,
     };
-    let record = handover::read(&File::from(passed("record").explain(what)?)).explain(what)?;
-    let record = Record::decode(&record).map_err(|error| error.within(&what()))?;
+    let record = Record::read(&File::from(passed("record").explain(what)?))?;
     let before = handover::read(&File::from(passed("before").explain(what)?)).explain(what)?;
-    let before = handover::decode_environment(&before)
-        .ok_or_else(|| Error::new(format!("{}: its variables are not understood", what())))?;
+    let before: Before = handover::open(&before).map_err(|error| error.within(&what()))?;
+    let before = before.environment;
     join::container(&namespaces, &record.workdir)?;
     let environment = after_prolog(&before, env::vars_os().collect(), &record.edits);
     let words: Vec<OsString> = record

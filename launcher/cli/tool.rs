@@ -138,8 +138,7 @@ impl Tool {
             |reporter| {
                 let make = || {
                     let made = work(reporter).map_err(|error| error.within(what));
-                    let summary = made.and_then(|summary| output.sync().map(|()| summary))?;
-                    Ok(summary.to_line())
+                    made.and_then(|summary| output.sync().map(|()| summary))
                 };
                 match is_alone {
                     true => make(),
@@ -154,7 +153,7 @@ impl Tool {
             },
         );
         display.end();
-        done.map(|line| Summary::from_line(&line))
+        done
     }
 
     /// Gives the output its name, or removes it.

@@ -170,6 +170,13 @@ impl Default for Config {
 }
 
 impl Config {
+    /// What was asked for with the site's defaults under it: the one place where they meet.
+    #[must_use]
+    pub fn under(&self, givens: Vec<Given>) -> Vec<Given> {
+        let defaults = self.defaults.iter().cloned();
+        defaults.chain(givens).collect()
+    }
+
     /// Reads the site's file. One that somebody named has to be there: a mistyped name would else be a site without
     /// rules. Where none is named, a site may have none.
     ///

@@ -3,6 +3,10 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Display, Formatter};
 
+use serde::{Deserialize, Serialize};
+
+use crate::text;
+
 /// The variables of a process, in its order.
 pub type Environment = Vec<(OsString, OsString)>;
 
@@ -15,13 +19,16 @@ pub fn find<'a>(environment: &'a Environment, name: &str) -> Option<&'a OsStr> {
 }
 
 /// One change of the environment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edit {
     /// The variable.
+    #[serde(with = "text")]
     pub name: OsString,
     /// Its new value, or that it goes away.
+    #[serde(with = "text")]
     pub value: Option<OsString>,
     /// Who wanted this, as `chariot explain` shows it.
+    #[serde(skip)]
     pub origin: String,
 }
 

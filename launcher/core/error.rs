@@ -18,6 +18,15 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// The one with this exit status, or the container's.
+    pub fn of(code: u8) -> Exit {
+        match code {
+            126 => Exit::CannotRun,
+            127 => Exit::NotFound,
+            _ => Exit::Container,
+        }
+    }
+
     /// The exit status, as wait(2) reports it.
     pub fn code(self) -> u8 {
         match self {

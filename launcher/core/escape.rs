@@ -6,6 +6,11 @@ use std::fmt::Write as _;
 
 /// A text as one line that shows what is in it, and does nothing to the terminal or the log that it is written to. What
 /// is escaped already stays as it is, so that a text may pass several processes.
+///
+/// ```
+/// let shown = chariot_core::escape::line("one\nchariot: two");
+/// assert_eq!(shown.lines().count(), 1);
+/// ```
 pub fn line(text: &str) -> Cow<'_, str> {
     if !text.chars().any(acts) {
         return Cow::Borrowed(text);

@@ -7,7 +7,7 @@
 //! | [`edf`] | options in a file that users share |
 //! | [`config`] | the site's file |
 //! | [`environment`] | variables, and changes of them |
-//! | [`handover`] | what a task hands to the container's maker, and what it gets back |
+//! | [`handover`], [`text`] | what one process of Chariot's says to another |
 //! | [`join`] | joining a container that another process has made |
 //! | [`trusted`], [`sif`] | which image files root may have the kernel mount, and which bytes of them |
 //! | [`memory`] | limits of memory, and whom the kernel kills where it runs out |
@@ -37,5 +37,6 @@ pub mod private;
 pub mod seldom;
 pub mod sif;
 pub mod sys;
+pub mod text;
 pub mod trusted;
 pub mod users;

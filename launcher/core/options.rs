@@ -9,6 +9,7 @@ pub mod given;
 pub mod size;
 pub mod table;
 mod values;
+pub mod word;
 
 use std::path::{Path, PathBuf};
 

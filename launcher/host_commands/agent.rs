@@ -22,8 +22,8 @@ use crate::enter::Entered;
 use crate::plan::Plan;
 use crate::plan::host_commands::HostCommands;
 use chariot_core::environment::Edit;
-use chariot_core::error::{Error, Explain, Result};
-use chariot_core::handover::{self, Record};
+use chariot_core::error::{Error, Exit, Explain, Result};
+use chariot_core::handover::{self, Record, Told};
 use chariot_core::sys::fork::{self, Change, Forked};
 use chariot_core::sys::signals::{self, Signals};
 use chariot_core::sys::{self, detached, message, process, sharing};
@@ -122,14 +122,13 @@ impl Agent {
             workdir: PathBuf::from("/"),
             ..Record::default()
         };
-        let file = sys::memory_file_of(c"edits", &record.encode()).explain(what)?;
+        let file = sys::memory_file_of(c"edits", &handover::seal(&record)).explain(what)?;
         sharing::send(agent.go.as_fd(), &[listener.as_fd(), file.as_fd()]).explain(what)
     }
 }
 
 fn edits(record: OwnedFd) -> Result<Vec<Edit>> {
-    let bytes = handover::read(&File::from(record)).explain(|| "can't read".into())?;
-    Record::decode(&bytes).map(|record| record.edits)
+    Record::read(&File::from(record)).map(|record| record.edits)
 }
 
 /// Somebody who calls, and what runs for them.
@@ -268,7 +267,7 @@ impl Office {
             if let Some(command) = &caller.command {
                 let _ = command.signal(Signal::SIGKILL);
             }
-            caller.tell(&Outcome::Killed(Signal::SIGKILL as i32));
+            caller.tell(Outcome::Killed(Signal::SIGKILL as i32));
         }
     }
 }
@@ -290,12 +289,7 @@ impl Caller {
 
     /// Tells the caller why nothing runs for them.
     fn refuse(&mut self, error: &Error) {
-        let hint = error.advice().unwrap_or_default().to_owned();
-        self.tell(&Outcome::Refused(
-            error.to_string(),
-            hint,
-            error.exit_code(),
-        ));
+        self.tell(Outcome::Refused(Told::from(error)));
         self.connection = None;
     }
 
@@ -304,17 +298,21 @@ impl Caller {
         let Some(command) = &self.command else { return };
         let outcome = match command.change() {
             Ok(Change::None) => return,
-            Ok(Change::Stopped) => return self.tell(&Outcome::Stopped),
+            Ok(Change::Stopped) => return self.tell(Outcome::Stopped),
             Ok(Change::Exited(code)) => Outcome::Exited(code),
             Ok(Change::Killed(signal)) => Outcome::Killed(signal as i32),
-            Err(error) => Outcome::Refused(error.to_string(), String::new(), 125),
+            Err(error) => Outcome::Refused(Told {
+                sentence: error.to_string(),
+                hint: None,
+                code: Exit::Container.code(),
+            }),
         };
-        self.tell(&outcome);
+        self.tell(outcome);
         self.command = None;
         self.connection = None;
     }
 
-    fn tell(&self, outcome: &Outcome) {
+    fn tell(&self, outcome: Outcome) {
         if let Some(connection) = &self.connection {
             // A caller that is gone need not be told.
             let _ = message::send(connection.as_fd(), &outcome.encode(), &[]);
@@ -333,6 +331,6 @@ fn take_call(files: Vec<OwnedFd>) -> Result<(Call, Vec<OwnedFd>)> {
         return Err(Error::new(format!("{what}: it has {size} bytes")));
     }
     let bytes = handover::read(&request).explain(|| what.into())?;
-    let call = Call::decode(&bytes).map_err(|error| error.within(what))?;
+    let call = handover::open(&bytes).map_err(|error| error.within(what))?;
     Ok((call, files.collect()))
 }

@@ -1,25 +1,32 @@
-//! What is said between a command's caller and the agent: one [`Call`], then signals one way, and outcomes the other.
+//! What is said between a command's caller and the agent: one [`Call`], sealed, then signals one way, and [`Outcome`]s the
+//! other, which are lines without an end.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::fd::RawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
 
 use chariot_core::environment::Environment;
-use chariot_core::error::Result;
-use chariot_core::escape;
-use chariot_core::handover;
+use chariot_core::handover::{self, Told};
+use chariot_core::text;
+
+/// The longest message between the two, in bytes.
+const LONGEST: usize = 4096;
 
 /// A command to be run outside, as its caller would have run it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Call {
     /// Its name and its arguments.
+    #[serde(with = "text")]
     pub(super) words: Vec<OsString>,
     /// The caller's directory, as it is called inside.
+    #[serde(with = "text")]
     pub(super) directory: PathBuf,
     /// The caller's variables.
+    #[serde(with = "text")]
     pub(super) environment: Environment,
     /// The caller's umask(2).
     pub(super) umask: u32,
@@ -31,73 +38,9 @@ pub struct Call {
     pub(super) descriptors: Vec<RawFd>,
 }
 
-impl Call {
-    /// The call as bytes.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = handover::stamp();
-        let mut put = |letter, text: &OsStr| handover::field(&mut bytes, letter, text);
-        for word in &self.words {
-            put(b'a', word);
-        }
-        put(b'd', self.directory.as_os_str());
-        put(b'u', OsStr::new(&self.umask.to_string()));
-        for (number, soft, hard) in &self.limits {
-            put(b'l', OsStr::new(&format!("{number} {soft} {hard}")));
-        }
-        for number in &self.ignored {
-            put(b'i', OsStr::new(&number.to_string()));
-        }
-        for number in &self.descriptors {
-            put(b'f', OsStr::new(&number.to_string()));
-        }
-        bytes.extend(handover::encode_environment(&self.environment));
-        bytes
-    }
-
-    /// The call that these bytes are.
-    ///
-    /// # Errors
-    /// They are none, or one of another form.
-    pub fn decode(bytes: &[u8]) -> Result<Call> {
-        handover::body(bytes)?
-            .and_then(Call::from_fields)
-            .ok_or_else(handover::foreign)
-    }
-
-    fn from_fields(fields: Vec<(u8, OsString)>) -> Option<Call> {
-        let mut call = Call::default();
-        for (letter, text) in fields {
-            match letter {
-                b'a' => call.words.push(text),
-                b'd' => call.directory = text.into(),
-                b'u' => call.umask = number(&text)?,
-                b'l' => call.limits.push(limit(text.to_str()?)?),
-                b'i' => call.ignored.push(number(&text)?),
-                b'f' => call.descriptors.push(number(&text)?),
-                b'e' => call.environment.push(handover::split(&text)?),
-                _ => return None,
-            }
-        }
-        Some(call)
-    }
-}
-
-fn number<T: std::str::FromStr>(text: &OsStr) -> Option<T> {
-    text.to_str()?.parse().ok()
-}
-
-fn limit(text: &str) -> Option<(u32, u64, u64)> {
-    let mut words = text.split(' ');
-    let number = words.next()?.parse().ok()?;
-    Some((
-        number,
-        words.next()?.parse().ok()?,
-        words.next()?.parse().ok()?,
-    ))
-}
-
 /// What became of the command.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Outcome {
     /// It was stopped; its caller should stop too.
     Stopped,
@@ -105,47 +48,46 @@ pub(super) enum Outcome {
     Exited(u8),
     /// A signal killed it.
     Killed(i32),
-    /// It could not be started: the sentence, a hint or nothing, and the status to end with.
-    Refused(String, String, u8),
+    /// It could not be started.
+    Refused(Told),
 }
 
 impl Outcome {
-    pub(super) fn encode(&self) -> Vec<u8> {
-        match self {
-            Outcome::Stopped => b"s".to_vec(),
-            Outcome::Exited(code) => format!("x{code}").into_bytes(),
-            Outcome::Killed(signal) => format!("k{signal}").into_bytes(),
-            Outcome::Refused(sentence, hint, code) => {
-                format!("e{code}\n{}\n{hint}", escape::line(sentence)).into_bytes()
+    /// It as a message. Of a sentence that is too long for one, the end is left out.
+    pub(super) fn encode(mut self) -> Vec<u8> {
+        loop {
+            let line = handover::line(&self);
+            match &mut self {
+                Outcome::Refused(told) if line.len() > LONGEST => match &mut told.hint {
+                    Some(hint) if hint.len() >= told.sentence.len() => halve(hint),
+                    _ => halve(&mut told.sentence),
+                },
+                _ => return line.into_bytes(),
             }
         }
     }
 
+    /// The outcome that these bytes are, if they are one.
     pub(super) fn decode(bytes: &[u8]) -> Option<Outcome> {
-        let (letter, rest) = std::str::from_utf8(bytes).ok()?.split_at_checked(1)?;
-        match letter {
-            "s" => Some(Outcome::Stopped),
-            "x" => rest.parse().ok().map(Outcome::Exited),
-            "k" => rest.parse().ok().map(Outcome::Killed),
-            "e" => {
-                let mut lines = rest.splitn(3, '\n');
-                let code = lines.next()?.parse().ok()?;
-                let sentence = lines.next()?.to_owned();
-                Some(Outcome::Refused(sentence, lines.next()?.to_owned(), code))
-            }
-            _ => None,
-        }
+        handover::read_line(std::str::from_utf8(bytes).ok()?)
+    }
+}
+
+fn halve(text: &mut String) {
+    let half = text.len() / 2;
+    while text.len() > half {
+        text.pop();
     }
 }
 
 /// A signal as the caller sends it to the agent.
 pub(super) fn encode_signal(signal: Signal) -> Vec<u8> {
-    (signal as i32).to_string().into_bytes()
+    handover::line(&(signal as i32)).into_bytes()
 }
 
 /// The signal that these bytes are.
 pub(super) fn decode_signal(bytes: &[u8]) -> Option<Signal> {
-    let number: i32 = OsStr::from_bytes(bytes).to_str()?.parse().ok()?;
+    let number: i32 = handover::read_line(std::str::from_utf8(bytes).ok()?)?;
     Signal::try_from(number).ok()
 }
 
@@ -170,8 +112,16 @@ mod tests {
             ignored: vec![1, 2],
             descriptors: vec![0, 1, 2, 63],
         };
-        assert_eq!(Call::decode(&call.encode()), Ok(call));
-        assert!(Call::decode(b"nonsense\0").is_err());
+        assert_eq!(handover::open(&handover::seal(&call)), Ok(call));
+        assert!(handover::open::<Call>(b"nonsense\0").is_err());
+    }
+
+    fn refused(sentence: &str, hint: &str) -> Outcome {
+        Outcome::Refused(Told {
+            sentence: sentence.into(),
+            hint: Some(hint.into()),
+            code: 127,
+        })
     }
 
     #[test]
@@ -180,13 +130,25 @@ mod tests {
             Outcome::Stopped,
             Outcome::Exited(3),
             Outcome::Killed(15),
-            Outcome::Refused("can't".into(), "do\nthis".into(), 127),
+            refused("can't", "do\nthis"),
         ] {
-            assert_eq!(Outcome::decode(&outcome.encode()), Some(outcome));
+            assert_eq!(Outcome::decode(&outcome.clone().encode()), Some(outcome));
         }
         let signal = Signal::SIGWINCH;
         assert_eq!(decode_signal(&encode_signal(signal)), Some(signal));
         assert_eq!(decode_signal(b"nine"), None);
         assert_eq!(Outcome::decode(b""), None);
+    }
+
+    #[test]
+    fn a_refusal_of_any_length_fits_into_a_message() {
+        for text in ["ä\u{1}".repeat(5000), "x".repeat(9000)] {
+            let message = refused(&text, &text).encode();
+            assert!(message.len() <= LONGEST);
+            let Some(Outcome::Refused(told)) = Outcome::decode(&message) else {
+                panic!("{}", String::from_utf8_lossy(&message));
+            };
+            assert!(told.sentence.len() > 100 && text.starts_with(&told.sentence));
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! In the container: a command's name is called, the agent outside runs it, and this process does as the command does. It
 //! hands over what it was started with and then passes signals on; input and output never go through it.
 
+use chariot_core::handover::{self, Told};
 use chariot_core::sys::descriptors;
 use std::env;
 use std::fs::File;
@@ -72,10 +73,7 @@ pub fn is_called() -> bool {
 /// Has the command run, and ends as it ends.
 pub fn main() -> ExitCode {
     let directory = called_in().unwrap_or_default();
-    let outcome = call(&directory).unwrap_or_else(|error| {
-        let hint = error.advice().unwrap_or_default().to_owned();
-        Outcome::Refused(error.to_string(), hint, error.exit_code())
-    });
+    let outcome = call(&directory).unwrap_or_else(|error| Outcome::Refused(Told::from(&error)));
     match outcome {
         Outcome::Stopped => ExitCode::FAILURE,
         Outcome::Exited(code) => ExitCode::from(code),
@@ -85,10 +83,9 @@ pub fn main() -> ExitCode {
             }
             ExitCode::from(u8::try_from(128 + number).unwrap_or(u8::MAX))
         }
-        Outcome::Refused(sentence, hint, code) => {
-            let advice = Some(hint.as_str()).filter(|hint| !hint.is_empty());
-            print::failure("chariot", &sentence, advice);
-            ExitCode::from(code)
+        Outcome::Refused(told) => {
+            print::failure("chariot", &told.sentence, told.hint.as_deref());
+            ExitCode::from(told.code)
         }
     }
 }
@@ -191,7 +188,7 @@ fn inherited() -> Vec<RawFd> {
 
 /// Sends the call, and with it the caller's directory and all descriptors.
 fn hand_over(call: &Call, later: Option<&Later>, connection: &OwnedFd) -> sys::Call<()> {
-    let file = sys::memory_file_of(c"call", &call.encode())?;
+    let file = sys::memory_file_of(c"call", &handover::seal(call))?;
     let directory = sys::open(Path::new("."), OFlags::PATH | OFlags::DIRECTORY)
         .or_else(|_| sys::open(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY))?;
     let passed: Vec<OwnedFd> = call

@@ -8,9 +8,9 @@ use crate::cache::{self, Access, Cache, names};
 use crate::convert::layout;
 use crate::convert::origin::Origin;
 use crate::oci::{Digest, Reference};
-use crate::registry::{self, Failure, Patience, Resolved, answer};
+use crate::registry::{self, Failure, Patience, Resolved, answer::Answer};
 use crate::work::{self, Progress, Reporter};
-use chariot_core::error::{Error, Result};
+use chariot_core::error::Result;
 use chariot_core::sys::process;
 
 /// An image of a registry: the digest first, which the job may know, then the image.
@@ -134,21 +134,14 @@ pub fn ask_in_child(
     see: &mut dyn FnMut(&Progress),
 ) -> Result<std::result::Result<Resolved, Failure>> {
     let known = cache.prepare().and_then(|_| cache.root()).ok();
-    let line = work::run(
+    let answer: Answer = work::run(
         &format!("can't find {reference}"),
         |reporter| {
             process::adopt_environment(&cache.host.environment);
             let ask = || Ok(registry::resolve(reference, cache.config, known, patience));
-            Ok(match reporter.pulse_while(ask, |_| {})? {
-                Ok(resolved) => answer::found(&resolved),
-                Err(failure) => answer::failed(&failure),
-            })
+            reporter.pulse_while(ask, |_| {}).map(Answer::from)
         },
         |progress| see(progress),
     )?;
-    answer::read(&line, reference).ok_or_else(|| {
-        Error::new(format!(
-            "can't find {reference}: the answer is not understood"
-        ))
-    })
+    Ok(answer.of(reference))
 }

@@ -30,6 +30,16 @@ pub struct Reference {
 impl Reference {
     /// Reads what follows `docker://` or `docker:`.
     ///
+    /// ```
+    /// use chariot::oci::Reference;
+    ///
+    /// let app = Reference::parse("//registry.example.org:5000/team/app:1.2").unwrap();
+    /// assert_eq!(app.host, "registry.example.org:5000");
+    /// assert_eq!(app.repository, "team/app");
+    /// assert_eq!(app.tag.as_deref(), Some("1.2"));
+    /// assert!(Reference::parse("//registry.example.org/Team/App").is_err());
+    /// ```
+    ///
     /// # Errors
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Reference, String> {

@@ -1,90 +1,90 @@
-//! One line that carries what a registry said, from the process that asks it to the one that wants to know.
+//! What a registry said, from the process that asks it to the one that wants to know.
+
+use serde::{Deserialize, Serialize};
 
 use super::{Cause, Failure, Reference, Resolved};
-use crate::oci::{Descriptor, Digest, Document};
-use chariot_core::error::Error;
+use crate::oci::{Digest, Manifest};
+use chariot_core::handover::Told;
 
-/// What an image is, as a line.
-pub fn found(resolved: &Resolved) -> String {
-    let manifest = &resolved.manifest;
-    let one =
-        |blob: &Descriptor| format!("{{\"digest\":\"{}\",\"size\":{}}}", blob.digest, blob.size);
-    let layers: Vec<String> = manifest.layers.iter().map(one).collect();
-    format!(
-        "+{} {{\"config\":{},\"layers\":[{}]}}",
-        resolved.digest,
-        one(&manifest.config),
-        layers.join(",")
-    )
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// What an image is: the digest of its manifest, and that.
+    Found(Digest, Manifest),
+    /// Why there is none.
+    Refused(Told),
+    /// Why nobody knows whether there is one.
+    Unknown(Told),
 }
 
-/// Why there is none, as a line.
-pub fn failed(failure: &Failure) -> String {
-    let letter = match failure.cause.is_unknown() {
-        true => '?',
-        false => '-',
-    };
-    format!(
-        "{letter}{}\t{}",
-        failure.error,
-        failure.error.advice().unwrap_or_default()
-    )
-}
-
-/// What such a line says; none if it is no such line.
-pub fn read(line: &str, reference: &Reference) -> Option<Result<Resolved, Failure>> {
-    let (letter, rest) = line.split_at_checked(1)?;
-    if letter == "+" {
-        let (digest, document) = rest.split_once(' ')?;
-        let digest = Digest::parse(digest)?;
-        let Ok(Document::Manifest(manifest)) = Document::parse(document.as_bytes()) else {
-            return None;
-        };
-        return Some(Ok(Resolved {
-            reference: reference.pinned(digest.clone()),
-            digest,
-            manifest,
-        }));
+impl From<Result<Resolved, Failure>> for Answer {
+    fn from(result: Result<Resolved, Failure>) -> Answer {
+        match result {
+            Ok(resolved) => Answer::Found(resolved.digest, resolved.manifest),
+            Err(failure) if failure.cause.is_unknown() => {
+                Answer::Unknown(Told::from(&failure.error))
+            }
+            Err(failure) => Answer::Refused(Told::from(&failure.error)),
+        }
     }
-    let (sentence, hint) = rest.split_once('\t')?;
-    let error = Error::new(sentence);
-    Some(Err(Failure {
-        error: if hint.is_empty() {
-            error
-        } else {
-            error.hint(hint)
-        },
-        cause: match letter {
-            "?" => Cause::Unreachable,
-            _ => Cause::Refused,
-        },
-    }))
+}
+
+impl Answer {
+    /// It for who has asked what this name means.
+    ///
+    /// # Errors
+    /// The registry said no, or nothing.
+    pub fn of(self, reference: &Reference) -> Result<Resolved, Failure> {
+        let failure = |told: Told, cause| {
+            Err(Failure {
+                error: told.into(),
+                cause,
+            })
+        };
+        match self {
+            Answer::Found(digest, manifest) => Ok(Resolved {
+                reference: reference.pinned(digest.clone()),
+                digest,
+                manifest,
+            }),
+            Answer::Refused(told) => failure(told, Cause::Refused),
+            Answer::Unknown(told) => failure(told, Cause::Unreachable),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oci::Descriptor;
+    use chariot_core::error::Error;
+    use chariot_core::handover::{line, read_line};
 
     #[test]
-    fn an_answer_arrives_as_it_was_given() {
+    fn an_answer_arrives_as_it_was_given_however_many_layers_it_has() {
         let reference = Reference::parse("//h.example/a:1").unwrap();
-        let blob = |text: &str| Descriptor {
-            media_type: String::new(),
-            digest: Digest::of(text.as_bytes()),
-            size: 7,
+        let blob = |number: u64| Descriptor {
+            media_type: "application/vnd.oci.image.layer.v1.tar+gzip".into(),
+            digest: Digest::of(&number.to_le_bytes()),
+            size: number,
             platform: None,
             annotations: Default::default(),
         };
         let resolved = Resolved {
             reference: reference.pinned(Digest::of(b"m")),
             digest: Digest::of(b"m"),
-            manifest: crate::oci::Manifest {
-                config: blob("c"),
-                layers: vec![blob("1"), blob("2")],
+            manifest: Manifest {
+                config: blob(0),
+                layers: (0..127).map(blob).collect(),
                 artifact_type: String::new(),
             },
         };
-        let read = read(&found(&resolved), &reference).unwrap().unwrap();
+        let again = |result| {
+            let line = line(&Answer::from(result));
+            read_line::<Answer>(&line).unwrap().of(&reference)
+        };
+        let read = again(Ok(resolved.clone())).unwrap();
         assert_eq!(read.reference, resolved.reference);
         assert_eq!(read.manifest, resolved.manifest);
         for cause in [Cause::Refused, Cause::Unreachable] {
@@ -92,11 +92,8 @@ mod tests {
                 error: Error::new("no").hint("look"),
                 cause,
             };
-            let again = super::read(&failed(&failure), &reference)
-                .unwrap()
-                .unwrap_err();
-            assert_eq!((again.error, again.cause), (failure.error, cause));
+            let read = again(Err(failure.clone())).unwrap_err();
+            assert_eq!((read.error, read.cause), (failure.error, cause));
         }
-        assert!(super::read("", &reference).is_none() && super::read("+x", &reference).is_none());
     }
 }

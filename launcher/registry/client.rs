@@ -26,7 +26,7 @@ const TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(300);
 
 /// Why there is no answer that helps.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Failure {
     /// The sentence.
     pub error: Error,

@@ -10,7 +10,7 @@ use std::path::Path;
 use chariot::cdi::ld_cache;
 use chariot::files::maker::{Maker, Role};
 use chariot::host_commands::call::Call;
-use chariot_core::handover::{Record, Request};
+use chariot_core::handover::{Record, Request, seal};
 
 fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
     texts.iter().map(|text| text.as_bytes().to_vec()).collect()
@@ -175,7 +175,9 @@ pub(crate) fn handover() -> Vec<Vec<u8>> {
         ..Record::default()
     };
     // Its other fields are nobody's but the caller's.
-    vec![request.encode(), record.encode(), Call::default().encode()]
+    let mut messages = vec![seal(&request), seal(&record), seal(&Call::default())];
+    messages.push(br#"{"failed":{"sentence":"a","hint":null,"code":125}}"#.to_vec());
+    messages
 }
 
 pub(crate) fn ld_cache() -> Vec<Vec<u8>> {

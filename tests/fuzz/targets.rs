@@ -21,12 +21,15 @@ use chariot::host_commands::call::Call;
 use chariot::image::metadata::{self, Mark};
 use chariot::image::squashfs::{Kind, Position, SquashFs};
 use chariot::oci::{self, Configuration, Digest, Document, Reference, SavedImage};
-use chariot::registry::{answer, challenge};
+use chariot::registry::{answer::Answer, challenge};
 use chariot_core::config::Config;
 use chariot_core::edf::{Definition, Surroundings};
-use chariot_core::handover;
+use chariot_core::handover::{self, Said};
 use chariot_core::options::{bind, device, given, size};
 use chariot_core::sif;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
 
 use crate::examples;
 
@@ -225,20 +228,25 @@ fn elf(bytes: &[u8]) {
 
 /// What was written is read as it was.
 fn handover(bytes: &[u8]) {
-    if let Ok(request) = handover::Request::decode(bytes) {
-        assert_eq!(
-            handover::Request::decode(&request.encode()).unwrap(),
-            request
-        );
+    fn again<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) {
+        if let Ok(message) = handover::open::<T>(bytes) {
+            assert_eq!(
+                handover::open::<T>(&handover::seal(&message)).unwrap(),
+                message
+            );
+        }
     }
-    if let Ok(record) = handover::Record::decode(bytes) {
-        assert_eq!(handover::Record::decode(&record.encode()).unwrap(), record);
-    }
-    if let Ok(call) = Call::decode(bytes) {
-        assert_eq!(Call::decode(&call.encode()).unwrap(), call);
-    }
-    let _ = handover::decode_environment(bytes);
+    again::<handover::Request>(bytes);
+    again::<handover::Record>(bytes);
+    again::<handover::Before>(bytes);
+    again::<Call>(bytes);
     let _ = handover::writer(bytes);
+    if let Some(said) = std::str::from_utf8(bytes)
+        .ok()
+        .and_then(handover::read_line::<Said>)
+    {
+        assert_eq!(handover::read_line(&handover::line(&said)), Some(said));
+    }
 }
 
 fn ld_cache(bytes: &[u8]) {
@@ -288,7 +296,9 @@ fn registry(bytes: &[u8]) {
         return;
     };
     let _ = challenge::parameters(text);
-    let _ = answer::read(text, &Reference::parse("//h.example/a:1").unwrap());
+    if let Some(answer) = handover::read_line::<Answer>(text) {
+        let _ = answer.of(&Reference::parse("//h.example/a:1").unwrap());
+    }
 }
 
 fn saved(bytes: &[u8]) {

@@ -15,7 +15,7 @@
 # It removes all that at the end. Whoever calls a command with CHARIOT_TEST_PREPARED set, as .ci/run does, has done it
 # already, and removes it.
 . tests/tools/kept.sh
-needs="busybox debian dnf layers ranks package slurm"
+all_needs="busybox debian dnf layers ranks package slurm"
 
 prepare() {
     [ "$(id -u)" = 0 ] || { echo "$0: as root, please; without, there is: cargo test" >&2; exit 1; }
@@ -25,7 +25,7 @@ prepare() {
     tests/tools/install-packages
     etc/build
     make_place
-    [ $# -gt 0 ] || set -- $needs
+    [ $# -gt 0 ] || set -- $all_needs
     local need
     for need in "$@"; do "make_$need"; done
 }
@@ -51,6 +51,8 @@ clean() {
     trap - EXIT
     local pid
     for pid in ${running:-}; do kill -KILL "$pid" 2>/dev/null || true; done
+    # What a cluster of the kind `site` could not remove any more.
+    [ -z "${running:-}" ] || find /sys/fs/cgroup/*/slurm_n[1-4] -depth -type d -exec rmdir {} \; 2>/dev/null || true
     [ -n "${own_place:-}" ] || return 0
     # All others have ended with their namespaces.
     [ ! -e "$place/spark-cluster" ] || tests/tools/cluster stop "$place/spark-cluster"

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::io;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Applied, Number, Tree};
 use crate::convert::member::Kind;
 use crate::convert::names::{Lost, wrong};
 
 /// What was left out of an image.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
     counts: [u64; KINDS.len()],
 }
@@ -33,18 +35,6 @@ impl LeftOut {
     /// Whether nothing was.
     pub fn is_empty(&self) -> bool {
         *self == LeftOut::default()
-    }
-
-    /// The counts as numbers with a space between them.
-    pub fn to_line(&self) -> String {
-        self.counts.map(|count| count.to_string()).join(" ")
-    }
-
-    /// What [`LeftOut::to_line`] gave.
-    pub fn from_numbers(mut numbers: impl Iterator<Item = u64>) -> LeftOut {
-        LeftOut {
-            counts: std::array::from_fn(|_| numbers.next().unwrap_or_default()),
-        }
     }
 }
 

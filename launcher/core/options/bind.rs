@@ -33,6 +33,16 @@ pub struct Bind {
 
 /// Reads one use of the option. Relative sources are taken from `directory`, where they were typed.
 ///
+/// ```
+/// use chariot_core::options::bind::parse_list;
+/// use std::path::Path;
+///
+/// let binds = parse_list("data:/data:ro,/scratch", Path::new("/home/ada")).unwrap();
+/// assert_eq!(binds[0].destination, Path::new("/data"));
+/// assert!(binds[0].read_only);
+/// assert_eq!(binds[1].destination, Path::new("/scratch"));
+/// ```
+///
 /// # Errors
 /// Says what is wrong with which item, without the name of the option.
 pub fn parse_list(text: &str, directory: &Path) -> Result<Vec<Bind>, String> {

@@ -103,12 +103,12 @@ impl Helper {
     /// # Errors
     /// ETIMEDOUT when it was killed; what had been reported is lost.
     pub fn report(self, patience: Duration) -> Call<String> {
-        let report = self.report_while(patience, patience, |_| {})?;
+        let report = self.report_while(patience, patience, |_| false)?;
         Ok(report.text)
     }
 
-    /// The same, but each line that begins with `P` says that it goes on: the helper then has `patience` again,
-    /// up to `most` in all. These lines go to `see`, without the letter, and not into the report.
+    /// The same, but each line goes to `see` first. One of which that says that it goes on is no part of the report, and
+    /// the helper has `patience` again, up to `most` in all.
     ///
     /// # Errors
     /// ETIMEDOUT when it was killed, EMSGSIZE when it said too much; what had been reported is lost.
@@ -116,12 +116,12 @@ impl Helper {
         mut self,
         patience: Duration,
         most: Duration,
-        mut see: impl FnMut(&str),
+        mut see: impl FnMut(&str) -> bool,
     ) -> Call<Report> {
         let last = Instant::now() + most;
         let mut deadline = (Instant::now() + patience).min(last);
         let mut pipe = File::from(self.report);
-        let mut text = Vec::new();
+        let (mut text, mut seen) = (Vec::new(), 0);
         let mut buffer = [0; 4096];
         let result = loop {
             match wait_readable(pipe.as_fd(), deadline) {
@@ -137,7 +137,7 @@ impl Helper {
                 }
                 Ok(count) => {
                     text.extend(buffer.iter().take(count));
-                    if take_progress(&mut text, &mut see) {
+                    if take_progress(&mut text, &mut seen, &mut see) {
                         deadline = (Instant::now() + patience).min(last);
                     }
                 }
@@ -180,21 +180,22 @@ fn wait_until(
     child.wait().ok()
 }
 
-/// Takes complete lines that begin with `P` out of a report; true if there was one.
-fn take_progress(text: &mut Vec<u8>, see: &mut impl FnMut(&str)) -> bool {
-    let mut rest = Vec::with_capacity(text.len());
+/// Takes complete lines of which `see` wants it out of a report, from `seen` on; true if there was one.
+fn take_progress(text: &mut Vec<u8>, seen: &mut usize, see: &mut impl FnMut(&str) -> bool) -> bool {
+    let new = text.split_off((*seen).min(text.len()));
     let mut has_any = false;
-    for line in text.split_inclusive(|byte| *byte == b'\n') {
-        let progress = line.strip_suffix(b"\n");
-        match progress.and_then(|line| line.strip_prefix(b"P")) {
-            Some(progress) => {
-                see(String::from_utf8_lossy(progress).as_ref());
-                has_any = true;
-            }
-            None => rest.extend_from_slice(line),
+    for line in new.split_inclusive(|byte| *byte == b'\n') {
+        let is_progress = line
+            .strip_suffix(b"\n")
+            .is_some_and(|line| see(String::from_utf8_lossy(line).as_ref()));
+        has_any |= is_progress;
+        if !is_progress {
+            text.extend_from_slice(line);
+        }
+        if line.ends_with(b"\n") {
+            *seen = text.len();
         }
     }
-    *text = rest;
     has_any
 }
 
