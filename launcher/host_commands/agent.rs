@@ -145,7 +145,6 @@ struct Office {
     children: Signals,
     surroundings: Surroundings,
     callers: Vec<Caller>,
-    most_callers: usize,
     /// Whether there was no descriptor for the last who came.
     is_full: bool,
 }
@@ -154,8 +153,6 @@ impl Office {
     fn open(listener: OwnedFd, life: OwnedFd, surroundings: Surroundings) -> Result<Office> {
         // Each caller has some here. What it starts gets the caller's own limits.
         fork::raise_limit_of_files();
-        let room = fork::most_files().saturating_sub(KEPT);
-        let most_callers = usize::try_from(room.max(FEWEST_CALLERS)).unwrap_or(MOST_CALLERS);
         let children =
             Signals::take_over(&[Signal::SIGCHLD]).explain(|| "can't wait for commands".into())?;
         Ok(Office {
@@ -164,7 +161,6 @@ impl Office {
             children,
             surroundings,
             callers: Vec::new(),
-            most_callers: most_callers.min(MOST_CALLERS),
             is_full: false,
         })
     }
@@ -206,7 +202,7 @@ impl Office {
             .iter()
             .filter_map(|index| self.callers[*index].connection.as_ref());
         files.extend(connections.map(AsFd::as_fd));
-        if self.callers.len() < self.most_callers && !self.is_full {
+        if self.callers.len() < most_callers() && !self.is_full {
             files.push(self.listener.as_fd());
         }
         signals::wait_for(&files, self.is_full.then_some(PAUSE))
@@ -274,6 +270,12 @@ impl Office {
             caller.tell(Outcome::Killed(Signal::SIGKILL as i32));
         }
     }
+}
+
+/// How many callers there is room for.
+fn most_callers() -> usize {
+    let room = fork::most_files().saturating_sub(KEPT);
+    usize::try_from(room.max(FEWEST_CALLERS)).map_or(MOST_CALLERS, |room| room.min(MOST_CALLERS))
 }
 
 impl Caller {

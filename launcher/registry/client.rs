@@ -413,3 +413,35 @@ fn reason(error: &ureq::Error) -> (String, &'static str) {
     };
     (text, hint)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_who_asks_without_encryption_unless_the_site_said_so() {
+        let reference = Reference::parse("//h.example/a:1").unwrap();
+        let patience = Patience {
+            answer: Duration::from_millis(10),
+            tries_again: false,
+        };
+        let asked = |plain_http: bool, realm: &str| {
+            let registry = Registry {
+                plain_http,
+                ..Registry::default()
+            };
+            let client = Client::new(&reference, None, &registry, patience).unwrap();
+            let challenge = format!("Bearer realm=\"{realm}\",service=\"s\"");
+            client
+                .answer(&challenge, "a")
+                .unwrap_err()
+                .error
+                .to_string()
+        };
+        // The discard service, where nobody answers.
+        let told = "wants credentials sent without encryption, to http://127.0.0.1:9/token";
+        assert!(asked(false, "http://127.0.0.1:9/token").contains(told));
+        assert!(!asked(false, "https://127.0.0.1:9/token").contains(told));
+        assert!(!asked(true, "http://127.0.0.1:9/token").contains(told));
+    }
+}

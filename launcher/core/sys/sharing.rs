@@ -16,9 +16,10 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::time::TimeSpec;
 use nix::time::ClockId;
+use rustix::net::RecvFlags;
 
 use super::namespaces::Namespaces;
 use super::{Call, called, message};
@@ -97,7 +98,7 @@ impl Channel {
     /// # Errors
     /// The kernel's answer, EAGAIN if nothing was sent, EPROTO if it is another number of descriptors.
     pub fn look<const N: usize>(&self) -> Call<[OwnedFd; N]> {
-        let at_once = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        let at_once = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         receive(self.receiver.as_fd(), at_once)
     }
 }
@@ -349,10 +350,10 @@ pub fn send(socket: BorrowedFd<'_>, files: &[BorrowedFd<'_>]) -> Call<()> {
 /// # Errors
 /// The kernel's answer, EPROTO if it is another number of descriptors.
 pub fn receive_from<const N: usize>(socket: BorrowedFd<'_>) -> Call<[OwnedFd; N]> {
-    receive(socket, MsgFlags::empty())
+    receive(socket, RecvFlags::empty())
 }
 
-fn receive<const N: usize>(socket: BorrowedFd<'_>, extra: MsgFlags) -> Call<[OwnedFd; N]> {
+fn receive<const N: usize>(socket: BorrowedFd<'_>, extra: RecvFlags) -> Call<[OwnedFd; N]> {
     let (_, files) = message::receive_with(socket, extra)?;
     files
         .try_into()
