@@ -113,10 +113,10 @@ pub struct Summary {
 
 impl std::fmt::Display for Summary {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{} members", self.members)?;
+        write!(out, "{} files", self.members)?;
         match self.left_out.is_empty() {
             true => Ok(()),
-            false => write!(out, "; left out: {}", self.left_out),
+            false => write!(out, "; skipped: {}", self.left_out),
         }
     }
 }

@@ -122,7 +122,7 @@ pub fn find(word: &str, config: &Config, host: &Host) -> Result<Source> {
 fn from_registry(word: &str, name: &str, config: &Config) -> Result<Source> {
     if config.only_image_dirs {
         return Err(Error::new(format!(
-            "can't use the image {word}: the site runs only its own images"
+            "can't use the image {word}: this site allows only its own images"
         ))
         .hint("`chariot images` lists them"));
     }

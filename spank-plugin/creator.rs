@@ -24,7 +24,8 @@ use crate::state::State;
 use crate::{gpus, multi_prog};
 
 /// What to do when a wait was too short.
-pub(crate) const SLOW: &str = "is the image's file system slow or stuck? the site's file has longer waits: \
+pub(crate) const SLOW: &str = "is the image's file system slow or stuck? the site configuration file \
+ has longer waits: \
                     waits.container and waits.fetch";
 
 /// Executes the launcher, which makes the container and sends its namespaces.
@@ -47,7 +48,7 @@ pub(crate) fn make(
     )
     .map_err(|error| {
         error
-            .within("can't make a container")
+            .within("can't create a container")
             .hint("the administrator has to install `chariot` on this node")
     })?;
     let start = Instant::now();
@@ -68,7 +69,7 @@ pub(crate) fn make(
     let report = report.map_err(|error| {
         let seconds = start.elapsed().as_secs();
         Error::new(format!(
-            "can't make a container within {seconds} seconds: {error}"
+            "can't create a container within {seconds} s: {error}"
         ))
         .hint(SLOW)
     })?;
@@ -153,7 +154,7 @@ fn relay(report: &str) -> Option<Progress> {
 
 /// The launcher has ended without saying why.
 fn silent(killed_by: Option<Signal>) -> Result<Progress, Error> {
-    let what = "the process that makes the container";
+    let what = "the process that creates the container";
     match killed_by {
         // Slurm and terminals send it to every process of a step. Where there is no container, the task ends by it, and
         // nothing more is said.
@@ -168,8 +169,10 @@ fn silent(killed_by: Option<Signal>) -> Result<Progress, Error> {
         }
         _ => {
             process::await_own_end();
-            Err(Error::new(format!("{what} ended without a word"))
-                .hint("was it killed? memory limits of the job hold for it too"))
+            Err(
+                Error::new(format!("{what} exited without reporting an error"))
+                    .hint("was it killed? the job's memory limit applies to it too"),
+            )
         }
     }
 }

@@ -284,7 +284,7 @@ fn wait_for_turn<'a>(state: &State, meeting: &'a MeetingPlace) -> Result<Held<'a
             Err(_) if meeting.beats() != beats => beats = meeting.beats(),
             Err(_) => {
                 return Err(Error::new(format!(
-                    "waited {} seconds for another task on this node to make the container",
+                    "timed out after {} s waiting for another task on this node to create the container",
                     patience.as_secs()
                 ))
                 .hint(creator::SLOW));

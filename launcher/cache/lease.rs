@@ -145,9 +145,9 @@ fn take_watching(
             let holder = watched.holder().unwrap_or("another process");
             let seconds = patience.as_secs();
             return Err(Error::new(format!(
-                "waited {seconds} seconds for {holder} to make an image of {word}"
+                "timed out after {seconds} s waiting for {holder} to convert {word}"
             ))
-            .hint("the site's file sets the bound: waits.fetch"));
+            .hint("the site configuration file sets the bound: waits.fetch"));
         }
         watched.wait(pause, see);
         let most = match start.elapsed() > MUCH_LATER {
@@ -198,7 +198,7 @@ impl Watched {
         }
     }
 
-    /// Whether the lease that is known is still its holder's, who is at work. If not, all has to be looked at.
+    /// Whether the lease that is known is still its holder's, who is working. If not, all has to be looked at.
     fn goes_on(&mut self, directory: &Path, name: &str) -> io::Result<bool> {
         let Some(since) = self.since else {
             return Ok(false);
@@ -275,8 +275,8 @@ impl Watched {
         let (done, total) = (number(), number());
         let holder = self.holder().unwrap_or("another process");
         let what = match parts.next().filter(|what| !what.is_empty()) {
-            Some(what) => format!("{holder} is at work: {what}"),
-            None => format!("{holder} is at work"),
+            Some(what) => format!("{holder} is working: {what}"),
+            None => format!("{holder} is working"),
         };
         Progress {
             what,
@@ -310,7 +310,7 @@ fn is_dead(text: &str) -> bool {
     maker_in(text).is_some_and(|maker| maker.is_gone(now, now))
 }
 
-/// Whether somebody is at work whose lease lies here.
+/// Whether somebody is working whose lease lies here.
 pub fn is_busy(leases: &Below) -> bool {
     let entries = leases.entries().unwrap_or_default();
     let mut files = entries.iter().filter_map(|entry| entry.name.to_str());
@@ -359,7 +359,7 @@ fn failure(said: &str, word: &str) -> Error {
     let mut lines = said.lines();
     let sentence = lines.next().unwrap_or_default();
     let error = Error::new(match sentence {
-        "" => format!("can't make an image of {word}: another process tried and failed"),
+        "" => format!("can't convert {word}: another process tried and failed"),
         sentence => sentence.to_owned(),
     });
     match lines.next() {

@@ -196,7 +196,7 @@ impl Registry {
         let what = format!("can't give the container the device {kind}={name} ({origin})");
         if !names.is_empty() {
             return Error::new(format!("{what}: this machine has no such device"))
-                .hint(format!("of {kind} there are {}", names.join(", ")));
+                .hint(format!("available: {kind}={}", names.join(", =")));
         }
         if let Some(broken) = self.broken.first() {
             return Error::new(format!("{what}: {broken}"));

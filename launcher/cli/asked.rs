@@ -70,10 +70,10 @@ pub(super) fn refuse_disabled(config: &Config) -> Result<()> {
     if config.enabled {
         return Ok(());
     }
-    Err(
-        Error::new("this site has turned Chariot off (enabled = false in the site's file)")
-            .hint("ask the administrators why, and until when"),
+    Err(Error::new(
+        "this site has turned Chariot off (enabled = false in the site configuration file)",
     )
+    .hint("ask the administrators why, and until when"))
 }
 
 /// The uses of options in the order in which they were typed.

@@ -224,7 +224,7 @@ impl Tool {
             .and_then(|image| image.metadata.mark)
         else {
             return Err(Error::new(format!(
-                "can't pull {reference}: {} is there already, and is damaged or no image that Chariot made",
+                "can't pull {reference}: {} is there already, and is damaged or not an image that Chariot made",
                 path.display()
             ))
             .hint(format!("give a DEST, or remove that one: chariot rm {name}")));
@@ -308,7 +308,7 @@ fn copy(image: &Path, output: &Output, reporter: &work::Reporter, what: &str) ->
 pub(super) fn resolve_command() -> Command {
     Command::new("resolve")
         .hide(true)
-        .about("Say which digest an image's name stands for now")
+        .about("Print which digest an image's name stands for now")
         .arg(Arg::new("reference").value_name("REF").required(true))
 }
 

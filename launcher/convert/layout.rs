@@ -29,7 +29,7 @@ pub(super) fn flat_image(directory: &Path) -> Result<Origin> {
     let place = Place::Directory(directory.to_owned(), Naming::Flat);
     if !place.has(super::saved::LIST) {
         return Err(
-            Error::new("it is no directory of dir:, which has a manifest.json")
+            Error::new("it is not a directory made by dir:, which has a manifest.json")
                 .hint("a directory that holds a file system is given by its path alone"),
         );
     }
@@ -54,7 +54,7 @@ fn in_list(place: &Place, name: &str, which: &Which) -> Result<Origin> {
         (name, bytes) = document_of(place, &next)?;
         digest = next.digest;
     }
-    Err(Error::new("the lists of images lie too deep in each other"))
+    Err(Error::new("the image indexes are nested too deeply"))
 }
 
 /// A document that a descriptor names, which must have its digest, and the name of its file.

@@ -177,7 +177,7 @@ impl Origin {
     pub fn of_layout(directory: &Path, which: &Which) -> Result<Origin> {
         if !is_layout(directory) {
             return Err(
-                Error::new("it is no OCI layout: it lacks oci-layout or index.json")
+                Error::new("it is not an OCI layout: it lacks oci-layout or index.json")
                     .hint("a layout in one file is oci-archive:FILE"),
             );
         }
@@ -218,7 +218,10 @@ impl Listed {
             Form::Saved => (saved::LIST, "oci-archive"),
         };
         if !self.place.has(list) {
-            let sentence = format!("it is no {} archive: there is no {list} in it", form.name());
+            let sentence = format!(
+                "its format is not {}-archive: there is no {list} in it",
+                form.name()
+            );
             return Err(Error::new(sentence).hint(format!(
                 "{other}:FILE is for the other kind, and FILE alone for any"
             )));
@@ -313,7 +316,7 @@ impl Read for Tee {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut kept = self.1.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() > HEAD {
-            return Err(io::Error::other("it does not tell early what it is"));
+            return Err(io::Error::other("its beginning does not tell what it is"));
         }
         let count = self.0.read(buffer)?;
         kept.extend_from_slice(&buffer[..count]);

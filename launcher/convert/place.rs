@@ -98,7 +98,7 @@ pub(super) fn list(
             break;
         }
         if members.len() > MOST_MEMBERS {
-            return Err(io::Error::other("it has too many members for an image"));
+            return Err(io::Error::other("it has too many files for an image"));
         }
         let found = match kind {
             EntryType::Link => {

@@ -382,7 +382,7 @@ fn default(at: &Place<'_>, value: &DeValue<'_>, defaults: &mut Vec<Given>) -> Re
 }
 
 fn cannot_use(path: &Path) -> String {
-    format!("can't use the site's file {}", path.display())
+    format!("can't use the site configuration file {}", path.display())
 }
 
 /// Root takes orders from a file only if nobody else could have written it, or put it there; others from their own too.
@@ -406,9 +406,7 @@ fn refuse_foreign(file: &File, path: &Path) -> Result<()> {
     refused.map_err(|refusal| {
         let error = Error::new(format!("{}: {refusal}", what()));
         match refusal.is_foreign() {
-            true => {
-                error.hint("rules that others could change are none: chown root and chmod go-w it")
-            }
+            true => error.hint("others could change it: chown root it, and chmod go-w it"),
             false => error,
         }
     })

@@ -265,7 +265,7 @@ mod tests {
     fn user_namespaces_used_up_are_named_as_such() {
         let call = CallError::new("unshare(CLONE_NEWUSER)", Errno::ENOSPC);
         let error = Err::<(), _>(call)
-            .explain(|| "can't make a container".into())
+            .explain(|| "can't create a container".into())
             .unwrap_err();
         assert!(error.advice().unwrap().contains("user.max_user_namespaces"));
     }

@@ -67,7 +67,7 @@ pub struct Record {
     /// What stands before the command.
     #[serde(with = "text")]
     pub entrypoint: Vec<OsString>,
-    /// Whether changes of owners are pretended.
+    /// Whether changes of file owners are faked.
     pub fakeroot: bool,
     /// For the audit line: the image.
     #[serde(with = "text")]

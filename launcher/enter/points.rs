@@ -107,7 +107,7 @@ impl Points {
             reached = reach(&self.root, path, false);
         }
         let reached = reached.explain(what).map_err(|error| {
-            error.hint(format!("where does {} lead in the image?", path.display()))
+            error.hint(format!("look where {} leads in the image", path.display()))
         })?;
         let Some((point, kind)) = reached.found else {
             return self.make(&reached.path, is_directory, what);

@@ -158,8 +158,8 @@ impl Later {
     }
 }
 
-const NO_AGENT: &str = "the process of this step that runs the host's commands on this node is gone: was it killed? \
-                        memory limits of the job hold for it too";
+const NO_AGENT: &str = "the process of this step that runs the host's commands on this node is gone: \
+ was it killed? the job's memory limit applies to it too";
 
 /// The words of this process, the first one without its directory.
 fn words() -> Vec<std::ffi::OsString> {

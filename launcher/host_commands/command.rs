@@ -55,15 +55,17 @@ pub(super) fn start(
             "{what}: the site does not let it be called from a container"
         ))
         .hint(format!(
-            "host_commands in the site's file has {}",
+            "host_commands in the site configuration file has {}",
             surroundings.names.join(", ")
         )));
     }
     let program = find(name, &surroundings.before, &what)?;
     let mut files = files.into_iter();
-    let directory = files
-        .next()
-        .ok_or_else(|| Error::new(format!("{what}: its directory did not come along")))?;
+    let directory = files.next().ok_or_else(|| {
+        Error::new(format!(
+            "{what}: the caller's directory was not passed along"
+        ))
+    })?;
     let place = Place::of(call, &directory, &surroundings.directory);
     drop(directory);
     let environment = outside(
@@ -95,7 +97,7 @@ fn find(name: &OsStr, before: &Environment, what: &str) -> Result<PathBuf> {
         .map(|directory| directory.join(name))
         .find(can_run)
         .ok_or_else(|| {
-            Error::new(format!("{what}: this node has none"))
+            Error::new(format!("{what}: it is not installed on this node"))
                 .exit(Exit::NotFound)
                 .hint(format!("PATH outside is {}", search.to_string_lossy()))
         })

@@ -106,7 +106,7 @@ impl Place {
                 "oci:DIR is a layout in a directory, and dir:DIR what skopeo and podman make of dir:",
             ),
             Kind::Layout | Kind::Flat if !is_directory => (
-                "is no directory",
+                "is not a directory",
                 "oci-archive:FILE and docker-archive:FILE are images in one file",
             ),
             _ => return Ok(()),

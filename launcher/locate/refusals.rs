@@ -35,7 +35,7 @@ pub(super) fn refuse_outside(word: &str, path: &Path, config: &Config) -> Result
         .map(|directory| directory.display().to_string())
         .collect();
     Err(Error::new(format!(
-        "can't use the image {word}: the site runs only its own images"
+        "can't use the image {word}: this site allows only its own images"
     ))
     .hint(format!("these lie in {}", places.join(" and "))))
 }

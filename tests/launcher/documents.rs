@@ -207,3 +207,20 @@ fn the_releases_of_slurm_that_are_documented_are_those_that_the_plugin_takes_on(
     assert!(known.len() >= 8);
     assert_eq!(documented, known);
 }
+
+#[test]
+fn the_rust_that_readme_asks_for_is_what_cargo_asks_for() {
+    let cargo = read("Cargo.toml");
+    let version = cargo
+        .split("rust-version = \"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap();
+    let page = read("README.md");
+    assert!(
+        page.contains(&format!("Rust ({version} or newer)")),
+        "{version}"
+    );
+}

@@ -29,10 +29,7 @@ fn where_there_can_be_no_more_threads_that_is_told_and_nothing_half_made_stays()
     ] {
         let said = tried(command);
         assert_eq!(said.out, left, "{command}: {said:#?}");
-        assert!(
-            !said.err.contains("mistake in Chariot"),
-            "{command}: {said:#?}"
-        );
+        assert!(!said.err.contains("bug in Chariot"), "{command}: {said:#?}");
         for line in said.err.lines().filter(|line| line.contains("clone(")) {
             assert!(line.contains("clone(CLONE_THREAD): "), "{command}: {line}");
         }

@@ -120,14 +120,15 @@ make_package() {
 }
 
 # The programs of the tests: a line each with the kind, the directory in which it runs, and the file.
-test_programs() {
+test_programs() (
+    set -o pipefail
     cargo test --quiet --no-run --message-format=json "$@" | python3 tests/tools/test-programs
-}
+)
 
 # So that it can run where there is no cargo.
 make_slurm() {
     local program
-    program=$(test_programs --test slurm | cut -f3)
+    program=$(test_programs --test slurm)
     export CHARIOT_SLURM_TESTS=$place/slurm-tests
-    install -m 755 "$program" "$CHARIOT_SLURM_TESTS"
+    install -m 755 "${program##*$'\t'}" "$CHARIOT_SLURM_TESTS"
 }

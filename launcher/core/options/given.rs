@@ -102,7 +102,7 @@ impl Given {
             Source::Variable => self.row.variable(),
             Source::Inherited => format!("{} of the job", dialect.option(self.row.name)),
             Source::Definition => format!("{} in the environment file", self.row.key()),
-            Source::Site => format!("{} in the site's file", self.row.key()),
+            Source::Site => format!("{} in the site configuration file", self.row.key()),
         }
     }
 

@@ -88,7 +88,7 @@ impl SquashFs {
     /// A damaged image, or an inode that is no file.
     pub fn piece(&self, inode: &Inode, offset: u64) -> Result<Piece> {
         let Body::File { fragment, .. } = inode.body else {
-            return Err(Damage::new(0, "it is no regular file"));
+            return Err(Damage::new(0, "it is not a regular file"));
         };
         let size = u64::from(self.superblock.block_size);
         let (index, within) = (offset / size, (offset % size) as usize);
@@ -126,7 +126,7 @@ impl SquashFs {
     /// As [`SquashFs::piece`].
     pub fn next(&self, inode: &Inode, offset: u64, wanted: Stretch) -> Result<Option<u64>> {
         let Body::File { fragment, .. } = inode.body else {
-            return Err(Damage::new(0, "it is no regular file"));
+            return Err(Damage::new(0, "it is not a regular file"));
         };
         if offset >= inode.size {
             return Ok(None);
@@ -205,7 +205,7 @@ impl SquashFs {
             sizes,
         } = inode.body
         else {
-            return Err(Damage::new(0, "it is no regular file"));
+            return Err(Damage::new(0, "it is not a regular file"));
         };
         let key = |number| (sizes.block, sizes.offset, number);
         if let Some(segment) = self.segments.get(&key(wanted)) {

@@ -77,7 +77,7 @@ impl SquashFs {
     /// A damaged image, or an inode that is no directory.
     pub fn entries(&self, directory: &Inode, from: Position) -> Result<Entries<'_>> {
         let Body::Directory { list, .. } = directory.body else {
-            return Err(Damage::new(0, "it is no directory"));
+            return Err(Damage::new(0, "it is not a directory"));
         };
         self.entries_at(directory, list, 0, from)
     }
@@ -127,7 +127,7 @@ impl SquashFs {
     /// byte of the list it is.
     fn near(&self, directory: &Inode, name: &[u8]) -> Result<(Place, u64)> {
         let Body::Directory { list, index } = directory.body else {
-            return Err(Damage::new(0, "it is no directory"));
+            return Err(Damage::new(0, "it is not a directory"));
         };
         let (mut best, mut start) = (list, 0);
         let mut cursor = Cursor::new(self, index.1);

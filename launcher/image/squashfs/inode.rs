@@ -102,7 +102,7 @@ impl SquashFs {
         let root = self.inode_at(self.superblock.root)?;
         match root.kind {
             Kind::Directory => Ok(root),
-            _ => Err(Damage::new(32, "its root is no directory")),
+            _ => Err(Damage::new(32, "its root is not a directory")),
         }
     }
 
@@ -126,7 +126,7 @@ impl SquashFs {
     pub fn target(&self, inode: &Inode) -> Result<Vec<u8>> {
         match inode.body {
             Body::Symlink { target } => Cursor::new(self, target).bytes(inode.size as usize),
-            _ => Err(Damage::new(0, "it is no symbolic link")),
+            _ => Err(Damage::new(0, "it is not a symbolic link")),
         }
     }
 
