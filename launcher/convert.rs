@@ -3,6 +3,7 @@
 //! and the one that writes trees does so confined to the new directory.
 
 pub mod archive;
+pub(crate) mod blobs;
 mod complete;
 pub mod compression;
 pub mod directory;
@@ -13,7 +14,6 @@ pub mod member;
 mod names;
 pub mod origin;
 mod pipe;
-pub(crate) mod place;
 mod ration;
 mod saved;
 mod sparse;

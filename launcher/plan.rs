@@ -122,7 +122,7 @@ impl Plan {
         let identity = Identity::of(host, &image, Options::on(&options.root))?;
         let host_commands = HostCommands::plan(options, config, host, &image, &task);
         let devices = Devices::plan(options, config, host, &image)?;
-        let surroundings = mounts::Surroundings {
+        let surroundings = mounts::Inputs {
             config,
             host,
             image: &image,

@@ -20,7 +20,7 @@ use chariot_core::options::table::OptionRow;
 use chariot_core::options::{Batch, Dialect, Given, Options, Source};
 use chariot_core::sys::namespaces::Namespaces;
 use chariot_core::sys::process;
-use chariot_core::sys::sharing::{Held, MeetingPlace, State as Progress};
+use chariot_core::sys::sharing::{Held, MeetingPlace, Readiness};
 
 use crate::audit;
 use crate::creator;
@@ -135,7 +135,7 @@ fn enter_or_fail(slurm: &Slurm<'_>, state: &State) -> Result<(), Error> {
     };
     let mut clock = Laps::start(options.verbose && is_one_of_two(slurm));
     let asked = options.image.as_ref().map_or("", |image| &image.value);
-    if let Progress::Failed(code) = meet(slurm, state, meeting, &givens, asked)? {
+    if let Readiness::Failed(code) = meet(slurm, state, meeting, &givens, asked)? {
         // Whoever tried has said why.
         process::end(code);
     }
@@ -248,15 +248,15 @@ fn meet(
     meeting: &MeetingPlace,
     givens: &[Given],
     asked: &str,
-) -> Result<Progress, Error> {
-    if meeting.state() != Progress::Missing {
+) -> Result<Readiness, Error> {
+    if meeting.state() != Readiness::Missing {
         return Ok(meeting.state());
     }
     if state.config.gpu_kind.is_some() {
         meeting.arrive(&gpus::of_task(slurm));
     }
     let _held = wait_for_turn(state, meeting)?;
-    if meeting.state() != Progress::Missing {
+    if meeting.state() != Readiness::Missing {
         return Ok(meeting.state());
     }
     let start = Instant::now();
@@ -264,10 +264,10 @@ fn meet(
         Ok(progress) => progress,
         Err(error) => {
             spank::tell(&error);
-            Progress::Failed(error.exit_code())
+            Readiness::Failed(error.exit_code())
         }
     };
-    if progress == Progress::Ready {
+    if progress == Readiness::Ready {
         audit::note(meeting, asked, start.elapsed());
     }
     meeting.publish(progress);

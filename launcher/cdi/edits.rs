@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::loader::{self, Libraries, Seen};
 use super::nvidia::{self, Wish};
-use super::registry::Chosen;
 use super::spec::{Edits, HookWords, MountPoint, Node};
+use super::specifications::Chosen;
 use super::{Devices, Hook};
 use crate::mount::{Mount, MountSource};
 use chariot_core::config::Config;

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Layers;
 use super::archive::Archive;
+use super::blobs::{self, Blobs, FromStart, Listed, Naming};
 use super::directory::Directory;
 use super::kind;
 use super::layout::{self, is_layout};
 use super::member::Source;
-use super::place::{self, FromStart, Listed, Naming, Place};
 use super::saved;
 use super::squashfs;
 pub use super::which::Which;
@@ -150,7 +150,7 @@ impl Origin {
         if !is_image {
             return Origin::flat(file);
         }
-        match place::list(file, scratch, most, form.is_some()) {
+        match blobs::list(file, scratch, most, form.is_some()) {
             Ok(listed) => listed.image(form, which),
             Err(error) => Err(damaged(&error)),
         }
@@ -181,7 +181,7 @@ impl Origin {
                     .hint("a layout in one file is oci-archive:FILE"),
             );
         }
-        let place = Place::Directory(directory.to_owned(), Naming::Layout);
+        let place = Blobs::Directory(directory.to_owned(), Naming::Layout);
         layout::image(&place, which)
     }
 

@@ -37,7 +37,7 @@ const ASIDE: &[u8] = b".chariot-aside";
 #[derive(Debug)]
 pub struct ToDirectory {
     confined: Confined,
-    place: Option<Arc<Place>>,
+    place: Option<Arc<Filled>>,
     workers: Option<Workers<Small>>,
     /// Permissions that nothing gets, as umask(2) has them.
     mask: u16,
@@ -56,7 +56,7 @@ struct Small {
 
 /// The directory that is being filled.
 #[derive(Debug)]
-struct Place {
+struct Filled {
     tree: NewTree,
     mask: u16,
     aside: Mutex<Aside>,
@@ -90,11 +90,11 @@ impl ToDirectory {
     }
 
     /// Opens the directory when the first file comes, so that a failure is told as any other.
-    fn place(&mut self) -> io::Result<Arc<Place>> {
+    fn place(&mut self) -> io::Result<Arc<Filled>> {
         if let Some(place) = &self.place {
             return Ok(Arc::clone(place));
         }
-        let place = Arc::new(Place {
+        let place = Arc::new(Filled {
             tree: NewTree::new(&self.confined)?,
             mask: self.mask,
             aside: Mutex::new(Aside {
@@ -117,7 +117,7 @@ impl ToDirectory {
     }
 
     /// Removes what is not in the tree, and lays aside what is elsewhere. Directories that held nothing else go away.
-    fn settle(&mut self, tree: &Tree, place: &Place) -> io::Result<()> {
+    fn settle(&mut self, tree: &Tree, place: &Filled) -> io::Result<()> {
         self.wait()?;
         for number in &place.aside().files {
             self.written.remove(number);
@@ -157,7 +157,7 @@ impl ToDirectory {
     }
 
     /// Makes directories and links, and gives each file all of its names.
-    fn name_all(&mut self, tree: &Tree, place: &Place) -> io::Result<Vec<(Number, Vec<u8>)>> {
+    fn name_all(&mut self, tree: &Tree, place: &Filled) -> io::Result<Vec<(Number, Vec<u8>)>> {
         let mut directories = vec![(ROOT, Vec::new())];
         tree.walk_all(&mut |number, path| {
             let inode = tree.inode(number);
@@ -274,7 +274,7 @@ fn free_name(tree: &Tree, directory: Number) -> Vec<u8> {
     name
 }
 
-impl Place {
+impl Filled {
     fn aside(&self) -> std::sync::MutexGuard<'_, Aside> {
         self.aside.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 use super::call::{Call, Outcome, decode_signal};
-use super::command::{self, Surroundings};
+use super::command::{self, Outside};
 use crate::enter::Entered;
 use crate::plan::Plan;
 use crate::plan::host_commands::HostCommands;
@@ -95,7 +95,7 @@ impl Agent {
                 return 0;
             };
             let Ok(edits) = edits(record) else { return 1 };
-            let surroundings = Surroundings {
+            let surroundings = Outside {
                 names,
                 before,
                 edits,
@@ -143,14 +143,14 @@ struct Office {
     listener: OwnedFd,
     life: OwnedFd,
     children: Signals,
-    surroundings: Surroundings,
+    surroundings: Outside,
     callers: Vec<Caller>,
     /// Whether there was no descriptor for the last who came.
     is_full: bool,
 }
 
 impl Office {
-    fn open(listener: OwnedFd, life: OwnedFd, surroundings: Surroundings) -> Result<Office> {
+    fn open(listener: OwnedFd, life: OwnedFd, surroundings: Outside) -> Result<Office> {
         // Each caller has some here. What it starts gets the caller's own limits.
         fork::raise_limit_of_files();
         let children =

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::inode::{Body, Inode};
-use super::metadata::{Cursor, Place};
+use super::metadata::{Cursor, MetadataPosition};
 use super::{Damage, Result, SquashFs};
 
 /// In the size of a block: it is not compressed.
@@ -62,7 +62,7 @@ pub(super) struct Segment {
     start: u64,
     sizes: Vec<u32>,
     /// Where the data of the next segment begins, and the sizes of its blocks.
-    next: (u64, Place),
+    next: (u64, MetadataPosition),
 }
 
 impl Segment {
@@ -232,7 +232,7 @@ impl SquashFs {
         }
     }
 
-    fn read_segment(&self, (start, sizes): (u64, Place), count: u64) -> Result<Segment> {
+    fn read_segment(&self, (start, sizes): (u64, MetadataPosition), count: u64) -> Result<Segment> {
         let mut cursor = Cursor::new(self, sizes);
         let sizes = (0..count)
             .map(|_| cursor.u32())
