@@ -104,8 +104,9 @@ impl<'a> Cache<'a> {
     pub fn of_site(config: &'a Config, host: &'a Host) -> Result<Cache<'a>> {
         let what = "can't fill the site's cache";
         let site = config.site_cache.clone().ok_or_else(|| {
-            Error::new(format!("{what}: there is none"))
-                .hint("name a directory in the site's file: site_cache = \"/images/cache\"")
+            Error::new(format!("{what}: there is none")).hint(
+                "name a directory in the site configuration file: site_cache = \"/images/cache\"",
+            )
         })?;
         if !rights::is_root() {
             return Err(Error::new(format!("{what}: only root may write there"))
@@ -318,7 +319,7 @@ impl<'a> Cache<'a> {
         let path = self.image(digest)?;
         match path.symlink_metadata() {
             Ok(_) if !is_usable(&path) => Err(Error::new(format!(
-                "can't use the cache {}: {} is no regular file, or not yours",
+                "can't use the cache {}: {} is not a regular file, or not yours",
                 self.root()?.display(),
                 path.display()
             ))
@@ -337,7 +338,7 @@ impl<'a> Cache<'a> {
     ) -> Result<()> {
         let output = Output::file(&self.image(digest)?)?;
         output.take_from(&lease.losers());
-        let what = format!("can't make an image of {word}");
+        let what = format!("can't convert {word}");
         let made = work::run_with(
             &what,
             |is_unwanted| {

@@ -11,8 +11,8 @@ mod gpus;
 pub mod ld_cache;
 mod loader;
 mod nvidia;
-mod registry;
 pub mod spec;
+mod specifications;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::mount::Mount;
 use chariot_core::config::Config;
 use chariot_core::error::{Error, Result};
 use chariot_core::options::Options;
-use registry::Registry;
+use specifications::Specifications;
 
 /// What a container gets for the devices that it was asked for.
 #[derive(Debug, Default)]
@@ -68,7 +68,7 @@ impl Devices {
         if asked.is_empty() {
             return Ok(Devices::default());
         }
-        let registry = Registry::read(&config.cdi_dirs);
+        let registry = Specifications::read(&config.cdi_dirs);
         let chosen = registry.choose(&asked)?;
         let overlay = options.overlay.as_ref().map(|overlay| &overlay.value);
         let changes = overlay.map(|directory| directory.join(crate::mount::UPPER));
@@ -87,7 +87,7 @@ impl Devices {
 
 /// The kinds of devices that are specified in directories, or in files.
 pub fn kinds(places: &[PathBuf]) -> Vec<String> {
-    Registry::read(places).kinds()
+    Specifications::read(places).kinds()
 }
 
 /// What is described in directories, a line for each kind: `nvidia.com/gpu: 0, 1, all`.
@@ -95,5 +95,5 @@ pub fn kinds(places: &[PathBuf]) -> Vec<String> {
 /// # Errors
 /// The first file that is broken.
 pub fn described(places: &[PathBuf]) -> Result<Vec<String>> {
-    Registry::read(places).described()
+    Specifications::read(places).described()
 }

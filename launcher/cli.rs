@@ -82,7 +82,7 @@ pub fn main() -> ExitCode {
 /// Refuses to run with more rights than its caller has, which the launcher was not made for: what the caller names is
 /// opened, and what is in it done, with all the rights that there are.
 pub fn refuse_gain() -> Option<ExitCode> {
-    let what = "can't run with other rights than the caller's";
+    let what = "can't run with rights other than the caller's";
     let error = match rights::gain().explain(|| what.into()) {
         Ok(None) => return None,
         Ok(Some(gain)) => {
@@ -115,7 +115,7 @@ pub fn command() -> Command {
         .after_help(
             "In a Slurm job the same options begin with --ch-: srun --ch-image=IMAGE COMMAND\n\
              Each option is also a variable: --private-tmp is CH_PRIVATE_TMP.\n\
-             Exit status: the command's own; 125 if the container cannot be had, 126 if the command \
+             Exit status: the command's own; 125 if the container cannot be created, 126 if the command \
              cannot be run, 127 if it is not in the container.\n\
              The manual: man chariot, man chariot-slurm, man chariot.toml; or chariot man PAGE.",
         )
@@ -129,7 +129,7 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .default_value(config::PATH)
                 .global(true)
-                .help("the site's file"),
+                .help("the site configuration file"),
         )
         .subcommand(
             Command::new("run")
@@ -202,7 +202,7 @@ fn command_words() -> Arg {
 fn own_or_words() -> Arg {
     command_words()
         .required(false)
-        .help("the command and its arguments; without one, what the image says of itself runs")
+        .help("the command and its arguments; without one, the image's own command runs")
 }
 
 fn flag(name: &'static str, help: &'static str) -> Arg {

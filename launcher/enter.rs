@@ -44,7 +44,7 @@ pub struct Entered {
 /// # Errors
 /// The step that failed, with its call and the kernel's answer.
 pub fn create(plan: &Plan) -> Result<Entered> {
-    let what = || format!("can't make a container of the image {}", plan.image.word);
+    let what = || format!("can't create a container of the image {}", plan.image.word);
     let mut clock = Clock::start();
 
     // One new user namespace, in which this process may do what follows, and a mount namespace that

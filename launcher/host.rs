@@ -118,12 +118,12 @@ impl Host {
     /// Base Directory Specification says. What a variable holds is taken as it is and never expanded again.
     ///
     /// # Errors
-    /// A variable is not set, or leads elsewhere by `..`, or what comes out is no absolute path. A directory named
+    /// A variable is not set, or leads elsewhere by `..`, or what comes out is not an absolute path. A directory named
     /// `$SCRATCH` where somebody happens to stand is what nobody wants.
     pub fn expand(&self, key: &str, text: &str) -> Result<PathBuf> {
         let told = |reason: String| {
             Error::new(format!(
-                "can't use {key} = \"{text}\" of the site's file: {reason}"
+                "can't use {key} = \"{text}\" of the site configuration file: {reason}"
             ))
         };
         let mut bytes = Vec::new();
@@ -131,7 +131,7 @@ impl Host {
         if let Some(below) = rest.strip_prefix('~') {
             if !below.is_empty() && !below.starts_with('/') {
                 return Err(told(
-                    "~ is your own home directory, and has a / behind it".into(),
+                    "~ means your own home directory and must be followed by /".into(),
                 ));
             }
             bytes.extend_from_slice(self.home().as_os_str().as_bytes());
@@ -140,7 +140,7 @@ impl Host {
         while let Some((before, behind)) = rest.split_once('$') {
             bytes.extend_from_slice(before.as_bytes());
             let (name, behind) = variable_name(behind)
-                .ok_or_else(|| told("behind $ there is no name of a variable".into()))?;
+                .ok_or_else(|| told("there is no variable name after $".into()))?;
             let value = self.value(name).filter(|value| !value.is_empty());
             let value = value.ok_or_else(|| {
                 told(format!("the variable {name} is not set")).hint(format!(
@@ -160,8 +160,8 @@ impl Host {
         let path = PathBuf::from(OsString::from_vec(bytes));
         match path.is_absolute() {
             true => Ok(path),
-            false => Err(told(format!("{} is no absolute path", path.display()))
-                .hint("it begins with /, ~ or a variable that does")),
+            false => Err(told(format!("{} is not an absolute path", path.display()))
+                .hint("it must begin with /, ~, or a variable that does")),
         }
     }
 
@@ -340,18 +340,19 @@ mod tests {
             ("/a/${SCRATCH}", "the variable SCRATCH is not set"),
             ("$EMPTY/c", "the variable EMPTY is not set"),
             ("/l/$UP", "the variable UP has .. in it"),
-            ("$REL/c", "b/c is no absolute path"),
-            ("cache", "cache is no absolute path"),
-            ("/a/$", "behind $ there is no name of a variable"),
-            ("/a/$1", "behind $ there is no name of a variable"),
-            ("/a/${HOME", "behind $ there is no name of a variable"),
+            ("$REL/c", "b/c is not an absolute path"),
+            ("cache", "cache is not an absolute path"),
+            ("/a/$", "there is no variable name after $"),
+            ("/a/$1", "there is no variable name after $"),
+            ("/a/${HOME", "there is no variable name after $"),
             (
                 "~ada/c",
-                "~ is your own home directory, and has a / behind it",
+                "~ means your own home directory and must be followed by /",
             ),
         ] {
             let error = host.expand("cache", text).unwrap_err().to_string();
-            let expected = format!("can't use cache = \"{text}\" of the site's file: {reason}");
+            let expected =
+                format!("can't use cache = \"{text}\" of the site configuration file: {reason}");
             assert_eq!(error, expected);
         }
     }

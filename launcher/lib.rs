@@ -12,15 +12,24 @@
 //!                 every task joins; Slurm executes the command
 //! ```
 //!
-//! What is no image to be run in yet becomes one in the [`cache`]: [`registry`] fetches layers, [`convert`] makes
-//! SquashFS of them, or of an archive, and of all nodes that want it one does the work.
+//! | room | what it answers for |
+//! |---|---|
+//! | [`cli`], [`ch_run`] | the command line, and another tool's |
+//! | [`locate`] | what the word for an image names, and getting from there to an image that can be run in |
+//! | [`image`] | reading images, SquashFS among them |
+//! | [`registry`], [`convert`], [`cache`] | fetching layers, making one file or a tree of them, and of all nodes that want it one does the work |
+//! | [`oci`] | what images of OCI and Docker say of themselves, and what they are called |
+//! | [`cdi`] | what a device needs: mounts and variables |
+//! | [`host`] | who is asking |
+//! | [`plan`], [`mount`] | what will be done |
+//! | [`enter`] | doing it, on one page |
+//! | [`serve`] | an image's server, which ends when the kernel unmounts the image |
+//! | [`host_commands`] | commands of the host that are called inside and run outside |
+//! | [`files`] | making, naming and removing files |
+//! | [`work`], [`threads`] | long work in a process of its own; threads |
+//! | [`print`], [`log`] | the only place that prints; messages |
 //!
-//! What a device needs, by the Container Device Interface, is mounts and variables of the plan: [`cdi`].
-//!
-//! In a job, commands of the host that are called inside run outside: [`host_commands`].
-//!
-//! An image that is a file is read by [`image::squashfs`] and served to the kernel by [`serve`], one process
-//! for each container, which ends when the kernel unmounts the image.
+//! What the Slurm plugin has too is [`chariot_core`]: options, configuration, handover, joining and the system calls.
 
 #![cfg_attr(
     test,

@@ -1,7 +1,7 @@
 //! What a word can name, and getting from there to an image that can be run in. Kinds are told by what is there,
 //! never by a file's name.
 
-mod place;
+mod bundle;
 mod refusals;
 pub mod remote;
 
@@ -25,15 +25,15 @@ use crate::log::warn_once;
 use crate::oci::{self, Configuration, Digest, Reference};
 use crate::registry::Resolved;
 use crate::work::Reporter;
+pub use bundle::Bundle;
+use bundle::Kind;
 use chariot_core::config::{Config, Stage};
 use chariot_core::error::{Error, Explain, Result};
 use chariot_core::open;
-use chariot_core::options::given::{is_path, scheme};
+use chariot_core::options::word::Word;
 use chariot_core::private::{self, Whose};
 use chariot_core::sif;
-use place::Kind;
-pub use place::Place;
-use refusals::{refuse_foreign, refuse_outside};
+use refusals::{foreign, refuse_outside};
 
 /// Something of which an image is, or can be made.
 #[derive(Debug)]
@@ -41,9 +41,9 @@ pub enum Source {
     /// A directory, SquashFS or SIF file, which can be run in.
     Image(Box<Image>),
     /// A tar archive of a file system or of an image.
-    Archive(Place),
+    Archive(Bundle),
     /// An OCI layout in a directory, or a directory of skopeo's.
-    Layout(Place),
+    Layout(Bundle),
     /// An image in a registry.
     Registry(Reference),
     /// One that has been fetched from there.
@@ -101,13 +101,12 @@ pub(crate) fn verify<'a>(image: &mut Image, cache: &impl Fn() -> Cache<'a>) {
 /// # Errors
 /// The word names nothing, nothing readable, or no image.
 pub fn find(word: &str, config: &Config, host: &Host) -> Result<Source> {
-    let source = match scheme(word) {
-        Some(("docker", name)) => return from_registry(word, name, config),
-        Some((scheme, rest)) => Place::parse(word, scheme, rest).source(),
-        None => {
-            refuse_foreign(word)?;
-            by_path(word, &path_of(word, config, host)?, config)?
-        }
+    let source = match Word::parse(word) {
+        Word::Registry(name) => return from_registry(word, name, config),
+        Word::Bundle(scheme, rest) => Bundle::parse(word, scheme, rest).source(),
+        Word::Foreign(scheme, advice) => return Err(foreign(word, scheme, advice)),
+        Word::Path(path) => by_path(word, Path::new(path), config)?,
+        Word::Name(name) => by_path(word, &by_name(name, config, host)?, config)?,
     };
     if let Source::Archive(place) | Source::Layout(place) = &source {
         place
@@ -123,7 +122,7 @@ pub fn find(word: &str, config: &Config, host: &Host) -> Result<Source> {
 fn from_registry(word: &str, name: &str, config: &Config) -> Result<Source> {
     if config.only_image_dirs {
         return Err(Error::new(format!(
-            "can't use the image {word}: the site runs only its own images"
+            "can't use the image {word}: this site allows only its own images"
         ))
         .hint("`chariot images` lists them"));
     }
@@ -136,19 +135,12 @@ fn from_registry(word: &str, name: &str, config: &Config) -> Result<Source> {
         })
 }
 
-fn path_of(word: &str, config: &Config, host: &Host) -> Result<PathBuf> {
-    match is_path(word) {
-        true => Ok(PathBuf::from(word)),
-        false => by_name(word, config, host),
-    }
-}
-
 fn by_path(word: &str, path: &Path, config: &Config) -> Result<Source> {
     let data = path
         .metadata()
         .map_err(|error| missing(word, path, &error))?;
     refuse_outside(word, path, config)?;
-    let place = |kind| Place::new(word, path, kind);
+    let place = |kind| Bundle::new(word, path, kind);
     if data.is_dir() && is_layout(path) {
         return Ok(Source::Layout(place(Kind::Layout)));
     }
@@ -249,7 +241,7 @@ impl Source {
     /// The same, of which an image remembers another name than a passing file's.
     #[must_use]
     pub fn called(self, word: &str) -> Source {
-        let called = |place: Place| place.called(word);
+        let called = |place: Bundle| place.called(word);
         match self {
             Source::Archive(place) => Source::Archive(called(place)),
             Source::Layout(place) => Source::Layout(called(place)),
@@ -381,7 +373,7 @@ fn convert(origin: Origin, output: &Output, config: &Config, reporter: &Reporter
     make::file(origin, output, form, config, reporter).map(|_| ())
 }
 
-fn archive_digest(place: &Place, cache: &Cache<'_>, access: &mut Access<'_>) -> Result<Digest> {
+fn archive_digest(place: &Bundle, cache: &Cache<'_>, access: &mut Access<'_>) -> Result<Digest> {
     let digest = match cache.archive_digest(&place.path) {
         Some(digest) => digest,
         None => {

@@ -90,7 +90,7 @@ pub struct Plan {
     pub task: Task,
     /// The image's entrypoint, if it is to run the command; it is in the task's command already.
     pub entrypoint: Vec<String>,
-    /// Whether changes of owners are pretended.
+    /// Whether changes of file owners are faked.
     pub fakeroot: bool,
     /// Commands of the host that can be called inside.
     pub host_commands: Option<HostCommands>,
@@ -122,7 +122,7 @@ impl Plan {
         let identity = Identity::of(host, &image, Options::on(&options.root))?;
         let host_commands = HostCommands::plan(options, config, host, &image, &task);
         let devices = Devices::plan(options, config, host, &image)?;
-        let surroundings = mounts::Surroundings {
+        let surroundings = mounts::Inputs {
             config,
             host,
             image: &image,
@@ -200,7 +200,7 @@ fn entrypoint(options: &Options, image: &Image, task: &Task) -> Result<Vec<Strin
             "can't run the entrypoint of the image {}: it has none",
             image.word
         ))
-        .hint("leave --entrypoint out, or --entrypoint=no if the job or the site asks for it")),
+        .hint("leave out --entrypoint, or say --entrypoint=no if the job or the site asks for it")),
     }
 }
 

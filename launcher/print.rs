@@ -67,7 +67,7 @@ fn json_for_terminals(text: &str) -> String {
 /// Says something to the process that has started this one, on standard output.
 pub fn say(said: &Said) {
     // If whoever reads this is gone, so is everybody who could be told.
-    let _ = io::stdout().write_all(format!("{}\n", handover::line(said)).as_bytes());
+    let _ = io::stdout().write_all((json_for_terminals(&handover::line(said)) + "\n").as_bytes());
 }
 
 /// Prints a failure, and what to do, on standard error. `name` is who speaks.
@@ -160,7 +160,7 @@ pub fn usage(mut error: clap::Error) -> bool {
 pub fn panics() {
     std::panic::set_hook(Box::new(|panic| {
         message(&format!(
-            "chariot: this is a mistake in Chariot, please report it: {panic}"
+            "chariot: this is a bug in Chariot, please report it: {panic}"
         ));
     }));
 }

@@ -100,7 +100,7 @@ pub fn resolve(
         (digest, document) = ask.get(&chosen.digest.to_string(), Some(&chosen.digest))?;
     }
     Err(definite(Error::new(
-        "its lists of images lie too deep in each other",
+        "its image indexes are nested too deeply",
     )))
 }
 
@@ -155,11 +155,11 @@ impl Documents<'_> {
                 Ok(bytes) if digest.is_none_or(|digest| digest.fits(&bytes)) => return Ok(bytes),
                 Ok(_) => failure = Some(Failure {
                     error: Error::new(format!(
-                        "can't find {}: {} gave something else than it was asked for: its digest is wrong",
+                        "can't find {}: {} sent something other than what was asked for: its digest is wrong",
                         self.reference,
                         client.host()
                     ))
-                    .hint("try again; if it stays so, tell who runs the registry"),
+                    .hint("try again; if it keeps happening, tell whoever runs the registry"),
                     cause: Cause::Refused,
                 }),
                 Err(why) => failure = Some(Failure {
@@ -201,7 +201,7 @@ pub fn fetch(resolved: &Resolved, cache: &Cache<'_>, reporter: &Reporter) -> Res
     if bytes > config.image_size {
         return Err(
             Error::new(format!("{}: it says that it has {bytes} bytes", what()))
-                .hint("the site's file sets the limit: image_size"),
+                .hint("the site configuration file sets the limit: image_size"),
         );
     }
     let rooms = wanted

@@ -232,7 +232,7 @@ fn killed(what: &str, signal: Option<Signal>) -> Error {
     let error = Error::new(format!("{what}: the process that does it was killed{by}"));
     match signal {
         None | Some(Signal::SIGKILL) => {
-            error.hint("is there enough memory? limits of the job hold for it too")
+            error.hint("is there enough memory? the job's memory limit applies to it too")
         }
         Some(_) => error.hint("try again"),
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use chariot_core::config::Audit;
 use chariot_core::escape;
 use chariot_core::handover::Record;
-use chariot_core::sys::sharing::{MeetingPlace, State as Progress};
+use chariot_core::sys::sharing::{MeetingPlace, Readiness};
 
 use crate::spank::{self, NAME, Slurm};
 use crate::state;
@@ -38,9 +38,12 @@ pub(crate) fn note(meeting: &MeetingPlace, asked: &str, time: Duration) {
 pub(crate) fn write(slurm: &Slurm<'_>) {
     state::with(|state| {
         let made = state.meeting.as_ref();
-        let made = made.filter(|meeting| meeting.state() == Progress::Ready);
+        let made = made.filter(|meeting| meeting.state() == Readiness::Ready);
         if let Some(meeting) = made.filter(|_| !state.is_audited) {
-            spank::log(&format!("{NAME}: {}", line(slurm, meeting, state.audit)));
+            spank::log(&format!(
+                "{NAME}: {}",
+                line(slurm, meeting, state.config.audit)
+            ));
             state.is_audited = true;
         }
     });

@@ -52,9 +52,9 @@ fn different(first: &Asked, givens: &[Given]) -> Error {
     };
     let number = first.count.saturating_add(1);
     let why = if let Some(option) = only_in(givens, &first.givens) {
-        format!("component {number} has {option}, and component 1 has not")
+        format!("component {number} has {option}, and component 1 does not")
     } else if let Some(option) = only_in(&first.givens, givens) {
-        format!("component 1 has {option}, and component {number} has not")
+        format!("component 1 has {option}, and component {number} does not")
     } else {
         format!("component {number} has the options of component 1 in another order")
     };

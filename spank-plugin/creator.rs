@@ -15,7 +15,7 @@ use chariot_core::handover::{self, Request, Said};
 use chariot_core::options::Given;
 use chariot_core::options::given;
 use chariot_core::sys::helper::Helper;
-use chariot_core::sys::sharing::{MeetingPlace, State as Progress};
+use chariot_core::sys::sharing::{MeetingPlace, Readiness};
 use chariot_core::sys::signals::{self, Signal};
 use chariot_core::sys::{self, process};
 
@@ -24,7 +24,8 @@ use crate::state::State;
 use crate::{gpus, multi_prog};
 
 /// What to do when a wait was too short.
-pub(crate) const SLOW: &str = "is the image's file system slow or stuck? the site's file has longer waits: \
+pub(crate) const SLOW: &str = "is the image's file system slow or stuck? the site configuration file \
+ has longer waits: \
                     waits.container and waits.fetch";
 
 /// Executes the launcher, which makes the container and sends its namespaces.
@@ -33,9 +34,9 @@ pub(crate) fn make(
     state: &State,
     meeting: &MeetingPlace,
     givens: &[Given],
-) -> Result<Progress, Error> {
+) -> Result<Readiness, Error> {
     let mut request = request(slurm, state, givens);
-    if state.counts_gpus {
+    if state.config.gpu_kind.is_some() {
         gpus::put_together(slurm, meeting, &mut request.environment);
     }
     let helper = start(
@@ -47,12 +48,15 @@ pub(crate) fn make(
     )
     .map_err(|error| {
         error
-            .within("can't make a container")
+            .within("can't create a container")
             .hint("the administrator has to install `chariot` on this node")
     })?;
     let start = Instant::now();
-    let most = state.patience.saturating_add(state.wait_fetch);
-    let report = helper.report_while(state.patience, most, |line| {
+    let most = state
+        .config
+        .wait_container
+        .saturating_add(state.config.wait_fetch);
+    let report = helper.report_while(state.config.wait_container, most, |line| {
         let Some(Said::GoesOn(progress)) = handover::read_line(line) else {
             return false;
         };
@@ -65,7 +69,7 @@ pub(crate) fn make(
     let report = report.map_err(|error| {
         let seconds = start.elapsed().as_secs();
         Error::new(format!(
-            "can't make a container within {seconds} seconds: {error}"
+            "can't create a container within {seconds} s: {error}"
         ))
         .hint(SLOW)
     })?;
@@ -122,13 +126,13 @@ fn request(slurm: &Slurm<'_>, state: &State, givens: &[Given]) -> Request {
 }
 
 /// Passes the launcher's lines on to the user. None if it did not come to the one that ends them.
-fn relay(report: &str) -> Option<Progress> {
+fn relay(report: &str) -> Option<Readiness> {
     for line in report.lines() {
         match handover::read_line(line) {
             Some(Said::Failed(told)) => {
                 let code = told.code;
                 spank::tell(&told.into());
-                return Some(Progress::Failed(code));
+                return Some(Readiness::Failed(code));
             }
             Some(Said::Warning(told)) => {
                 spank::say(&format!("{NAME}: warning: {}", told.sentence));
@@ -138,7 +142,7 @@ fn relay(report: &str) -> Option<Progress> {
             }
             Some(Said::Message(text)) => spank::say(&format!("{NAME}: {text}")),
             Some(Said::Log(text)) => spank::log(&format!("{NAME}: {text}")),
-            Some(Said::Ready) => return Some(Progress::Ready),
+            Some(Said::Ready) => return Some(Readiness::Ready),
             // Said too late to be of use.
             Some(Said::GoesOn(_) | Said::Image(_) | Said::Pinned(_)) => {}
             // Not one of ours: the dynamic loader's last words, for one.
@@ -149,14 +153,14 @@ fn relay(report: &str) -> Option<Progress> {
 }
 
 /// The launcher has ended without saying why.
-fn silent(killed_by: Option<Signal>) -> Result<Progress, Error> {
-    let what = "the process that makes the container";
+fn silent(killed_by: Option<Signal>) -> Result<Readiness, Error> {
+    let what = "the process that creates the container";
     match killed_by {
         // Slurm and terminals send it to every process of a step. Where there is no container, the task ends by it, and
         // nothing more is said.
         Some(signal) if signals::asks_to_end(signal) => {
             signals::suffer(signal);
-            Ok(Progress::Failed(
+            Ok(Readiness::Failed(
                 128 | u8::try_from(signal as i32).unwrap_or(0),
             ))
         }
@@ -165,8 +169,10 @@ fn silent(killed_by: Option<Signal>) -> Result<Progress, Error> {
         }
         _ => {
             process::await_own_end();
-            Err(Error::new(format!("{what} ended without a word"))
-                .hint("was it killed? memory limits of the job hold for it too"))
+            Err(
+                Error::new(format!("{what} exited without reporting an error"))
+                    .hint("was it killed? the job's memory limit applies to it too"),
+            )
         }
     }
 }

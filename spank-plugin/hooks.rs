@@ -61,7 +61,7 @@ extern "C" fn slurm_spank_init(
 ) -> c_int {
     panic::set_hook(Box::new(|panic| {
         spank::error(&format!(
-            "{NAME}: this is a mistake in Chariot, please report it: {panic}"
+            "{NAME}: this is a bug in Chariot, please report it: {panic}"
         ));
     }));
     deferred(callback(spank, count, words, |slurm, context| {

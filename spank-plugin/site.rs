@@ -22,7 +22,7 @@ pub(crate) fn complain(broken: &Error, paths: &Paths) {
             false => "every step that asks for a container",
         };
         spank::error(&format!(
-            "{NAME}: {broken}; until it is mended, {which} fails"
+            "{NAME}: {broken}; until it is fixed, {which} fails"
         ));
     }
 }

@@ -5,7 +5,7 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use chariot_core::memory::spare;
-use chariot_core::sys::sharing::{MeetingPlace, State as Progress};
+use chariot_core::sys::sharing::{MeetingPlace, Readiness};
 use chariot_core::sys::{detached, process, signals};
 
 use crate::spank::Slurm;
@@ -49,7 +49,7 @@ fn is_made(meeting: &MeetingPlace, step: &impl AsFd) -> bool {
         match ready[..] {
             [_, true] => return false,
             [true, _] => return true,
-            [false, false] if !matches!(meeting.state(), Progress::Failed(_)) => {}
+            [false, false] if !matches!(meeting.state(), Readiness::Failed(_)) => {}
             _ => return false,
         }
     }

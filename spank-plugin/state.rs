@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use chariot_core::config::{Audit, Config, TaskProlog};
+use chariot_core::config::{Config, TaskProlog};
 use chariot_core::error::Error;
 use chariot_core::options::Given;
 use chariot_core::options::table::OptionRow;
@@ -22,8 +21,8 @@ pub(crate) struct State {
     pub(crate) typed: Vec<Given>,
     /// What the first component asked for.
     pub(crate) first: Option<Asked>,
-    /// In slurmstepd, the site's defaults.
-    pub(crate) defaults: Vec<Given>,
+    /// In slurmstepd, what the site's file says, or would without what is wrong with it.
+    pub(crate) config: Config,
     /// The same in slurmstepd, not looked at until it is a task's turn.
     pub(crate) raw: Vec<(&'static OptionRow, Option<String>)>,
     /// Where plugstack.conf says that the launcher and the site's file are.
@@ -32,22 +31,13 @@ pub(crate) struct State {
     pub(crate) meeting: Option<MeetingPlace>,
     /// Where the tasks meet to have the image mounted by the kernel, if the site trusts any.
     pub(crate) trusted: Option<MeetingPlace>,
-    /// The directories of images that the site trusts.
-    pub(crate) kernel_mount: Vec<PathBuf>,
-    /// Whether the site says what GPUs of a step are called, so that a container has those of all its tasks.
-    pub(crate) counts_gpus: bool,
     /// In a task: the file of the image that root has mounted.
     pub(crate) mounted: Option<String>,
-    /// How long a task waits.
-    pub(crate) patience: Duration,
-    /// How much longer if the image has to be fetched.
-    pub(crate) wait_fetch: Duration,
     /// Slurm's directory for temporary files, with `%n` in it.
     pub(crate) scratch: Option<String>,
-    /// How the line on the step is written, and whether it was.
-    pub(crate) audit: Audit,
+    /// Whether the line on the step was written.
     pub(crate) is_audited: bool,
-    /// Where TaskProlog runs.
+    /// Where TaskProlog runs, as far as this release of Slurm can do what the site wants.
     pub(crate) task_prolog: TaskProlog,
     /// What is wrong with the site's file or with the plugin's arguments, so that what the site decided is not known.
     pub(crate) broken: Option<Error>,
@@ -121,18 +111,13 @@ pub(crate) fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
         variables: Vec::new(),
         typed: Vec::new(),
         first: None,
-        defaults: Vec::new(),
+        config: Config::default(),
         raw: Vec::new(),
         paths: Paths::default(),
         meeting: None,
         trusted: None,
-        kernel_mount: Vec::new(),
-        counts_gpus: false,
         mounted: None,
-        patience: Config::default().wait_container,
-        wait_fetch: Config::default().wait_fetch,
         scratch: None,
-        audit: Audit::default(),
         is_audited: false,
         task_prolog: TaskProlog::default(),
         broken: None,

@@ -13,6 +13,7 @@ use chariot_core::error::Error;
 use chariot_core::handover::{self, Said};
 use chariot_core::options::given::{self, CARRIER};
 use chariot_core::options::table::{OptionRow, TABLE};
+use chariot_core::options::word::Word;
 use chariot_core::options::{Dialect, Given, Options, Source};
 
 use crate::spank::{Context, NAME, Slurm, set_own_variable};
@@ -90,7 +91,7 @@ pub(crate) fn options_complete(slurm: &Slurm<'_>, context: Context) -> Result<()
         return Ok(());
     }
     if let Some(image) = &options.image
-        && image.value.starts_with("docker:")
+        && matches!(Word::parse(&image.value), Word::Registry(_))
         && !(context == Context::Step && env::var_os("SLURM_JOB_ID").is_some())
     {
         // A step of a job that is running leaves it to the nodes, which know what the job takes the name for.

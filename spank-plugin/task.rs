@@ -20,7 +20,7 @@ use chariot_core::options::table::OptionRow;
 use chariot_core::options::{Batch, Dialect, Given, Options, Source};
 use chariot_core::sys::namespaces::Namespaces;
 use chariot_core::sys::process;
-use chariot_core::sys::sharing::{Held, MeetingPlace, State as Progress};
+use chariot_core::sys::sharing::{Held, MeetingPlace, Readiness};
 
 use crate::audit;
 use crate::creator;
@@ -76,18 +76,13 @@ pub(crate) fn options_complete(slurm: &Slurm<'_>) {
             .defaults
             .iter()
             .any(|given| given.row.name == "image");
-        state.patience = config.wait_container;
-        state.wait_fetch = config.wait_fetch;
-        state.counts_gpus = config.gpu_kind.is_some();
-        state.audit = config.audit;
         state.task_prolog = prolog::place(&config, slurm.release());
-        state.defaults = config.defaults;
+        state.config = config;
         if !(named || by_default) {
             return;
         }
         state.scratch = spank::scratch();
-        if !config.kernel_mount.is_empty() {
-            state.kernel_mount = config.kernel_mount;
+        if !state.config.kernel_mount.is_empty() {
             // Without it, images are served.
             state.trusted = MeetingPlace::new().ok();
         }
@@ -127,8 +122,7 @@ fn enter_or_fail(slurm: &Slurm<'_>, state: &State) -> Result<(), Error> {
         return Err(told_once(slurm, broken));
     }
     let givens = givens(slurm, state)?;
-    let all: Vec<Given> = state.defaults.iter().chain(&givens).cloned().collect();
-    let options = Options::resolve(all, Dialect::Slurm)?;
+    let options = Options::resolve(state.config.under(givens.clone()), Dialect::Slurm)?;
     let is_wanted = options.image.is_some() || (state.broken.is_some() && site::asks(&givens));
     if !is_wanted || stays_on_host(slurm, &options) {
         return Ok(());
@@ -141,7 +135,7 @@ fn enter_or_fail(slurm: &Slurm<'_>, state: &State) -> Result<(), Error> {
     };
     let mut clock = Laps::start(options.verbose && is_one_of_two(slurm));
     let asked = options.image.as_ref().map_or("", |image| &image.value);
-    if let Progress::Failed(code) = meet(slurm, state, meeting, &givens, asked)? {
+    if let Readiness::Failed(code) = meet(slurm, state, meeting, &givens, asked)? {
         // Whoever tried has said why.
         process::end(code);
     }
@@ -254,15 +248,15 @@ fn meet(
     meeting: &MeetingPlace,
     givens: &[Given],
     asked: &str,
-) -> Result<Progress, Error> {
-    if meeting.state() != Progress::Missing {
+) -> Result<Readiness, Error> {
+    if meeting.state() != Readiness::Missing {
         return Ok(meeting.state());
     }
-    if state.counts_gpus {
+    if state.config.gpu_kind.is_some() {
         meeting.arrive(&gpus::of_task(slurm));
     }
     let _held = wait_for_turn(state, meeting)?;
-    if meeting.state() != Progress::Missing {
+    if meeting.state() != Readiness::Missing {
         return Ok(meeting.state());
     }
     let start = Instant::now();
@@ -270,10 +264,10 @@ fn meet(
         Ok(progress) => progress,
         Err(error) => {
             spank::tell(&error);
-            Progress::Failed(error.exit_code())
+            Readiness::Failed(error.exit_code())
         }
     };
-    if progress == Progress::Ready {
+    if progress == Readiness::Ready {
         audit::note(meeting, asked, start.elapsed());
     }
     meeting.publish(progress);
@@ -282,7 +276,7 @@ fn meet(
 
 /// Takes the lock. As long as its holder is getting the image, which can take long, that is no reason to give up.
 fn wait_for_turn<'a>(state: &State, meeting: &'a MeetingPlace) -> Result<Held<'a>, Error> {
-    let patience = state.patience.saturating_add(GRACE);
+    let patience = state.config.wait_container.saturating_add(GRACE);
     let mut beats = meeting.beats();
     loop {
         match meeting.lock(patience) {
@@ -290,7 +284,7 @@ fn wait_for_turn<'a>(state: &State, meeting: &'a MeetingPlace) -> Result<Held<'a
             Err(_) if meeting.beats() != beats => beats = meeting.beats(),
             Err(_) => {
                 return Err(Error::new(format!(
-                    "waited {} seconds for another task on this node to make the container",
+                    "timed out after {} s waiting for another task on this node to create the container",
                     patience.as_secs()
                 ))
                 .hint(creator::SLOW));

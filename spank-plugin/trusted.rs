@@ -16,7 +16,7 @@ use chariot_core::handover::{self, Request, Said};
 use chariot_core::options::given::CARRIER;
 use chariot_core::sys::namespaces::{self, Namespaces};
 use chariot_core::sys::rights::{self, Ids};
-use chariot_core::sys::sharing::{self, MeetingPlace, State as Progress};
+use chariot_core::sys::sharing::{self, MeetingPlace, Readiness};
 use chariot_core::sys::{self, loopback, mounts};
 use chariot_core::trusted;
 
@@ -48,19 +48,19 @@ pub(crate) fn prepare(slurm: &Slurm<'_>) {
 /// The first task mounts, the others join it. Gives the identity of the image's file.
 fn meet(slurm: &Slurm<'_>, state: &State, meeting: &MeetingPlace) -> Result<Option<String>> {
     let what = || "can't meet the other tasks".to_owned();
-    if meeting.state() == Progress::Missing {
-        let _held = meeting.lock(state.patience).explain(what)?;
-        if meeting.state() == Progress::Missing {
+    if meeting.state() == Readiness::Missing {
+        let _held = meeting.lock(state.config.wait_container).explain(what)?;
+        if meeting.state() == Readiness::Missing {
             let mounted = mount(slurm, state, meeting);
             let is_mounted = matches!(mounted, Ok(Some(_)));
             meeting.publish(match is_mounted {
-                true => Progress::Ready,
-                false => Progress::Failed(0),
+                true => Readiness::Ready,
+                false => Readiness::Failed(0),
             });
             return mounted;
         }
     }
-    if meeting.state() != Progress::Ready {
+    if meeting.state() != Readiness::Ready {
         return Ok(None);
     }
     let [namespace, identity] = meeting.look_at().explain(what)?;
@@ -77,7 +77,7 @@ fn mount(slurm: &Slurm<'_>, state: &State, meeting: &MeetingPlace) -> Result<Opt
     let Some(path) = said_by_the_user(slurm, state, &user)? else {
         return Ok(None);
     };
-    let image = trusted::open(&path, &state.kernel_mount, &user)?;
+    let image = trusted::open(&path, &state.config.kernel_mount, &user)?;
     let identity = chariot_core::open::identity(&image.file).explain(what)?;
     let device = loopback::attach(&image.file, image.start, image.length).explain(what)?;
     namespaces::unshare_mounts().explain(what)?;

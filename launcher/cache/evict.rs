@@ -21,7 +21,7 @@ use chariot_core::sys::lease::is_open_elsewhere;
 /// What was used so lately stays, unless somebody says otherwise.
 pub const RECENT: Duration = Duration::from_secs(7 * 86_400);
 
-/// Layers that were used so lately may be some node's that is at work on an image.
+/// Layers that were used so lately may be some node's that is working on an image.
 const LAYERS: Duration = Duration::from_secs(3600);
 
 /// Layers that a failed fetch has left are of use to the next try, and that comes soon or not at all.
@@ -312,7 +312,7 @@ pub(super) fn after_fetch(cache: &Cache<'_>, image: &Path) {
     let _ = evict(cache, wanted);
 }
 
-/// Removes the layers that an image was made of, unless the site keeps them or somebody is at work, who may need them.
+/// Removes the layers that an image was made of, unless the site keeps them or somebody is working, who may need them.
 pub fn drop_layers(cache: &Cache<'_>, image: &Path) {
     if cache.config.keep_layers {
         return;

@@ -7,6 +7,8 @@
 //! removed all leases, or when somebody else has begun anew under the same number. So a lease names who holds it,
 //! and a holder writes to it, and removes it, only while it says that it is this one's.
 
+mod watched;
+
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -21,6 +23,7 @@ use crate::files::{output, removal, space};
 use crate::work::{Progress, Reporter};
 use chariot_core::error::{Error, Explain, Result};
 use chariot_core::open;
+use watched::Watched;
 
 /// After how long a silent holder is taken for dead. A shared file system can hang for some seconds.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -145,9 +148,9 @@ fn take_watching(
             let holder = watched.holder().unwrap_or("another process");
             let seconds = patience.as_secs();
             return Err(Error::new(format!(
-                "waited {seconds} seconds for {holder} to make an image of {word}"
+                "timed out after {seconds} s waiting for {holder} to convert {word}"
             ))
-            .hint("the site's file sets the bound: waits.fetch"));
+            .hint("the site configuration file sets the bound: waits.fetch"));
         }
         watched.wait(pause, see);
         let most = match start.elapsed() > MUCH_LATER {
@@ -179,114 +182,6 @@ fn number_of(file: &str) -> Option<(&str, u64)> {
     (number > 0 && number.to_string() == digits).then_some((name, number))
 }
 
-/// The lease that one waits for.
-#[derive(Debug)]
-struct Watched {
-    silence: Duration,
-    number: u64,
-    text: String,
-    since: Option<Instant>,
-}
-
-impl Watched {
-    fn new(silence: Duration) -> Watched {
-        Watched {
-            silence,
-            number: 0,
-            text: String::new(),
-            since: None,
-        }
-    }
-
-    /// Whether the lease that is known is still its holder's, who is at work. If not, all has to be looked at.
-    fn goes_on(&mut self, directory: &Path, name: &str) -> io::Result<bool> {
-        let Some(since) = self.since else {
-            return Ok(false);
-        };
-        let Some(text) = read(&path(directory, name, self.number))? else {
-            return Ok(false);
-        };
-        if text.starts_with(FAILED) {
-            return Ok(false);
-        }
-        if text != self.text {
-            self.text = text;
-            self.since = Some(Instant::now());
-            return Ok(true);
-        }
-        Ok(since.elapsed() <= self.silence && !is_dead(&text))
-    }
-
-    /// Looks at the newest lease, and gives the number of the one to create if nobody holds it any more.
-    fn look(
-        &mut self,
-        directory: &Path,
-        name: &str,
-        number: u64,
-        word: &str,
-    ) -> io::Result<Result<Option<u64>>> {
-        let Some(text) = read(&path(directory, name, number))? else {
-            // It has just ended; the image is there, or the next look tells.
-            return Ok(Ok(None));
-        };
-        let is_new = self.since.is_none() || self.number != number;
-        if let Some(said) = text.strip_prefix(FAILED) {
-            // What failed before this one came may work now.
-            return Ok(match is_new {
-                true => Ok(Some(number + 1)),
-                false => Err(failure(said, word)),
-            });
-        }
-        if is_new || self.text != text {
-            self.number = number;
-            self.since = Some(Instant::now());
-        }
-        let is_silent = self
-            .since
-            .is_some_and(|since| since.elapsed() > self.silence);
-        let next = (is_silent || is_dead(&text)).then_some(number + 1);
-        self.text = text;
-        Ok(Ok(next))
-    }
-
-    /// Waits, and shows all the while that this one is waiting, and not dead.
-    fn wait(&self, pause: Duration, see: &mut dyn FnMut(&Progress)) {
-        let end = Instant::now() + pause;
-        loop {
-            if self.since.is_some() {
-                see(&self.progress());
-            }
-            let left = end.saturating_duration_since(Instant::now());
-            std::thread::sleep(left.min(SHOWN));
-            if left <= SHOWN {
-                return;
-            }
-        }
-    }
-
-    fn holder(&self) -> Option<&str> {
-        self.text.split(' ').next().filter(|host| !host.is_empty())
-    }
-
-    fn progress(&self) -> Progress {
-        let line = self.text.lines().next().unwrap_or_default();
-        let mut parts = line.splitn(6, ' ').skip(3);
-        let mut number = || parts.next().and_then(|text| text.parse().ok()).unwrap_or(0);
-        let (done, total) = (number(), number());
-        let holder = self.holder().unwrap_or("another process");
-        let what = match parts.next().filter(|what| !what.is_empty()) {
-            Some(what) => format!("{holder} is at work: {what}"),
-            None => format!("{holder} is at work"),
-        };
-        Progress {
-            what,
-            done,
-            total,
-            elsewhere: true,
-        }
-    }
-}
-
 /// A lease's text; none if it is gone.
 fn read(path: &Path) -> io::Result<Option<String>> {
     match open::read(path, LARGEST) {
@@ -310,7 +205,7 @@ fn is_dead(text: &str) -> bool {
     maker_in(text).is_some_and(|maker| maker.is_gone(now, now))
 }
 
-/// Whether somebody is at work whose lease lies here.
+/// Whether somebody is working whose lease lies here.
 pub fn is_busy(leases: &Below) -> bool {
     let entries = leases.entries().unwrap_or_default();
     let mut files = entries.iter().filter_map(|entry| entry.name.to_str());
@@ -359,7 +254,7 @@ fn failure(said: &str, word: &str) -> Error {
     let mut lines = said.lines();
     let sentence = lines.next().unwrap_or_default();
     let error = Error::new(match sentence {
-        "" => format!("can't make an image of {word}: another process tried and failed"),
+        "" => format!("can't convert {word}: another process tried and failed"),
         sentence => sentence.to_owned(),
     });
     match lines.next() {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::loader::{self, Libraries, Seen};
 use super::nvidia::{self, Wish};
-use super::registry::Chosen;
 use super::spec::{Edits, HookWords, MountPoint, Node};
+use super::specifications::Chosen;
 use super::{Devices, Hook};
 use crate::mount::{Mount, MountSource};
 use chariot_core::config::Config;
@@ -151,7 +151,7 @@ impl Collector<'_> {
             Some(other) => {
                 return Err(cant(
                     name,
-                    &format!("a mount of type {other}, which takes privilege"),
+                    &format!("a mount of type {other}, which requires privileges"),
                 ));
             }
         };
@@ -190,7 +190,7 @@ impl Collector<'_> {
                 hook.path
             );
             return Err(cant(name, &needs)
-                .hint("the administrator can allow it: cdi_hooks in the site's file"));
+                .hint("the administrator can allow it: cdi_hooks in the site configuration file"));
         }
         if matches!(hook.hook_name.as_str(), "poststart" | "poststop") {
             self.say(format!(
@@ -238,7 +238,7 @@ impl Collector<'_> {
         }
         if edits.intel_rdt.is_some() {
             self.say(format!(
-                "the device {name} wants a share of the processor's cache (intelRdt), which takes privilege"
+                "the device {name} wants a share of the processor's cache (intelRdt), which requires privileges"
             ));
         }
     }

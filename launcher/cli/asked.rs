@@ -31,10 +31,10 @@ impl Asked {
         let directory = given::working_directory();
         let base = directory.clone().unwrap_or_else(|| PathBuf::from("/"));
         let dialect = Dialect::Launcher;
-        let mut givens = config.defaults.clone();
         let variable = |name: &str| find(&environment, name).map(OsString::from);
-        givens.extend(given::from_variables(variable, &base, dialect)?);
+        let mut givens = given::from_variables(variable, &base, dialect)?;
         givens.extend(typed(matches, &base)?);
+        let mut givens = config.under(givens);
         let definition = edf::replace(&mut givens, &Surroundings::of(&config, &base))?;
         let mut options = Options::resolve(givens, dialect)?;
         let annotations = definition.iter().flat_map(Definition::annotations);
@@ -70,10 +70,10 @@ pub(super) fn refuse_disabled(config: &Config) -> Result<()> {
     if config.enabled {
         return Ok(());
     }
-    Err(
-        Error::new("this site has turned Chariot off (enabled = false in the site's file)")
-            .hint("ask the administrators why, and until when"),
+    Err(Error::new(
+        "this site has turned Chariot off (enabled = false in the site configuration file)",
     )
+    .hint("ask the administrators why, and until when"))
 }
 
 /// The uses of options in the order in which they were typed.

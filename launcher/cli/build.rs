@@ -17,7 +17,6 @@ use crate::files::output::Scratch;
 use crate::locate;
 use crate::print;
 use chariot_core::error::{Error, Explain, Result};
-use chariot_core::options::given::is_path;
 use chariot_core::sys::process;
 
 /// What a build behind a proxy has to know.
@@ -36,15 +35,15 @@ pub(super) fn command() -> Command {
     Command::new("build")
         .about("Build an image from a Dockerfile")
         .long_about(
-            "Build an image from a Dockerfile, by docker, podman or buildah, whichever the site prefers and is \
-             installed, and take it into your store as one file. Arguments after -- go to the builder.",
+            "Build an image from a Dockerfile with docker, podman or buildah, the first that the site \
+             prefers and that is installed, and put it into your store as one file. Arguments after -- go to the builder.",
         )
         .arg(
             Arg::new("name")
                 .short('t')
                 .long("tag")
                 .value_name("NAME")
-                .help("the image's name in your store; that of the directory unless you say"),
+                .help("the image's name in your store; the directory's name if left out"),
         )
         .arg(
             Arg::new("file")
@@ -52,7 +51,7 @@ pub(super) fn command() -> Command {
                 .long("file")
                 .value_name("FILE")
                 .value_parser(value_parser!(PathBuf))
-                .help("the Dockerfile; CONTEXT/Dockerfile unless you say"),
+                .help("the Dockerfile; CONTEXT/Dockerfile if left out"),
         )
         .arg(
             Arg::new("context")
@@ -140,11 +139,11 @@ fn name(matches: &ArgMatches, context: &Path) -> Result<String> {
             .map(|name| name.to_string_lossy().into_owned())
     };
     let name = given.or_else(own).unwrap_or_default();
-    let is_plain = |name: &str| !name.is_empty() && !name.starts_with(['.', '-']) && !is_path(name);
+    let is_plain = |name: &str| !name.is_empty() && !name.starts_with(['.', '-']);
     match is_plain(&name) && !name.contains('/') {
         true => Ok(name),
         false => Err(Error::new(format!(
-            "can't build: \"{name}\" is no name for an image in your store"
+            "can't build: \"{name}\" is not a name for an image in your store"
         ))
         .hint("chariot build -t NAME CONTEXT; a name has no slash")),
     }

@@ -72,11 +72,11 @@ impl Finding {
 
 pub(super) fn command() -> Command {
     Command::new("check")
-        .about("Say whether this machine can run containers, or which MPI an image has, and what to do")
+        .about("Check this machine, or an image's MPI")
         .arg(
-            Arg::new("image")
-                .value_name("IMAGE")
-                .help("look at the MPI of this image, and at what Slurm offers it, instead of at the machine"),
+            Arg::new("image").value_name("IMAGE").help(
+                "check the MPI of this image, and what Slurm offers it, instead of the machine",
+            ),
         )
         .arg(flag("json", "print the findings as JSON"))
 }
@@ -347,7 +347,13 @@ fn plugstack() -> Finding {
             "no line with chariot.so in {}/plugstack.conf",
             directory.display()
         );
-        return Finding::bad(what, found, "only for Slurm: see README, \"Installing\"").optional();
+        return Finding::bad(
+            what,
+            found,
+            "only for Slurm: the administrator's guide says how, \
+         docs/admin/install.md",
+        )
+        .optional();
     };
     let mut words = line.split_whitespace();
     let (flag, plugin) = (

@@ -16,7 +16,7 @@ use crate::convert::unpacked::{self, State};
 use crate::files::{Output, removal};
 use crate::locate::{self, Source};
 use chariot_core::error::{Error, Explain, Result, io_reason};
-use chariot_core::options::given::is_path;
+use chariot_core::options::word::Word;
 
 fn source_argument() -> Arg {
     Arg::new("source").value_name("SOURCE").required(true).help(
@@ -34,7 +34,7 @@ fn destination_argument(name: &'static str, help: &'static str) -> Arg {
 
 /// `--quiet`, which all long work has.
 pub(super) fn quiet() -> Arg {
-    flag("quiet", "print nothing but errors")
+    flag("quiet", "print only errors")
 }
 
 /// `--compression`, for everything that makes SquashFS.
@@ -44,7 +44,7 @@ pub(super) fn compression() -> Arg {
         .value_name("NAME[:LEVEL]")
         .value_parser(|text: &str| Compression::parse(text))
         .default_value("zstd:9")
-        .help("zstd, gzip, xz or lz4, and how hard to try")
+        .help("zstd, gzip, xz or lz4, and a level")
 }
 
 pub(super) fn unpack_command() -> Command {
@@ -68,7 +68,7 @@ pub(super) fn pack_command() -> Command {
         .about("Pack an image of any kind into one file")
         .long_about(
             "Pack an image of any kind into one file: SquashFS, or a tar archive if the name ends in .tar, \
-             .tar.gz, .tgz or .tar.zst. What the image says of itself goes with it.\n\n\
+             .tar.gz, .tgz or .tar.zst. The image's metadata is kept.\n\n\
              The same source gives the same bytes: the image's time is that of its newest file or, of an image that \
              Chariot made, what that had. SOURCE_DATE_EPOCH sets it, and makes no file newer.",
         )
@@ -109,7 +109,10 @@ pub(super) fn text(matches: &ArgMatches, name: &str) -> String {
 
 /// A word of which a path may have no slash: `chariot unpack image.tar ./image`.
 pub(super) fn here(word: &str) -> String {
-    match !is_path(word) && !word.contains(':') && Path::new(word).exists() {
+    match matches!(Word::parse(word), Word::Name(_))
+        && !word.contains(':')
+        && Path::new(word).exists()
+    {
         true => format!("./{word}"),
         false => word.to_owned(),
     }
@@ -235,7 +238,7 @@ pub(super) fn source_date() -> Result<Option<u64>> {
     let seconds = text.to_str().and_then(|text| text.parse().ok());
     seconds.map(Some).ok_or_else(|| {
         Error::new(format!(
-            "can't honour {NAME}={}: it is no number of seconds since 1970",
+            "can't honour {NAME}={}: it is not a number of seconds since 1970",
             text.display()
         ))
         .hint("`unset SOURCE_DATE_EPOCH`, or set it as `date +%s` writes it")
@@ -260,16 +263,17 @@ pub(super) fn refuse_other_tree(directory: &Path) -> Result<()> {
         data => data.explain(what)?,
     };
     let reason = match data.is_dir() && removal::is_marked(directory) {
-        false => "it is there already, and is not an image that Chariot made".to_owned(),
+        false => "it already exists, and is not an image that Chariot made".to_owned(),
         true => match unpacked::state(directory)
             .explain(|| format!("{}: it cannot be read", what()))?
         {
             State::Unchanged => return Ok(()),
-            State::Changed(last) => format!(
-                "it was changed since Chariot made it, most recently {last} in it"
-            ),
+            State::Changed(last) => {
+                format!("it was changed since Chariot made it, most recently {last} in it")
+            }
             State::Unknown => {
-                "it is there already, and does not say how Chariot made it, so that what was changed since would be lost"
+                "it already exists, and does not say how Chariot made it, so that what was changed \
+                 since would be lost"
                     .to_owned()
             }
         },
@@ -295,9 +299,10 @@ pub(super) fn refuse_other_file(path: &Path) -> Result<()> {
     let is_image = data.is_file() && locate::looks_like_an_image(path).explain(what)?;
     match is_image {
         true => Ok(()),
-        false => Err(
-            Error::new(format!("{}: it is there already, and is no image", what()))
-                .hint("choose another name, or remove it yourself"),
-        ),
+        false => Err(Error::new(format!(
+            "{}: it already exists, and is not an image",
+            what()
+        ))
+        .hint("choose another name, or remove it yourself")),
     }
 }

@@ -59,16 +59,18 @@ pub(super) fn help(matches: &ArgMatches) -> Result<ExitCode> {
 }
 
 pub(super) const TOPIC_SLURM: &str = "\
-srun, sbatch and salloc run a job in a container when they are given an image.
+srun, sbatch and salloc run a job in a container when you name an image.
 
   srun -N4 -n64 --ch-image=./debian.sqfs ./app
   sbatch --ch-image=docker://ubuntu:24.04 job.sh
 
-One container per step and node, shared by its tasks. Steps of a job have the image of the job unless they name
-another; --ch-image=none runs one on the host. The script of sbatch runs in the image too.
+One container per step and node, shared by its tasks. Steps of a job have the
+image of the job unless they name another; --ch-image=none runs one on the
+host. The script of sbatch runs in the image too.
 
-srun, sbatch, scancel, squeue, sinfo, scontrol, sacct, sstat and sbcast can be called inside: they are the host's, and
-run there, as you, with your directory, variables and terminal. So mpirun finds srun, too. An image's own come first.
+srun, sbatch, scancel, squeue, sinfo, scontrol, sacct, sstat and sbcast can be
+called inside: they are the host's, and run there, as you, with your directory,
+variables and terminal. So mpirun finds srun, too. An image's own come first.
 --ch-batch=host leaves the script on the host and its steps in the image.
 ";
 
@@ -78,22 +80,28 @@ const TOPICS: [(&str, &str); 8] = [
     (
         "image",
         "\
-What can be run in, and what an IMAGE word means.
+What an image can be, and how IMAGE is written.
 
   ./tree            a directory that holds a file system
   ./debian.sqfs     a SquashFS or SIF file
-  ./image.tar.gz    a tar archive: of a file system, by `docker save`, or of an OCI layout
+  ./image.tar.gz    a tar archive of a file system, of an OCI layout, or by
+                    `docker save`
   oci:DIR[:NAME]    an OCI layout in a directory
-  oci-archive:FILE[:NAME], docker-archive:FILE[:NAME]
-                    one in a tar archive, and what `docker save` and its like write
+  oci-archive:FILE[:NAME]
+                    an OCI layout in a tar archive
+  docker-archive:FILE[:NAME]
+                    what `docker save` and the like write
   dir:DIR           what skopeo's dir: makes
-  docker://HOST/NAME:TAG   an image in a registry; without HOST, Docker's
-  NAME              one of your store, `chariot images`, or of the site
+  docker://HOST/NAME:TAG
+                    an image in a registry; without HOST, Docker's
+  NAME              an image in your store (`chariot images`) or the site's
 
-A word with a slash is a path. Kinds are told by content; the word before a colon is believed. NAME is needed where
-there are several images, and can be a tag or @ and a number, as skopeo has it. What is no directory, SquashFS or SIF
-file becomes SquashFS once, in your cache: `chariot pull` and `chariot pack` do that where you want it, `chariot gc`
-empties the cache.
+A word with a slash is a path. Chariot tells formats by their content, and
+believes the word before a colon. NAME is needed if there are several images; it
+can be a tag, or @ and a number, as skopeo has it. Anything but a directory, a
+SquashFS or a SIF file is converted to SquashFS once, in your cache. `chariot
+pull` and `chariot pack` convert it where you want it; `chariot gc` makes room
+in the cache.
 ",
     ),
     (
@@ -101,15 +109,17 @@ empties the cache.
         "\
 Which variables a command has inside.
 
-Yours, without LD_PRELOAD and LD_LIBRARY_PATH, which are made for the host's libraries; then the image's own; then what
-was asked for, where the last word counts:
+Yours, without LD_PRELOAD and LD_LIBRARY_PATH, which are made for the host's
+libraries; then the image's own; then what you ask for, where the last word
+counts:
 
-  --set-env NAME=VALUE   or a file of such lines
+  --set-env NAME=VALUE     or a file of such lines
   --unset-env 'MODULE*'
-  --keep-env LD_LIBRARY_PATH,LANG   the host's value wins over the image's
+  --keep-env LANG,LC_ALL   the host's value wins over the image's
 
-An image never changes what belongs to the task: SLURM_*, PMI*, DISPLAY, CUDA_VISIBLE_DEVICES and the like.
-`chariot explain IMAGE` lists each change and who wanted it.
+An image never changes what belongs to the task: SLURM_*, PMI*, DISPLAY,
+CUDA_VISIBLE_DEVICES and the like. `chariot explain IMAGE` lists each change
+and who asked for it.
 ",
     ),
     (
@@ -117,11 +127,13 @@ An image never changes what belongs to the task: SLURM_*, PMI*, DISPLAY, CUDA_VI
         "\
 MPI between ranks in containers.
 
-The image's MPI and `srun --mpi=` have to speak the same language: PMIx for Open MPI, PMI2 for MPICH and its kin.
-`chariot check IMAGE` says which fits. Every rank is 0? Then they do not: each has started alone.
+The image's MPI and `srun --mpi=` have to speak the same language: PMIx for
+Open MPI, PMI2 for MPICH and its relatives. `chariot check IMAGE` says which
+fits. If every rank is rank 0, they do not: each has started alone.
 
-The ranks of a node share one container, so shared memory and CMA work between them as on the host. /dev, with the
-network's devices, and PMIx's directories are in every container.
+The ranks of a node share one container, so shared memory and CMA work between
+them as on the host. /dev, with the network's devices, and PMIx's directories
+are in every container.
 ",
     ),
     (
@@ -129,15 +141,19 @@ network's devices, and PMIx's directories are in every container.
         "\
 GPUs and other devices, by the Container Device Interface (CDI).
 
-  --device nvidia.com/gpu=0        one, by its name; a vendor's tool writes what it needs to /etc/cdi
-  --device nvidia.com/gpu          all of a kind
-  --device none                    none, not even those that Slurm gave the step
+  --device nvidia.com/gpu=0   one, by its name; a vendor's tool describes it in
+                              /etc/cdi
+  --device nvidia.com/gpu     all of a kind
+  --device none               none, not even those that Slurm gave the step
 
-In a job, a step that Slurm gave GPUs has them without being asked, if the site's file says what they are called:
-[gpu] kind. CUDA_VISIBLE_DEVICES stays what Slurm says to each task. `chariot explain` lists what a device brings.
+In a job, a step to which Slurm gave GPUs has them without asking, if the site
+configuration file says what they are called: [gpu] kind. CUDA_VISIBLE_DEVICES
+stays what Slurm sets for each task. `chariot explain` lists what a device
+brings.
 
-All of the host's /dev is in every container; a device brings the driver's libraries, programs and variables, and
-needs nothing of the image: neither ldconfig, nor write permission.
+All of the host's /dev is in every container; a device brings the driver's
+libraries, programs and variables, and needs nothing of the image: neither
+ldconfig nor write permission.
 ",
     ),
     (
@@ -145,8 +161,11 @@ needs nothing of the image: neither ldconfig, nor write permission.
         "\
 Options in a file that can be shared: environment definition files.
 
-  srun --ch-edf=pytorch ./train         pytorch.toml in EDF_PATH, ~/.edf or the site's directories
+  srun --ch-edf=pytorch ./train
   chariot run --edf ./pytorch.toml -- ./train
+
+The first looks for pytorch.toml in EDF_PATH, in ~/.edf and in the site's
+directories. The file:
 
   base_environment = \"site-mpi\"
   image = \"nvcr.io#nvidia/pytorch:24.01-py3\"
@@ -156,29 +175,39 @@ Options in a file that can be shared: environment definition files.
   [env]
   OMP_NUM_THREADS = \"8\"
 
-`chariot edf render NAME` prints what it comes to and where each line is from, `chariot edf check NAME` what is wrong.
+`chariot edf render NAME` prints the options and where each comes from;
+`chariot edf check NAME` reports what is wrong.
 ",
     ),
     (
         "ch-run",
         "\
-Scripts that are full of ch-run can stay as they are: ln -s /usr/bin/chariot ~/bin/ch-run
+Charliecloud's ch-run: scripts that use it can stay as they are.
 
-Called so, Chariot takes the options of Charliecloud's command, with its environment, default binds, messages and exit
-codes (31, 49 and 64); ch-image builds with it. Where ch-run's manual and behaviour differ, this is the behaviour: HOME
-is /root or /, --env-no-expand counts wherever it stands, --feature answers 1 for what is not there.
+  ln -s /usr/bin/chariot ~/bin/ch-run
+
+Called like this, Chariot takes the options of Charliecloud's command, with its
+environment, default binds and exit codes (31, 49 and 64); ch-image builds with
+it. Where ch-run's manual and behaviour differ, this follows the behaviour: HOME
+is /root or /, --env-no-expand counts wherever it stands, --feature answers 1
+for what is not there.
 
 It differs where ch-run is known to go wrong:
 
-  --join      tasks share a container by user, job and step, and not by the number of the step alone; nothing stays in
-              /dev/shm, whoever dies; a SquashFS image stays as long as anybody uses it
-  -b SRC:DST  what the image lacks is made, for a file too, and neither the image nor the host is written to
-  -W          works for images under /srv; the image's directories look as they are
-  -m DIR      is looked at and not used: a SquashFS image needs no directory of the host
-  --device    takes YAML too; hooks are understood as `chariot help devices` says
-  signals     a command that a signal kills dies of it, with SquashFS too; the statuses 84 and 87 do not occur
+  --join      Tasks share a container by user, job and step, not by the number
+              of the step alone. Nothing stays in /dev/shm, whoever dies. A
+              SquashFS image stays as long as anybody uses it.
+  -b SRC:DST  What the image lacks is made, for a file too. Neither the image
+              nor the host is written to.
+  -W          Works for images under /srv. The image's directories look as they
+              are.
+  -m DIR      Is checked and not used: a SquashFS image needs no directory of
+              the host.
+  --device    Takes YAML too. Hooks are treated as `chariot help devices` says.
+  signals     A command that a signal kills dies of it, with SquashFS too. The
+              statuses 84 and 87 do not occur.
 
-An image right below / can be run.
+An image directly below / can be run.
 ",
     ),
     (
@@ -187,11 +216,13 @@ An image right below / can be run.
 Installing software in an image, without privilege.
 
   mkdir changes
-  chariot run --root --fakeroot --overlay changes ./debian.sqfs -- sh -c 'apt-get update && apt-get install -y gcc'
+  chariot run --root --fakeroot --overlay changes ./debian.sqfs -- \\
+    sh -c 'apt-get update && apt-get install -y gcc'
   chariot pack --overlay changes ./debian.sqfs ./debian-gcc.sqfs
 
---fakeroot lets package managers believe that they changed owners; all files are yours. The overlay needs a local file
-system. An image that is a directory of somebody else's cannot be changed: make it a file, or unpack one of your own.
+--fakeroot pretends that files change owner; all files stay yours. The overlay
+needs a local file system. An image that is a directory of somebody else's
+cannot be changed: make it a file, or unpack one of your own.
 ",
     ),
 ];
@@ -208,7 +239,7 @@ mod tests {
                 "{name}"
             );
             assert!(
-                text.lines().all(|line| line.chars().count() <= 120),
+                text.lines().all(|line| line.chars().count() <= 80),
                 "{name}"
             );
         }

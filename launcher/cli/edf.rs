@@ -23,12 +23,12 @@ pub(super) fn command() -> Command {
         .subcommand_required(true)
         .subcommand(
             Command::new("render")
-                .about("Print what it comes to, and where each line comes from")
+                .about("Print the resulting options, and where each line comes from")
                 .arg(file.clone()),
         )
         .subcommand(
             Command::new("check")
-                .about("Say what is wrong with it, by file, line and column")
+                .about("Report what is wrong with it, by file, line and column")
                 .arg(file),
         )
 }

@@ -1,4 +1,4 @@
-//! `chariot images`, `inspect`, `rm` and `gc`: what there is, what it is, and making room.
+//! `chariot images`, `rm` and `gc`: what there is, and making room.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -52,16 +52,16 @@ pub(super) fn collect_command() -> Command {
                 .long("size")
                 .value_name("SIZE")
                 .value_parser(|text: &str| if text == "0" { Ok(0) } else { size::parse(text) })
-                .help("how much may stay: 20G; the site's cache_size unless you say"),
+                .help("how much may stay, such as 20G; the site's cache_size if left out"),
         )
         .arg(
             Arg::new("age")
                 .long("age")
                 .value_name("DAYS")
                 .value_parser(clap::value_parser!(u32))
-                .help("remove what was not used for so many days"),
+                .help("remove what was not used for this many days"),
         )
-        .arg(flag("all", "also what was used in the last days, but for what is open on this machine"))
+        .arg(flag("all", "also what was used recently, except what is open on this machine"))
         .arg(super::convert::quiet())
 }
 

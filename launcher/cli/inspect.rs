@@ -24,7 +24,7 @@ use chariot_core::error::{Error, Result};
 
 pub(super) fn command() -> Command {
     Command::new("inspect")
-        .about("Say what an image is, and what it says of itself")
+        .about("Show what an image is, and its metadata")
         .arg(
             Arg::new("image")
                 .value_name("IMAGE")

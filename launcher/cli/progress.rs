@@ -145,7 +145,7 @@ mod tests {
                 elsewhere: false,
             })
         };
-        assert_eq!(line("n1 is at work", 0, 0), "n1 is at work");
+        assert_eq!(line("n1 is working", 0, 0), "n1 is working");
         assert_eq!(line("fetching", 0, 518), "fetching");
         assert_eq!(line("fetching", 518, 518), "fetching: 518 B of 518 B");
         assert_eq!(line("unpacking", 518, 0), "unpacking: 518 B");

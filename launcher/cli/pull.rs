@@ -27,6 +27,7 @@ use crate::work;
 use chariot_core::error::{Error, Explain, Result};
 use chariot_core::handover::{Said, Told};
 use chariot_core::open;
+use chariot_core::options::word::Word;
 use chariot_core::sys::fork;
 
 pub(super) fn command() -> Command {
@@ -88,7 +89,10 @@ pub(super) fn pull(matches: &ArgMatches) -> Result<ExitCode> {
 
 /// A reference with or without its scheme.
 fn reference(word: &str) -> Result<Reference> {
-    let name = word.strip_prefix("docker:").unwrap_or(word);
+    let name = match Word::parse(word) {
+        Word::Registry(name) => name,
+        _ => word,
+    };
     Reference::parse(name).map_err(|reason| {
         Error::new(format!("can't pull {word}: {reason}"))
             .hint("an image in a registry is HOST/NAME:TAG or HOST/NAME@sha256:…")
@@ -220,7 +224,7 @@ impl Tool {
             .and_then(|image| image.metadata.mark)
         else {
             return Err(Error::new(format!(
-                "can't pull {reference}: {} is there already, and is damaged or no image that Chariot made",
+                "can't pull {reference}: {} is there already, and is damaged or not an image that Chariot made",
                 path.display()
             ))
             .hint(format!("give a DEST, or remove that one: chariot rm {name}")));
@@ -304,7 +308,7 @@ fn copy(image: &Path, output: &Output, reporter: &work::Reporter, what: &str) ->
 pub(super) fn resolve_command() -> Command {
     Command::new("resolve")
         .hide(true)
-        .about("Say which digest an image's name stands for now")
+        .about("Print which digest an image's name stands for now")
         .arg(Arg::new("reference").value_name("REF").required(true))
 }
 

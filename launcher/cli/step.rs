@@ -77,9 +77,8 @@ fn socket(matches: &ArgMatches) -> Result<OwnedFd> {
 
 /// What the request asks for, with the site's defaults under it.
 pub(super) fn options(request: &Request, config: &Config) -> Result<Options> {
-    let mut givens = config.defaults.clone();
-    givens.extend(given::decode(&request.options)?);
-    Options::resolve(givens, Dialect::Slurm)
+    let givens = given::decode(&request.options)?;
+    Options::resolve(config.under(givens), Dialect::Slurm)
 }
 
 /// Makes the container and sends its namespaces, or says why not.

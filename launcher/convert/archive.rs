@@ -230,8 +230,8 @@ impl Read for Hashed {
         }
         match self.hasher.take().map(Hasher::finish) {
             Some(found) if found != self.expected => Err(damaged(format!(
-                "it is not what the image's configuration names: its contents have the digest {found}, and should \
-                 have {}",
+                "it is not what the image's configuration names: its contents have the digest {found} \
+                 instead of {}",
                 self.expected
             ))),
             _ => Ok(0),
@@ -277,12 +277,12 @@ pub(super) fn unreadable(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::Other if reason == "failed to read entire block" => io::Error::new(
             io::ErrorKind::UnexpectedEof,
-            "it is no tar archive, or ends too early",
+            "it is not a tar archive, or ends too early",
         ),
         io::ErrorKind::Other
             if reason.starts_with("numeric field") || reason.contains("checksum mismatch") =>
         {
-            damaged("it is no tar archive, or damaged".into())
+            damaged("it is not a tar archive, or damaged".into())
         }
         io::ErrorKind::Other => damaged(reason),
         _ => error,

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use super::archive::Archive;
+use super::blobs::{Blobs, Naming, contents_of};
 use super::origin::Origin;
-use super::place::{Naming, Place, contents_of};
 use super::which::Which;
 use crate::image::metadata::{Layer, Mark};
 use crate::oci::{self, Descriptor, Digest, Document, Manifest};
@@ -20,16 +20,16 @@ const VERSION: &str = "version";
 const VERSION_BEGINS: &[u8] = b"Directory Transport Version:";
 
 /// The image of a layout that is meant.
-pub(super) fn image(place: &Place, which: &Which) -> Result<Origin> {
+pub(super) fn image(place: &Blobs, which: &Which) -> Result<Origin> {
     in_list(place, LIST, which)
 }
 
 /// The image in a directory of skopeo's.
 pub(super) fn flat_image(directory: &Path) -> Result<Origin> {
-    let place = Place::Directory(directory.to_owned(), Naming::Flat);
+    let place = Blobs::Directory(directory.to_owned(), Naming::Flat);
     if !place.has(super::saved::LIST) {
         return Err(
-            Error::new("it is no directory of dir:, which has a manifest.json")
+            Error::new("it is not a directory made by dir:, which has a manifest.json")
                 .hint("a directory that holds a file system is given by its path alone"),
         );
     }
@@ -37,7 +37,7 @@ pub(super) fn flat_image(directory: &Path) -> Result<Origin> {
 }
 
 /// From a list to an image, through lists in lists.
-fn in_list(place: &Place, name: &str, which: &Which) -> Result<Origin> {
+fn in_list(place: &Blobs, name: &str, which: &Which) -> Result<Origin> {
     let what = || format!("can't read {name}");
     let mut bytes = place.read(name).explain(what)?;
     let mut digest = Digest::of(&bytes);
@@ -54,11 +54,11 @@ fn in_list(place: &Place, name: &str, which: &Which) -> Result<Origin> {
         (name, bytes) = document_of(place, &next)?;
         digest = next.digest;
     }
-    Err(Error::new("the lists of images lie too deep in each other"))
+    Err(Error::new("the image indexes are nested too deeply"))
 }
 
 /// A document that a descriptor names, which must have its digest, and the name of its file.
-fn document_of(place: &Place, descriptor: &Descriptor) -> Result<(String, Vec<u8>)> {
+fn document_of(place: &Blobs, descriptor: &Descriptor) -> Result<(String, Vec<u8>)> {
     let (name, opened) = place.blob(&descriptor.digest);
     let bytes = opened
         .and_then(contents_of)
@@ -72,7 +72,7 @@ fn document_of(place: &Place, descriptor: &Descriptor) -> Result<(String, Vec<u8
 }
 
 /// The image that a manifest describes.
-fn of_manifest(place: &Place, digest: &Digest, manifest: &Manifest) -> Result<Origin> {
+fn of_manifest(place: &Blobs, digest: &Digest, manifest: &Manifest) -> Result<Origin> {
     manifest.refuse_artifact().map_err(Error::new)?;
     let (_, bytes) = document_of(place, &manifest.config)?;
     let configuration = oci::configuration(&bytes)?;
@@ -114,7 +114,7 @@ fn of_manifest(place: &Place, digest: &Digest, manifest: &Manifest) -> Result<Or
 /// # Errors
 /// One cannot be read or understood.
 pub fn of_blobs(directory: &Path, digest: &Digest, manifest: &Manifest) -> Result<Origin> {
-    let place = Place::Directory(directory.to_owned(), Naming::Layout);
+    let place = Blobs::Directory(directory.to_owned(), Naming::Layout);
     of_manifest(&place, digest, manifest)
 }
 
@@ -133,7 +133,7 @@ pub fn is_layout(directory: &Path) -> bool {
 
 /// Whether a directory is one of skopeo's.
 pub fn is_flat(directory: &Path) -> bool {
-    let place = Place::Directory(directory.to_owned(), Naming::Flat);
+    let place = Blobs::Directory(directory.to_owned(), Naming::Flat);
     let version = place.read(VERSION);
     version.is_ok_and(|text| text.starts_with(VERSION_BEGINS)) && place.has(super::saved::LIST)
 }

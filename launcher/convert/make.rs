@@ -178,7 +178,7 @@ impl Work<'_> {
         }
         match error.kind() {
             io::ErrorKind::FileTooLarge => {
-                reason.hint("the site's file sets the limit: image_size")
+                reason.hint("the site configuration file sets the limit: image_size")
             }
             io::ErrorKind::InvalidData
             | io::ErrorKind::UnexpectedEof

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Layers;
 use super::archive::Archive;
+use super::blobs::{self, Blobs, FromStart, Listed, Naming};
 use super::directory::Directory;
 use super::kind;
 use super::layout::{self, is_layout};
 use super::member::Source;
-use super::place::{self, FromStart, Listed, Naming, Place};
 use super::saved;
 use super::squashfs;
 pub use super::which::Which;
@@ -150,7 +150,7 @@ impl Origin {
         if !is_image {
             return Origin::flat(file);
         }
-        match place::list(file, scratch, most, form.is_some()) {
+        match blobs::list(file, scratch, most, form.is_some()) {
             Ok(listed) => listed.image(form, which),
             Err(error) => Err(damaged(&error)),
         }
@@ -177,11 +177,11 @@ impl Origin {
     pub fn of_layout(directory: &Path, which: &Which) -> Result<Origin> {
         if !is_layout(directory) {
             return Err(
-                Error::new("it is no OCI layout: it lacks oci-layout or index.json")
+                Error::new("it is not an OCI layout: it lacks oci-layout or index.json")
                     .hint("a layout in one file is oci-archive:FILE"),
             );
         }
-        let place = Place::Directory(directory.to_owned(), Naming::Layout);
+        let place = Blobs::Directory(directory.to_owned(), Naming::Layout);
         layout::image(&place, which)
     }
 
@@ -218,7 +218,10 @@ impl Listed {
             Form::Saved => (saved::LIST, "oci-archive"),
         };
         if !self.place.has(list) {
-            let sentence = format!("it is no {} archive: there is no {list} in it", form.name());
+            let sentence = format!(
+                "its format is not {}-archive: there is no {list} in it",
+                form.name()
+            );
             return Err(Error::new(sentence).hint(format!(
                 "{other}:FILE is for the other kind, and FILE alone for any"
             )));
@@ -313,7 +316,7 @@ impl Read for Tee {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut kept = self.1.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() > HEAD {
-            return Err(io::Error::other("it does not tell early what it is"));
+            return Err(io::Error::other("its beginning does not tell what it is"));
         }
         let count = self.0.read(buffer)?;
         kept.extend_from_slice(&buffer[..count]);

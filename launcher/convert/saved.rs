@@ -2,8 +2,8 @@
 //! their configurations and layers. The files have whatever names their writer likes.
 
 use super::archive::Archive;
+use super::blobs::Blobs;
 use super::origin::Origin;
-use super::place::Place;
 use super::which::{Which, several};
 use crate::image::metadata::Mark;
 use crate::oci::{SavedImage, configuration};
@@ -18,7 +18,7 @@ pub(super) fn images(bytes: &[u8]) -> std::result::Result<Vec<SavedImage>, serde
 }
 
 /// The image that is meant.
-pub(super) fn image(place: &Place, which: &Which) -> Result<Origin> {
+pub(super) fn image(place: &Blobs, which: &Which) -> Result<Origin> {
     let what = || format!("can't read {LIST}");
     let bytes = place.read(LIST).explain(what)?;
     let images = images(&bytes).map_err(|error| {

@@ -1,7 +1,7 @@
 //! The site's file, `/etc/chariot/chariot.toml`: strict TOML, so that a misspelt key is an error and
 //! not a setting that silently does nothing.
 
-pub mod place;
+pub mod key;
 pub mod registries;
 
 use crate::sys::rights;
@@ -19,7 +19,7 @@ use crate::open;
 use crate::options::table::{self, OptionRow, Shape};
 use crate::options::{Dialect, Given, Source};
 use crate::private::{self, Whose};
-use place::{Place, line_of};
+use key::{Key, line_of};
 use registries::Registries;
 
 /// Where the site's file lies unless plugstack.conf or the command line says otherwise.
@@ -170,6 +170,13 @@ impl Default for Config {
 }
 
 impl Config {
+    /// What was asked for with the site's defaults under it: the one place where they meet.
+    #[must_use]
+    pub fn under(&self, givens: Vec<Given>) -> Vec<Given> {
+        let defaults = self.defaults.iter().cloned();
+        defaults.chain(givens).collect()
+    }
+
     /// Reads the site's file. One that somebody named has to be there: a mistyped name would else be a site without
     /// rules. Where none is named, a site may have none.
     ///
@@ -226,13 +233,13 @@ impl Config {
         })?;
         let mut config = Config::default();
         for (key, value) in table.get_ref() {
-            let at = Place { text, key };
+            let at = Key { text, key };
             config.apply(&at, value)?;
         }
         Ok(config)
     }
 
-    fn apply(&mut self, at: &Place<'_>, value: &Spanned<DeValue<'_>>) -> Result<()> {
+    fn apply(&mut self, at: &Key<'_>, value: &Spanned<DeValue<'_>>) -> Result<()> {
         let value = value.get_ref();
         match at.name() {
             "enabled" => self.enabled = at.boolean(value)?,
@@ -348,7 +355,7 @@ fn put<T>(place: &mut T, value: T) -> Result<()> {
 }
 
 /// A default of an option: a string, a boolean, or a list of strings where uses add up.
-fn default(at: &Place<'_>, value: &DeValue<'_>, defaults: &mut Vec<Given>) -> Result<()> {
+fn default(at: &Key<'_>, value: &DeValue<'_>, defaults: &mut Vec<Given>) -> Result<()> {
     let keys: Vec<String> = table::TABLE.iter().map(OptionRow::key).collect();
     let Some(row) = table::TABLE.iter().find(|row| row.key() == at.name()) else {
         return Err(at.unknown(&keys.iter().map(String::as_str).collect::<Vec<_>>()));
@@ -375,7 +382,7 @@ fn default(at: &Place<'_>, value: &DeValue<'_>, defaults: &mut Vec<Given>) -> Re
 }
 
 fn cannot_use(path: &Path) -> String {
-    format!("can't use the site's file {}", path.display())
+    format!("can't use the site configuration file {}", path.display())
 }
 
 /// Root takes orders from a file only if nobody else could have written it, or put it there; others from their own too.
@@ -399,9 +406,7 @@ fn refuse_foreign(file: &File, path: &Path) -> Result<()> {
     refused.map_err(|refusal| {
         let error = Error::new(format!("{}: {refusal}", what()));
         match refusal.is_foreign() {
-            true => {
-                error.hint("rules that others could change are none: chown root and chmod go-w it")
-            }
+            true => error.hint("others could change it: chown root it, and chmod go-w it"),
             false => error,
         }
     })

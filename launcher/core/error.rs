@@ -232,6 +232,11 @@ fn general_hint(error: &CallError) -> Option<&'static str> {
         (_, Errno::ESTALE) => Some("the file server that this is on has lost it: try again"),
         (_, Errno::EDQUOT) => Some("your quota on the file system that this is on is used up"),
         (_, Errno::EMFILE) => Some("you may not open more files here: `ulimit -n` is the limit"),
+        ("statx" | "openat2", Errno::ENOTCONN | Errno::ECONNABORTED)
+        | ("sendmsg", Errno::EPIPE) => Some(
+            "the process that was to answer has ended: was it killed? limits on memory and on processes \
+                 (`ulimit -u`) hold for it too",
+        ),
         ("fork" | "clone", Errno::EAGAIN) => Some(
             "you may not start more processes here: `ulimit -u` is a limit, a job may have its own",
         ),
@@ -265,7 +270,7 @@ mod tests {
     fn user_namespaces_used_up_are_named_as_such() {
         let call = CallError::new("unshare(CLONE_NEWUSER)", Errno::ENOSPC);
         let error = Err::<(), _>(call)
-            .explain(|| "can't make a container".into())
+            .explain(|| "can't create a container".into())
             .unwrap_err();
         assert!(error.advice().unwrap().contains("user.max_user_namespaces"));
     }

@@ -2,7 +2,7 @@
 //!
 //! - a sealed message: a line that says which form the rest has and who wrote it, then one value. While an administrator
 //!   replaces Chariot, a plugin that slurmstepd has loaded meets the next version's launcher. A field may be added if its
-//!   default means what was before; for anything else [`FORM`] becomes another number, and the two refuse each other
+//!   default means what was before; for anything else the form gets another number, and the two refuse each other
 //!   with a sentence. [`Request`], [`Record`] and the calls of the host's commands are such messages;
 //! - lines, one value each, of a helper to who has started it and waits: [`Said`], and what the launcher's own workers say.
 
@@ -24,11 +24,12 @@ mod said;
 
 pub use said::{Said, Told, line, read_line};
 
-/// The number of the form that sealed messages have; see above for when to change it.
-pub const FORM: u32 = 4;
-
-/// What a sealed message begins with, before the form's number and the version.
+/// What a sealed message begins with, before its form and the version that wrote it.
 const SEAL: &str = "chariot-handover";
+
+/// This version's seal: 4 is the number of the form, see above for when to change it. One text, by which a program shows what
+/// it understands.
+const OWN_SEAL: &str = concat!("chariot-handover 4 ", env!("CARGO_PKG_VERSION"));
 
 /// A task's request for the container of its step and node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +68,7 @@ pub struct Record {
     /// What stands before the command.
     #[serde(with = "text")]
     pub entrypoint: Vec<OsString>,
-    /// Whether changes of owners are pretended.
+    /// Whether changes of file owners are faked.
     pub fakeroot: bool,
     /// For the audit line: the image.
     #[serde(with = "text")]
@@ -122,7 +123,7 @@ pub fn read(file: &File) -> io::Result<Vec<u8>> {
 
 /// A sealed message.
 pub fn seal<T: Serialize>(message: &T) -> Vec<u8> {
-    let mut bytes = format!("{SEAL} {FORM} {}\n", version()).into_bytes();
+    let mut bytes = format!("{OWN_SEAL}\n").into_bytes();
     // Nothing of ours can fail to be JSON; and whoever gets a seal alone says that it is not understood.
     bytes.extend(serde_json::to_vec(message).unwrap_or_default());
     bytes
@@ -134,7 +135,7 @@ pub fn seal<T: Serialize>(message: &T) -> Vec<u8> {
 /// There is none, or it is one of another form.
 pub fn open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     let (form, writer, message) = opened(bytes).ok_or_else(foreign)?;
-    if form != FORM.to_string() {
+    if Some(form) != own_form() {
         return Err(Error::new(format!(
             "Chariot {} does not understand what Chariot {writer} wrote",
             version()
@@ -149,9 +150,13 @@ pub fn writer(bytes: &[u8]) -> Option<String> {
     opened(bytes).map(|(_, writer, _)| writer.to_owned())
 }
 
+fn own_form() -> Option<&'static str> {
+    OWN_SEAL.split(' ').nth(1)
+}
+
 /// This version of Chariot.
 pub fn version() -> &'static str {
-    env!("CARGO_PKG_VERSION")
+    OWN_SEAL.rsplit(' ').next().unwrap_or_default()
 }
 
 /// The form, the version and the message. Up to form 3 the seal was behind a `v` and ended by NUL.
@@ -231,14 +236,14 @@ mod tests {
             assert_eq!(error.to_string(), "it is not understood", "{length}");
         }
         for rest in ["w/w", "{\"workdir\":7}", "{}x", "[1"] {
-            let bytes = format!("{SEAL} {FORM} 9.8.7\n{rest}");
+            let bytes = format!("{SEAL} 4 9.8.7\n{rest}");
             assert!(open::<Record>(bytes.as_bytes()).is_err(), "{rest}");
         }
     }
 
     #[test]
     fn another_form_is_refused_by_version_and_another_version_of_one_form_is_not() {
-        let newer = format!("{SEAL} {} 9.8.7\n{{\"workdir\":\"/w\"}}", FORM + 1);
+        let newer = format!("{SEAL} 40 9.8.7\n{{\"workdir\":\"/w\"}}");
         let older = b"vchariot-handover 3 9.8.7\0w/w\0";
         for theirs in [newer.as_bytes(), older] {
             let error = open::<Record>(theirs).unwrap_err();
@@ -246,7 +251,7 @@ mod tests {
             assert!(error.advice().unwrap().contains("of one version"));
             assert_eq!(writer(theirs), Some("9.8.7".into()));
         }
-        let same = format!("{SEAL} {FORM} 9.8.7\n{{\"workdir\":\"/w\",\"a field of 9.8\":1}}");
+        let same = format!("{SEAL} 4 9.8.7\n{{\"workdir\":\"/w\",\"a field of 9.8\":1}}");
         let record: Record = open(same.as_bytes()).unwrap();
         assert_eq!(record.workdir, PathBuf::from("/w"));
     }

@@ -38,7 +38,7 @@ pub fn container(namespaces: &Namespaces, workdir: &Path) -> Result<()> {
 pub fn pretend(is_wanted: bool) -> Result<()> {
     match is_wanted {
         true => seccomp::pretend_to_change_owners()
-            .explain(|| "can't pretend that owners are changed (fakeroot)".into())
+            .explain(|| "can't set up --fakeroot".into())
             .map_err(|error| error.hint("the kernel needs CONFIG_SECCOMP_FILTER")),
         false => Ok(()),
     }

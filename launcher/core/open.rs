@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Opens a regular file to read it, through links.
 ///
 /// # Errors
-/// As open(2), or it is no regular file.
+/// As open(2), or it is not a regular file.
 pub fn regular(path: &Path) -> io::Result<File> {
     regular_with(CWD, path, OFlags::empty()).map(|(file, _)| file)
 }
@@ -28,7 +28,7 @@ pub fn regular(path: &Path) -> io::Result<File> {
 /// The same in a directory, with what stat(2) says of it, and not through a link.
 ///
 /// # Errors
-/// As open(2), ELOOP if it is a link, or it is no regular file.
+/// As open(2), ELOOP if it is a link, or it is not a regular file.
 pub fn regular_at(directory: impl AsFd, name: &Path) -> io::Result<(File, Stat)> {
     regular_with(directory, name, OFlags::NOFOLLOW)
 }
@@ -45,7 +45,7 @@ pub fn directory(path: &Path) -> io::Result<OwnedFd> {
 /// Opens a regular file that is there to write it too, not through a link.
 ///
 /// # Errors
-/// As open(2), or it is no regular file.
+/// As open(2), or it is not a regular file.
 pub fn to_write(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = without_waiting(|| Ok(openat(CWD, path, flags, Mode::empty())?))?;
@@ -124,7 +124,7 @@ pub fn not_regular(kind: FileType) -> io::Error {
         FileType::Fifo => "it is a FIFO",
         FileType::Socket => "it is a socket",
         FileType::BlockDevice | FileType::CharacterDevice => "it is a device",
-        _ => "it is no regular file",
+        _ => "it is not a regular file",
     };
     io::Error::new(io::ErrorKind::InvalidInput, what)
 }

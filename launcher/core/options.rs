@@ -9,6 +9,7 @@ pub mod given;
 pub mod size;
 pub mod table;
 mod values;
+pub mod word;
 
 use std::path::{Path, PathBuf};
 
@@ -180,7 +181,7 @@ impl Options {
         if let (true, Some(overlay)) = (writable, &self.overlay) {
             let writable = dialect.option("writable");
             return Err(Error::new(format!(
-                "{writable} throws changes away and {} keeps them; both together cannot be had",
+                "use only one of {writable} (discards changes) and {} (keeps them)",
                 overlay.origin
             ))
             .hint(format!("leave one out, or say {writable}=no")));

@@ -76,7 +76,8 @@ impl Refusal {
         let error = Error::new(format!("{what}: {self}"));
         match self {
             Refusal::Foreign { .. } => error.hint(
-                "what lies there could be somebody else's: chown and chmod go-w it, or let the site's file name \
+                "what lies there could be somebody else's: chown and chmod go-w it, or let the site \
+                 configuration file name \
                  another place",
             ),
             Refusal::Failed { .. } => error,
@@ -140,7 +141,7 @@ pub fn look_at_way(path: &Path, whose: Whose) -> Result<()> {
 /// somebody else has put there.
 ///
 /// # Errors
-/// As [`open()`], or it is no regular file.
+/// As [`open()`], or it is not a regular file.
 pub fn open_file(path: &Path, whose: Whose) -> Result<File> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(failed("open", path, Errno::ISDIR.into()));

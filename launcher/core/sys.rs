@@ -94,7 +94,7 @@ pub fn mount_of(file: impl AsFd) -> Call<u64> {
 
 /// What tells files apart that are known by descriptors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct FileIdentity {
     /// The number of the mount.
     pub mount: u64,
     /// The file system, as major and minor number of a device.
@@ -107,12 +107,12 @@ pub struct Place {
 ///
 /// # Errors
 /// The kernel's answer.
-pub fn place_of(file: impl AsFd) -> Call<Place> {
+pub fn place_of(file: impl AsFd) -> Call<FileIdentity> {
     use rustix::fs::{AtFlags, StatxFlags, statx};
     let wanted = StatxFlags::MNT_ID | StatxFlags::INO;
     let result = statx(file, "", AtFlags::EMPTY_PATH, wanted);
     let data = rustix_called(result, || "statx(STATX_MNT_ID)".into())?;
-    Ok(Place {
+    Ok(FileIdentity {
         mount: data.stx_mnt_id,
         device: (data.stx_dev_major, data.stx_dev_minor),
         inode: data.stx_ino,

@@ -60,7 +60,7 @@ pub fn open(path: &Path, directories: &[PathBuf], user: &Ids) -> Result<Trusted>
     check(&file, directories)?;
     let (start, length) = place(&file).explain(what)?.ok_or_else(|| {
         Error::new(format!(
-            "{}: it is no image that the kernel could mount",
+            "{}: it is not an image that the kernel could mount",
             what()
         ))
     })?;

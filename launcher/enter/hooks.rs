@@ -52,8 +52,9 @@ pub(super) fn run(plan: &Plan, root: BorrowedFd<'_>) -> Result<()> {
                     Change::Exited(code) => format!("it ended with status {code}"),
                     _ => "it was killed".into(),
                 };
-                return Err(Error::new(format!("{what}: {how}: {text}"))
-                    .hint("the administrator allowed it by cdi_hooks in the site's file"));
+                return Err(Error::new(format!("{what}: {how}: {text}")).hint(
+                    "the administrator allowed it by cdi_hooks in the site configuration file",
+                ));
             }
             None => {
                 let _ = child.signal(nix::sys::signal::Signal::SIGKILL);

@@ -54,9 +54,9 @@ fn refused(error: &CallError, directory: &Path, opened: Option<BorrowedFd<'_>>) 
             "another container is using it; give each container its own directory".into()
         }
         Errno::ENOTDIR | Errno::ENOENT | Errno::ELOOP => {
-            format!("what it has for {UPPER} or {WORK} is no directory; take an empty directory")
+            format!("what it has for {UPPER} or {WORK} is not a directory; use an empty directory")
         }
-        Errno::ESTALE => "its changes were made to another image; take an empty directory".into(),
+        Errno::ESTALE => "its changes were made to another image; use an empty directory".into(),
         errno => opened.map_or_else(
             || "you need permission to use the directory".into(),
             |opened| advice(errno, directory, opened),

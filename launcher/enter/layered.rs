@@ -15,7 +15,7 @@ use super::points::{Points, mode};
 use crate::image;
 use crate::mount::{Mount, MountSource};
 use chariot_core::sys::mounts;
-use chariot_core::sys::{self, Call, Place};
+use chariot_core::sys::{self, Call, FileIdentity};
 
 /// Adds the points that `mounts` will need. `memory` is a tmpfs in which each directory gets a layer.
 ///
@@ -44,7 +44,7 @@ pub(super) fn add_points(
 struct Lacking<'a> {
     directory: OwnedFd,
     path: PathBuf,
-    place: Place,
+    place: FileIdentity,
     /// As paths from the directory on.
     points: Vec<(PathBuf, Point<'a>)>,
 }

@@ -67,7 +67,7 @@ impl Member {
             && member.is_still_there().explain(what)?;
         match is_member {
             true => Ok(member),
-            false => Err(Error::new(format!("{}: it is in no container", what()))
+            false => Err(Error::new(format!("{}: it is not in a container", what()))
                 .hint("PID is the number of a process inside, as ps shows it on this machine")),
         }
     }

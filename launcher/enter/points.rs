@@ -25,7 +25,7 @@ use crate::plan::Root;
 use crate::plan::mounts::under_a_bind;
 use chariot_core::error::{CallError, Error, Explain, Result};
 use chariot_core::sys::mounts;
-use chariot_core::sys::{self, Call, Place};
+use chariot_core::sys::{self, Call, FileIdentity};
 
 /// The tree of the new root, and which of its mounts are Chariot's own to add points to.
 pub(super) struct Points {
@@ -107,7 +107,7 @@ impl Points {
             reached = reach(&self.root, path, false);
         }
         let reached = reached.explain(what).map_err(|error| {
-            error.hint(format!("where does {} lead in the image?", path.display()))
+            error.hint(format!("look where {} leads in the image", path.display()))
         })?;
         let Some((point, kind)) = reached.found else {
             return self.make(&reached.path, is_directory, what);
@@ -184,7 +184,7 @@ impl Points {
 
     /// The directory below the root, and of the image's own, that lacks something at `path`; none if that can be made
     /// just so.
-    pub(super) fn vacancy(&self, path: &Path) -> Call<Option<(Vacancy, Place)>> {
+    pub(super) fn vacancy(&self, path: &Path) -> Call<Option<(Vacancy, FileIdentity)>> {
         let vacancy = self.vacancy_of(path)?;
         let place = sys::place_of(&vacancy.directory)?;
         let may_be_made = self.own.contains(&place.mount) && place != sys::place_of(&self.root)?;

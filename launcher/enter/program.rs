@@ -82,7 +82,7 @@ fn check(path: &Path, what: &str, image: &str) -> Result<()> {
         let call = format!("execve(\"{}\"): Permission denied", path.display());
         return Err(Error::new(format!("{what}: {call}"))
             .exit(Exit::CannotRun)
-            .hint(format!("{} is no regular file", path.display())));
+            .hint(format!("{} is not a regular file", path.display())));
     }
     if let Err(error) = sys::may_execute(path) {
         return Err(Error::new(format!("{what}: {error}"))

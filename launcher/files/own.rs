@@ -169,14 +169,17 @@ impl Own {
 
     fn make(path: &Path, purpose: Purpose, mode: u32) -> Result<Own> {
         let what = || cannot_use(path, purpose);
-        let directory = private::make(path, purpose.whose(), mode).map_err(|refusal| match refusal {
-            Refusal::Failed { call, error } => space::explain(&error, &what(), &call, path).hint(format!(
-                "the site's file says where it is ({}), and XDG_CACHE_HOME and XDG_DATA_HOME move what lies in your \
+        let directory =
+            private::make(path, purpose.whose(), mode).map_err(|refusal| match refusal {
+                Refusal::Failed { call, error } => space::explain(&error, &what(), &call, path)
+                    .hint(format!(
+                        "the site configuration file says where it is ({}), and XDG_CACHE_HOME and \
+                 XDG_DATA_HOME move what lies in your \
                  home directory",
-                purpose.key()
-            )),
-            foreign => foreign.told(&what()),
-        })?;
+                        purpose.key()
+                    )),
+                foreign => foreign.told(&what()),
+            })?;
         Ok(Own::unmarked(directory, path, mode))
     }
 
@@ -225,7 +228,8 @@ impl Own {
                 "{}: others can write there, or it is not yours",
                 what()
             ))
-            .hint("what lies there could be forged: chmod go-w, or let the site's file name another place")),
+            .hint("what lies there could be forged: chmod go-w, or let the site configuration file name \
+             another place")),
         }
     }
 
@@ -277,7 +281,7 @@ impl Own {
 
     fn not_ours(&self, purpose: Purpose) -> Error {
         let error = Error::new(format!(
-            "{}: there is something in it, and Chariot did not make it",
+            "{}: it is not empty, and Chariot did not make it",
             cannot_use(&self.root.path, purpose)
         ));
         if purpose != Purpose::Store && self.is_like_0_1() {
@@ -286,7 +290,7 @@ impl Own {
             );
         }
         error.hint(format!(
-            "let the site's file ({}) name a directory that is empty or not there yet, such as {}",
+            "let the site configuration file ({}) name a directory that is empty or not there yet, such as {}",
             purpose.key(),
             self.root.path.join("chariot").display()
         ))

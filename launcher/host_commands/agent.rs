@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 use super::call::{Call, Outcome, decode_signal};
-use super::command::{self, Surroundings};
+use super::command::{self, Outside};
 use crate::enter::Entered;
 use crate::plan::Plan;
 use crate::plan::host_commands::HostCommands;
@@ -95,7 +95,7 @@ impl Agent {
                 return 0;
             };
             let Ok(edits) = edits(record) else { return 1 };
-            let surroundings = Surroundings {
+            let surroundings = Outside {
                 names,
                 before,
                 edits,
@@ -143,19 +143,16 @@ struct Office {
     listener: OwnedFd,
     life: OwnedFd,
     children: Signals,
-    surroundings: Surroundings,
+    surroundings: Outside,
     callers: Vec<Caller>,
-    most_callers: usize,
     /// Whether there was no descriptor for the last who came.
     is_full: bool,
 }
 
 impl Office {
-    fn open(listener: OwnedFd, life: OwnedFd, surroundings: Surroundings) -> Result<Office> {
+    fn open(listener: OwnedFd, life: OwnedFd, surroundings: Outside) -> Result<Office> {
         // Each caller has some here. What it starts gets the caller's own limits.
         fork::raise_limit_of_files();
-        let room = fork::most_files().saturating_sub(KEPT);
-        let most_callers = usize::try_from(room.max(FEWEST_CALLERS)).unwrap_or(MOST_CALLERS);
         let children =
             Signals::take_over(&[Signal::SIGCHLD]).explain(|| "can't wait for commands".into())?;
         Ok(Office {
@@ -164,7 +161,6 @@ impl Office {
             children,
             surroundings,
             callers: Vec::new(),
-            most_callers: most_callers.min(MOST_CALLERS),
             is_full: false,
         })
     }
@@ -206,7 +202,7 @@ impl Office {
             .iter()
             .filter_map(|index| self.callers[*index].connection.as_ref());
         files.extend(connections.map(AsFd::as_fd));
-        if self.callers.len() < self.most_callers && !self.is_full {
+        if self.callers.len() < most_callers() && !self.is_full {
             files.push(self.listener.as_fd());
         }
         signals::wait_for(&files, self.is_full.then_some(PAUSE))
@@ -274,6 +270,12 @@ impl Office {
             caller.tell(Outcome::Killed(Signal::SIGKILL as i32));
         }
     }
+}
+
+/// How many callers there is room for.
+fn most_callers() -> usize {
+    let room = fork::most_files().saturating_sub(KEPT);
+    usize::try_from(room.max(FEWEST_CALLERS)).map_or(MOST_CALLERS, |room| room.min(MOST_CALLERS))
 }
 
 impl Caller {

@@ -108,12 +108,27 @@ fn call(directory: &Path) -> Result<Outcome> {
     let name = call.words.first().cloned().unwrap_or_default();
     let what = || format!("can't run {} on the host", name.to_string_lossy());
     let signals = Signals::take_over(&passed_on).explain(what)?;
-    let connection = message::connect(&directory.join(SOCKET))
-        .explain(what)
-        .map_err(|error| error.hint(NO_AGENT))
-        .inspect_err(|_| process::await_own_end())?;
+    let connect = || {
+        message::connect(&directory.join(SOCKET))
+            .explain(what)
+            .map_err(|error| error.hint(NO_AGENT))
+            .inspect_err(|_| process::await_own_end())
+    };
+    let mut connection = connect()?;
     let later = Later::prepare().explain(what)?;
-    hand_over(&call, later.as_ref(), &connection).explain(what)?;
+    let mut turns = TURNS;
+    loop {
+        match hand_over(&call, later.as_ref(), &connection) {
+            // More descriptors than a user may have under way. Others' are taken first, and need the agent's time.
+            Err(error) if error.errno() == Errno::ETOOMANYREFS && turns > 0 => {
+                turns -= 1;
+                drop(connection);
+                std::thread::sleep(TURN);
+                connection = connect()?;
+            }
+            done => break done.explain(what)?,
+        }
+    }
     follow(&connection, &signals, later, &what)
 }
 
@@ -143,8 +158,8 @@ impl Later {
     }
 }
 
-const NO_AGENT: &str = "the process of this step that runs the host's commands on this node is gone: was it killed? \
-                        memory limits of the job hold for it too";
+const NO_AGENT: &str = "the process of this step that runs the host's commands on this node is gone: \
+ was it killed? the job's memory limit applies to it too";
 
 /// The words of this process, the first one without its directory.
 fn words() -> Vec<std::ffi::OsString> {
@@ -186,14 +201,7 @@ fn hand_over(call: &Call, later: Option<&Later>, connection: &OwnedFd) -> sys::C
         .collect::<sys::Call<_>>()?;
     let mut files = vec![file.as_fd(), directory.as_fd()];
     files.extend(passed.iter().map(AsFd::as_fd));
-    // A user has no more descriptors under way than one process may have open: others' calls are taken first.
-    for _ in 0..TURNS {
-        match message::send(connection.as_fd(), b"c", &files) {
-            Err(error) if error.errno() == Errno::ETOOMANYREFS => std::thread::sleep(TURN),
-            sent => return sent,
-        }
-    }
-    message::send(connection.as_fd(), b"c", &files)
+    message::send_now(connection.as_fd(), b"c", &files)
 }
 
 /// Passes signals on, and stops and ends as the command does.

@@ -20,7 +20,7 @@ use chariot_core::sys::fork::{self, Forked};
 use chariot_core::sys::{namespaces::change_directory, signals};
 
 /// What an agent knows of its container.
-pub(super) struct Surroundings {
+pub(super) struct Outside {
     /// The commands that may be called.
     pub(super) names: Vec<String>,
     /// The variables with which the container was asked for.
@@ -35,11 +35,7 @@ pub(super) struct Surroundings {
 ///
 /// # Errors
 /// It is none that may be called, or the host has none of that name.
-pub(super) fn start(
-    call: &Call,
-    files: Vec<OwnedFd>,
-    surroundings: &Surroundings,
-) -> Result<Forked> {
+pub(super) fn start(call: &Call, files: Vec<OwnedFd>, surroundings: &Outside) -> Result<Forked> {
     let name = call
         .words
         .first()
@@ -55,16 +51,18 @@ pub(super) fn start(
             "{what}: the site does not let it be called from a container"
         ))
         .hint(format!(
-            "host_commands in the site's file has {}",
+            "host_commands in the site configuration file has {}",
             surroundings.names.join(", ")
         )));
     }
     let program = find(name, &surroundings.before, &what)?;
     let mut files = files.into_iter();
-    let directory = files
-        .next()
-        .ok_or_else(|| Error::new(format!("{what}: its directory did not come along")))?;
-    let place = Place::of(call, &directory, &surroundings.directory);
+    let directory = files.next().ok_or_else(|| {
+        Error::new(format!(
+            "{what}: the caller's directory was not passed along"
+        ))
+    })?;
+    let place = Start::of(call, &directory, &surroundings.directory);
     drop(directory);
     let environment = outside(
         call.environment.clone(),
@@ -95,7 +93,7 @@ fn find(name: &OsStr, before: &Environment, what: &str) -> Result<PathBuf> {
         .map(|directory| directory.join(name))
         .find(can_run)
         .ok_or_else(|| {
-            Error::new(format!("{what}: this node has none"))
+            Error::new(format!("{what}: it is not installed on this node"))
                 .exit(Exit::NotFound)
                 .hint(format!("PATH outside is {}", search.to_string_lossy()))
         })
@@ -126,16 +124,16 @@ fn complain(error: &Error) -> u8 {
 }
 
 /// Where the command starts.
-struct Place {
+struct Start {
     directory: PathBuf,
     /// How it is told.
     edits: Vec<Edit>,
 }
 
-impl Place {
+impl Start {
     /// The caller's directory, if its name leads to it outside too. Where it is one of the image, the command starts
     /// where the container was asked for, and steps that it starts in a container start in the caller's directory.
-    fn of(call: &Call, directory: &OwnedFd, fallback: &Path) -> Place {
+    fn of(call: &Call, directory: &OwnedFd, fallback: &Path) -> Start {
         let set = |name: &str, value: &Path| Edit::set(name, value, "the caller's directory");
         let inside = rustix::fs::fstat(directory).ok();
         let outside = call.directory.metadata().ok();
@@ -143,7 +141,7 @@ impl Place {
             inside.st_dev == outside.dev() && inside.st_ino == outside.ino()
         });
         if is_same {
-            return Place {
+            return Start {
                 directory: call.directory.clone(),
                 edits: Vec::new(),
             };
@@ -155,7 +153,7 @@ impl Place {
         {
             edits.push(set(&variable, &call.directory));
         }
-        Place {
+        Start {
             directory: fallback.to_owned(),
             edits,
         }

@@ -139,7 +139,7 @@ impl Metadata {
                     "{CHARLIECLOUD}:{line} in the image {}: {reason}",
                     image.word
                 ))
-                .hint("the file has one NAME=VALUE a line")
+                .hint("the file has one NAME=VALUE per line")
             })?;
             metadata.environment_from = CHARLIECLOUD;
         }

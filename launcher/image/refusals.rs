@@ -37,7 +37,7 @@ pub(crate) fn no_partition(word: &str) -> Error {
 
 pub(crate) fn not_an_image(word: &str) -> Error {
     Error::new(format!(
-        "can't use the image {word}: it is neither a directory nor a known file"
+        "can't use the image {word}: it is not in a format that Chariot knows"
     ))
     .hint(WHAT_AN_IMAGE_IS)
 }

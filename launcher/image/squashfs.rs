@@ -36,7 +36,7 @@ pub use xattr::Xattr;
 
 use data::Segment;
 use metadata::MetadataBlock;
-use superblock::{Reference, Superblock};
+use superblock::{InodeReference, Superblock};
 
 /// What is wrong with an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -215,12 +215,12 @@ impl SquashFs {
     /// There is none, or the image is damaged.
     pub fn inode(&self, number: u64) -> Result<Inode> {
         let Some(table) = self.superblock.export_table else {
-            return self.inode_at(Reference(number.wrapping_sub(NOT_A_PLACE)));
+            return self.inode_at(InodeReference(number.wrapping_sub(NOT_A_PLACE)));
         };
         if number == 0 || number > self.superblock.inode_count.into() {
             return Err(Damage::new(table, "an inode has an impossible number"));
         }
-        let reference = Reference(self.table_entry(table, 8, number - 1)?.u64()?);
+        let reference = InodeReference(self.table_entry(table, 8, number - 1)?.u64()?);
         self.inode_at(reference)
     }
 

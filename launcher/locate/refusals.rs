@@ -4,17 +4,13 @@ use std::path::Path;
 
 use chariot_core::config::Config;
 use chariot_core::error::{Error, Explain, Result};
-use chariot_core::options::given;
 
 /// Says what to write instead of what other tools understand.
-pub(super) fn refuse_foreign(word: &str) -> Result<()> {
-    match given::foreign_scheme(word) {
-        Some((scheme, advice)) => Err(Error::new(format!(
-            "can't use the image {word}: Chariot does not know what {scheme}: means"
-        ))
-        .hint(advice)),
-        None => Ok(()),
-    }
+pub(super) fn foreign(word: &str, scheme: &str, advice: &str) -> Error {
+    Error::new(format!(
+        "can't use the image {word}: Chariot does not know what {scheme}: means"
+    ))
+    .hint(advice)
 }
 
 pub(super) fn refuse_outside(word: &str, path: &Path, config: &Config) -> Result<()> {
@@ -39,7 +35,7 @@ pub(super) fn refuse_outside(word: &str, path: &Path, config: &Config) -> Result
         .map(|directory| directory.display().to_string())
         .collect();
     Err(Error::new(format!(
-        "can't use the image {word}: the site runs only its own images"
+        "can't use the image {word}: this site allows only its own images"
     ))
     .hint(format!("these lie in {}", places.join(" and "))))
 }

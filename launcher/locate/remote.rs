@@ -30,7 +30,7 @@ pub(super) fn from_cache(
         let config = cache.config;
         let patience = registry::patient(config);
         let resolved = registry::resolve(&pinned, config, Some(cache.root()?), patience)?;
-        let what = format!("can't make an image of {word}");
+        let what = format!("can't convert {word}");
         fetched(&resolved, cache, reporter).and_then(|origin| {
             let origin = origin.map_err(|error| error.within(&what))?;
             convert(named(origin, &word), output, config, reporter)

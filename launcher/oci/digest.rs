@@ -49,7 +49,7 @@ impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Digest, D::Error> {
         let text = String::deserialize(from)?;
         Digest::parse(&text).ok_or_else(|| {
-            serde::de::Error::custom(format!("\"{text}\" is no SHA-256 or SHA-512 digest"))
+            serde::de::Error::custom(format!("\"{text}\" is not a SHA-256 or SHA-512 digest"))
         })
     }
 }

@@ -47,7 +47,9 @@ impl Reference {
         let (rest, digest) = match rest.split_once('@') {
             Some((rest, digest)) => {
                 let digest = Digest::parse(digest).ok_or_else(|| {
-                    format!("\"{digest}\" is no digest: sha256: and 64 digits, or sha512: and 128")
+                    format!(
+                        "\"{digest}\" is not a digest: sha256: and 64 digits, or sha512: and 128"
+                    )
                 })?;
                 (rest, Some(digest))
             }
@@ -62,12 +64,12 @@ impl Reference {
         };
         if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
             return Err(format!(
-                "\"{tag}\" is no tag: letters, digits, and . _ - behind the first"
+                "\"{tag}\" is not a tag: letters, digits, and . _ - after the first"
             ));
         }
         let (host, repository) = split_host(name);
         if !is_host(host) {
-            return Err(format!("\"{host}\" is no host"));
+            return Err(format!("\"{host}\" is not a host"));
         }
         let is_short = host == HUB && !repository.contains('/');
         let repository = match is_short {
@@ -77,7 +79,7 @@ impl Reference {
         if !repository.split('/').all(is_component) || host.len() + repository.len() > LONGEST_NAME
         {
             return Err(format!(
-                "\"{repository}\" is no name of an image: small letters, digits, and single . _ - between them"
+                "\"{repository}\" is not an image name: lower-case letters, digits, and single . _ - between them"
             ));
         }
         let tag = tag.map(str::to_owned);
@@ -249,15 +251,15 @@ mod tests {
     #[test]
     fn what_is_no_name_is_refused_with_what_is_wrong() {
         for (text, expected) in [
-            ("//", "\"library/\" is no name"),
-            ("//Debian", "\"library/Debian\" is no name"),
-            ("//a/../b", "\"a/../b\" is no name"),
-            ("//a b", "\"library/a b\" is no name"),
-            ("//debian:", "\"\" is no tag"),
-            ("//debian:-x", "\"-x\" is no tag"),
-            ("//debian@sha256:12", "\"sha256:12\" is no digest"),
-            ("//h:99999/a", "\"h:99999\" is no host"),
-            ("//h.de\r\nX: y/a", "\"h.de\r\nX: y\" is no host"),
+            ("//", "\"library/\" is not an image name"),
+            ("//Debian", "\"library/Debian\" is not an image name"),
+            ("//a/../b", "\"a/../b\" is not an image name"),
+            ("//a b", "\"library/a b\" is not an image name"),
+            ("//debian:", "\"\" is not a tag"),
+            ("//debian:-x", "\"-x\" is not a tag"),
+            ("//debian@sha256:12", "\"sha256:12\" is not a digest"),
+            ("//h:99999/a", "\"h:99999\" is not a host"),
+            ("//h.de\r\nX: y/a", "\"h.de\r\nX: y\" is not a host"),
         ] {
             let reason = read(text);
             assert!(reason.starts_with(expected), "{text}: {reason}");

@@ -157,7 +157,7 @@ pub(crate) fn assigned(given: &[Sourced<Assignment>]) -> Result<Vec<Assigned>> {
                 let text = text.explain(what)?;
                 let variables = metadata::assignments(&text).map_err(|(line, reason)| {
                     Error::new(format!("{}: line {line}: {reason}", what()))
-                        .hint("the file has one NAME=VALUE a line")
+                        .hint("the file has one NAME=VALUE per line")
                 })?;
                 let origin = format!("{origin}={}", path.display());
                 assigned.extend(variables.into_iter().map(|(a, b)| (a, b, origin.clone())));

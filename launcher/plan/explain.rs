@@ -15,11 +15,11 @@ impl Plan {
             "namespaces   user, mount".to_owned(),
             format!("uid          {user} inside is {host_user} outside"),
             format!("gid          {group} inside is {host_group} outside"),
-            format!("privileges   no new ones; {}", capabilities(user)),
+            format!("privileges   no_new_privs is set; {}", capabilities(user)),
         ];
         if self.is_of_root {
             lines.push(
-                "machine      the image runs as its root, and does not steer its kernel".to_owned(),
+                "machine      the image runs as root, and cannot change kernel settings".to_owned(),
             );
         }
         lines.push("mounts".to_owned());
@@ -38,7 +38,7 @@ impl Plan {
         );
         lines.push(format!("workdir      {}", self.explained_workdir()));
         if self.fakeroot {
-            lines.push("fakeroot     changes of owners are pretended".to_owned());
+            lines.push("fakeroot     changes of file owners are faked".to_owned());
         }
         if !self.annotations.is_empty() {
             lines.push("annotations  of no effect here".to_owned());

@@ -20,7 +20,7 @@ use chariot_core::sys::mounts::Restrictions;
 const APT_SETTINGS: &str = "APT::Sandbox::User \"root\";\n";
 
 /// What the list depends on besides what the user asked for.
-pub(super) struct Surroundings<'a> {
+pub(super) struct Inputs<'a> {
     pub(super) config: &'a Config,
     pub(super) host: &'a Host,
     pub(super) image: &'a Image,
@@ -31,8 +31,8 @@ pub(super) struct Surroundings<'a> {
 }
 
 /// The list of mounts of one container.
-pub(super) fn plan(options: &Options, surroundings: &Surroundings<'_>) -> Result<Vec<Mount>> {
-    let Surroundings {
+pub(super) fn plan(options: &Options, surroundings: &Inputs<'_>) -> Result<Vec<Mount>> {
+    let Inputs {
         config,
         host,
         image,

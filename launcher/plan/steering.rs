@@ -38,13 +38,18 @@ const NOTHING: u64 = 4096;
 
 /// What keeps the image of root's container from steering the kernel; it comes right after /proc and /sys.
 pub(crate) fn mounts() -> Vec<Mount> {
-    let read_only = READ_ONLY.map(|path| Mount::same(path, "an image does not steer the kernel"));
+    let read_only =
+        READ_ONLY.map(|path| Mount::same(path, "so that the image cannot change the kernel"));
     let hidden = HIDDEN.map(|path| {
         let nothing = match Path::new(path).is_dir() {
             true => MountSource::Tmpfs(Some(NOTHING)),
             false => MountSource::Text(String::new()),
         };
-        Mount::own(nothing, path, "an image does not look into the kernel")
+        Mount::own(
+            nothing,
+            path,
+            "so that the image cannot look into the kernel",
+        )
     });
     let all = read_only.into_iter().chain(hidden);
     all.filter(|mount| mount.destination.exists())
@@ -61,8 +66,9 @@ pub(crate) fn mounts() -> Vec<Mount> {
 /// What root is told.
 pub(crate) fn warning(image: &Image) -> Error {
     Error::new(format!(
-        "the image {} runs as root on this machine: the devices, and what is bound from the host, are its to change",
+        "the image {} runs as root on this machine: it can change the devices, and whatever is bound \
+         from the host",
         image.word
     ))
-    .hint("as an ordinary user it runs without a right over anything but that user's files")
+    .hint("run by an ordinary user, it can change only that user's files")
 }

@@ -145,7 +145,7 @@ impl Client {
                     "{} says that it gives {said}, and gives something else: its digest is wrong",
                     self.host
                 ))
-                .hint("try again; if it stays so, tell who runs the registry"),
+                .hint("try again; if it keeps happening, tell whoever runs the registry"),
                 cause: Cause::Refused,
             }),
             _ => Ok(bytes),
@@ -274,7 +274,7 @@ impl Client {
                 self.host
             );
             return Err(Failure {
-                error: Error::new(sentence).hint("ask who runs the registry"),
+                error: Error::new(sentence).hint("ask whoever runs the registry"),
                 cause: Cause::Refused,
             });
         }
@@ -394,21 +394,54 @@ impl Client {
 fn reason(error: &ureq::Error) -> (String, &'static str) {
     let text = match error {
         ureq::Error::Io(error) => chariot_core::error::io_reason(error),
-        ureq::Error::HostNotFound => "the host is not known".into(),
+        ureq::Error::HostNotFound => "unknown host".into(),
         ureq::Error::Timeout(_) => "it does not answer in time".into(),
         error => error.to_string(),
     };
     // TLS fails in the library's own words, as an I/O error.
     if text.contains("corrupt message") {
-        let hint =
-            "a registry without TLS has to be named in the site's file: registries, plain_http";
+        let hint = "a registry without TLS has to be named in the site configuration file: registries, plain_http";
         return ("it does not speak TLS".into(), hint);
     }
     let hint = match text.contains("certificate") {
-        true => "the site's file can name the registry's own certificates: registries, ca",
+        true => {
+            "the site configuration file can name the registry's own certificates: registries, ca"
+        }
         false => {
-            "is the registry's name right, and does this machine reach it? https_proxy and no_proxy are heeded"
+            "is the registry's name right, and does this machine reach it? https_proxy and no_proxy are honoured"
         }
     };
     (text, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_who_asks_without_encryption_unless_the_site_said_so() {
+        let reference = Reference::parse("//h.example/a:1").unwrap();
+        let patience = Patience {
+            answer: Duration::from_millis(10),
+            tries_again: false,
+        };
+        let asked = |plain_http: bool, realm: &str| {
+            let registry = Registry {
+                plain_http,
+                ..Registry::default()
+            };
+            let client = Client::new(&reference, None, &registry, patience).unwrap();
+            let challenge = format!("Bearer realm=\"{realm}\",service=\"s\"");
+            client
+                .answer(&challenge, "a")
+                .unwrap_err()
+                .error
+                .to_string()
+        };
+        // The discard service, where nobody answers.
+        let told = "wants credentials sent without encryption, to http://127.0.0.1:9/token";
+        assert!(asked(false, "http://127.0.0.1:9/token").contains(told));
+        assert!(!asked(false, "https://127.0.0.1:9/token").contains(told));
+        assert!(!asked(true, "http://127.0.0.1:9/token").contains(told));
+    }
 }

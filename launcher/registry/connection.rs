@@ -68,7 +68,7 @@ fn tls(registry: &Registry) -> Result<TlsConfig> {
     if let Some(path) = &registry.ca {
         let what = || {
             format!(
-                "can't read the certificates {} of the site's file",
+                "can't read the certificates {} of the site configuration file",
                 path.display()
             )
         };

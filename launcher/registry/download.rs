@@ -186,12 +186,12 @@ fn fetch(shared: &Shared, arriving: &mut Arriving<'_>, news: &Sender<News>) -> R
         let error = match arriving.from(client, shared, news) {
             Ok(()) if arriving.done == blob.size => return arriving.verify(client),
             Ok(()) => Error::new(format!(
-                "{} gave {} bytes of {}",
+                "{} sent {} bytes of {}",
                 client.host(),
                 arriving.done,
                 blob.size
             ))
-            .hint("try again; if it stays so, tell who runs the registry"),
+            .hint("try again; if it keeps happening, tell whoever runs the registry"),
             Err(Broken::ForGood(error)) => return Err(error),
             Err(Broken::Perhaps(error)) => error,
         };
@@ -292,12 +292,12 @@ impl<'a> Arriving<'a> {
             }
             if self.done + count as u64 > self.blob.size {
                 let sentence = format!(
-                    "{} gives more than the {} bytes that it has",
+                    "{} sends more than the {} bytes that it should have",
                     client.host(),
                     self.blob.size
                 );
                 return Err(Broken::ForGood(
-                    Error::new(sentence).hint("tell who runs the registry"),
+                    Error::new(sentence).hint("tell whoever runs the registry"),
                 ));
             }
             self.take(&chunk[..count]).map_err(Broken::ForGood)?;
@@ -322,10 +322,10 @@ impl<'a> Arriving<'a> {
         match found == self.blob.digest {
             true => Ok(()),
             false => Err(Error::new(format!(
-                "what {} gave is damaged or forged: its digest is {found}",
+                "what {} sent is damaged or forged: its digest is {found}",
                 client.host()
             ))
-            .hint("try again; if it stays so, tell who runs the registry")),
+            .hint("try again; if it keeps happening, tell whoever runs the registry")),
         }
     }
 }
@@ -338,10 +338,10 @@ fn broken(client: &Client, error: &std::io::Error) -> Broken {
     if matches!(inner, Some(ureq::Error::Timeout(_)))
         || error.kind() == std::io::ErrorKind::TimedOut
     {
-        let sentence = format!("{} fell silent: no byte came for too long", client.host());
+        let sentence = format!("{} sent nothing for too long", client.host());
         return Broken::ForGood(
             Error::new(sentence)
-                .hint("try again; the site's file says how long to wait: waits.byte"),
+                .hint("try again; the site configuration file says how long to wait: waits.byte"),
         );
     }
     let sentence = format!("{} broke off: {}", client.host(), io_reason(error));

@@ -65,6 +65,7 @@ fn set_user_id_programs_give_nothing() {
     let place = place!();
     let said = place.run("$C run ./img grep -E 'NoNewPrivs|CapEff|Groups' /proc/self/status");
     assert!(said.ok().contains("NoNewPrivs:\t1"), "{said:#?}");
+    assert!(said.out.contains("CapEff:\t0000000000000000"), "{said:#?}");
     let said =
         place.run("$C run --root ./img sh -c 'cat /proc/self/uid_map; cat /proc/self/setgroups'");
     assert!(said.ok().ends_with("deny"), "{said:#?}");

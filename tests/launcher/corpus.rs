@@ -172,22 +172,22 @@ fn the_word_before_the_colon_is_believed_and_not_overruled() {
     for (word, sentence) in [
         (
             format!("oci-archive:{}", at("docker-archive.crane.tar")),
-            "no oci archive",
+            "not oci-archive",
         ),
         (
             format!("docker-archive:{}", at("oci-archive.skopeo.tar")),
-            "no docker archive",
+            "not docker-archive",
         ),
         (
             format!("docker-archive:{}", at("flat.bsdtar.tar.gz")),
             "can't understand manifest.json",
         ),
         ("docker-archive:img".into(), "is a directory"),
-        ("dir:img".into(), "no directory of dir:"),
-        ("oci:img".into(), "it is no OCI layout"),
+        ("dir:img".into(), "not a directory made by dir:"),
+        ("oci:img".into(), "it is not an OCI layout"),
         (
             format!("oci:{}", at("oci-archive.skopeo.tar")),
-            "is no directory",
+            "is not a directory",
         ),
         (
             "docker-archive:missing.tar:a/b:1".into(),

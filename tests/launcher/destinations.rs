@@ -49,6 +49,6 @@ fn what_was_put_there_while_an_image_was_made_stays() {
         "125\nmine\n125\nmine\n125\nmine\na.tar\nimg\nnew.sqfs\nold.sqfs\npipe\nsame.sqfs",
         "{said:#?}"
     );
-    let other = said.err.matches("it is there already, and is no image");
+    let other = said.err.matches("it already exists, and is not an image");
     assert_eq!(other.count(), 3, "{said:#?}");
 }

@@ -207,3 +207,36 @@ fn the_releases_of_slurm_that_are_documented_are_those_that_the_plugin_takes_on(
     assert!(known.len() >= 8);
     assert_eq!(documented, known);
 }
+
+#[test]
+fn the_kernel_that_is_asked_for_is_the_oldest_that_the_launcher_takes() {
+    let source = read("launcher/host.rs");
+    let numbers = source
+        .split("OLDEST_KERNEL: (u32, u32) = (")
+        .nth(1)
+        .unwrap();
+    let oldest = numbers.split(')').next().unwrap().replace(", ", ".");
+    for page in ["README.md", "docs/admin/requirements.md"] {
+        assert!(
+            read(page).contains(&format!("Linux {oldest} or newer")),
+            "{page}: {oldest}"
+        );
+    }
+}
+
+#[test]
+fn the_rust_that_readme_asks_for_is_what_cargo_asks_for() {
+    let cargo = read("Cargo.toml");
+    let version = cargo
+        .split("rust-version = \"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap();
+    let page = read("README.md");
+    assert!(
+        page.contains(&format!("Rust ({version} or newer)")),
+        "{version}"
+    );
+}

@@ -144,7 +144,7 @@ fn root_enters_no_namespace_of_roots_own_in_which_a_user_has_the_rights() {
          echo '0 {} 1' >/proc/$p/uid_map; echo '0 {} 1' >/proc/$p/gid_map; $C exec $p -- true; code=$?; kill $p; exit $code",
         scene.owner.uid, scene.owner.gid
     ));
-    said.failed(125, "it is in no container", 1);
+    said.failed(125, "it is not in a container", 1);
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn root_does_not_become_a_user_whom_the_database_does_not_know() {
 fn a_process_on_the_host_and_the_server_of_an_image_are_in_no_container() {
     let scene = scene!();
     let said = scene.as_owner("sleep 60 & $C exec $! -- true; code=$?; kill $!; exit $code");
-    said.failed(125, "it is in no container", 1);
+    said.failed(125, "it is not in a container", 1);
     let said = scene.as_owner(
         "$C pack --quiet ../img img.sqfs; $C run ./img.sqfs -- sh -c 'touch up; exec sleep 60' & \
          until [ -e up ]; do sleep 0.05; done; \
@@ -281,7 +281,7 @@ fn roots_own_container_says_so_once_and_does_not_steer_the_kernel_whatever_it_un
     for line in [
         "/proc/sys, read-only (",
         "/sys, read-only (",
-        "runs as its root",
+        "runs as root, and cannot",
     ] {
         assert!(said.ok().contains(line), "{line}: {said:#?}");
     }

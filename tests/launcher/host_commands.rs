@@ -288,8 +288,10 @@ fn more_callers_than_there_are_descriptors_for_come_one_after_the_other() {
     let said = run(
         &place,
         "#!/bin/sh\nprlimit --pid $PPID --nofile=$1:\n",
-        "exec 3<. 4<. 5<. 6<. 7<. 8<. 9<.; for n in 30 28 26 24 22 20 18 16 14; do srun $n || break; done",
+        "exec 3<. 4<. 5<. 6<. 7<. 8<. 9<.; for n in 30 28 26 24 22 20 18 16 14; do srun $n || break; done; \
+         exec 3<&- 4<&- 5<&- 6<&- 7<&- 8<&- 9<&-; srun 99 && echo went on",
     );
+    assert_eq!(said.ok(), "went on", "{said:#?}");
     said.failed(0, "can't read what was called: recvmsg(SCM_RIGHTS): ", 1);
 }
 

@@ -216,3 +216,89 @@ fn processes_namespaces_and_mounts_are_changed_in_sys_alone() {
         assert!(called.is_empty(), "{}: {called:?}", source.path.display());
     }
 }
+
+/// The crates that a package of this workspace is built with, without those of the workspace.
+fn crates(package: &str) -> Option<usize> {
+    let cargo = std::env::var_os("CARGO")?;
+    let output = std::process::Command::new(cargo)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args([
+            "tree",
+            "--offline",
+            "--locked",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+        ])
+        .args(["--package", package])
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let names = text.lines().filter_map(|line| line.split(' ').next());
+    let names: BTreeSet<_> = names
+        .filter(|name| !name.is_empty() && !name.starts_with("chariot"))
+        .collect();
+    output.status.success().then_some(names.len())
+}
+
+#[test]
+fn what_an_auditor_has_to_read_is_as_much_as_the_document_says() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let number_before = |what: &str| -> usize {
+        let at = page.find(what).unwrap_or_else(|| panic!("no \"{what}\""));
+        let word = page[..at].split_whitespace().next_back().unwrap();
+        word.replace(',', "").parse().unwrap()
+    };
+    let lines = |folder| -> usize {
+        sources(folder)
+            .iter()
+            .map(|source| {
+                std::fs::read_to_string(&source.path)
+                    .unwrap()
+                    .lines()
+                    .count()
+            })
+            .sum()
+    };
+    let counted = lines("launcher/core") + lines("spank-plugin");
+    let said = number_before("lines, their own tests");
+    assert!(
+        counted.abs_diff(said) * 20 < said,
+        "{counted} lines, not {said}"
+    );
+    let (Some(plugin), Some(launcher), Some(spank)) = (
+        crates("chariot-spank"),
+        crates("chariot"),
+        crates("slurm-spank"),
+    ) else {
+        crate::skip!("cargo cannot say which crates there are")
+    };
+    assert_eq!(number_before("other crates"), plugin);
+    assert!(
+        page.contains(&format!("slurm-spank brings {spank},")),
+        "{spank}"
+    );
+    assert!(
+        page.contains(&format!("The launcher has {launcher}.")),
+        "{launcher}"
+    );
+}
+
+#[test]
+fn every_file_that_the_document_names_is_there() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(repository.join("docs/architecture.md")).unwrap();
+    let is_part = |letter: char| letter.is_alphanumeric() || "/_-.".contains(letter);
+    let words = page.split(|letter| !is_part(letter));
+    let named: BTreeSet<_> = words
+        .filter(|word| word.starts_with("launcher/") || word.starts_with("spank-plugin/"))
+        .collect();
+    assert!(named.len() > 30);
+    for path in named {
+        let is_there =
+            repository.join(path).exists() || repository.join(format!("{path}.rs")).exists();
+        assert!(is_there, "{path}");
+    }
+}

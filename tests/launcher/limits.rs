@@ -29,10 +29,7 @@ fn where_there_can_be_no_more_threads_that_is_told_and_nothing_half_made_stays()
     ] {
         let said = tried(command);
         assert_eq!(said.out, left, "{command}: {said:#?}");
-        assert!(
-            !said.err.contains("mistake in Chariot"),
-            "{command}: {said:#?}"
-        );
+        assert!(!said.err.contains("bug in Chariot"), "{command}: {said:#?}");
         for line in said.err.lines().filter(|line| line.contains("clone(")) {
             assert!(line.contains("clone(CLONE_THREAD): "), "{command}: {line}");
         }
@@ -49,4 +46,25 @@ fn where_there_can_be_no_more_threads_that_is_told_and_nothing_half_made_stays()
     let said = tried("export --quiet ./img out.tar.zst");
     assert_eq!(said.out, "1\n", "{said:#?}");
     assert!(!said.err.contains("memory"), "{said:#?}");
+}
+
+#[test]
+fn an_image_that_cannot_be_served_within_a_limit_says_which_it_may_be() {
+    let place = place!();
+    let Some(user) = User::new() else {
+        skip!("only root makes users");
+    };
+    std::os::unix::fs::chown(place.here(), Some(user.uid), Some(user.gid)).unwrap();
+    let launcher = format!("{} --config /dev/null", place.launcher);
+    // What one has left behind counts until it has ended.
+    let script = "$C pack --quiet ./img i.sqfs; for n in {1..40}; do (ulimit -u $n; exec $C run ./i.sqfs true); code=$?; \
+                  [ $code != 0 ] || break; echo $code; while pgrep -u $(id -u) chariot >pids; do sleep 0.05; done; done; echo ended";
+    let said = user.run(script, place.here(), &[("C", &launcher)]);
+    let codes: Vec<_> = said.out.lines().collect();
+    let (last, refused) = codes.split_last().unwrap();
+    assert_eq!(*last, "ended", "{said:#?}");
+    assert!(refused.len() > 2 && refused.len() < 40, "{said:#?}");
+    assert!(refused.iter().all(|code| *code == "125"), "{said:#?}");
+    let hints = said.err.matches("`ulimit -u`").count();
+    assert_eq!(hints, refused.len(), "{said:#?}");
 }

@@ -297,7 +297,7 @@ fn why_a_directory_cannot_keep_changes_is_said_by_what_it_is() {
             "bindfs own/full own/on",
             "is on a FUSE file system, and overlayfs needs a local file system there",
         ),
-        ("mount --bind own/file own/on", "is no directory"),
+        ("mount --bind own/file own/on", "is not a directory"),
     ];
     for (script, hint) in cases {
         let said = inside(script);

@@ -291,7 +291,7 @@ fn a_name_that_is_not_there_is_one_sentence_with_a_hint() {
             "run docker://$H/team/nothing:1",
             "has no manifests/1 of team/nothing",
         ),
-        ("run docker://$H/team/UPPER", "is no name of an image"),
+        ("run docker://$H/team/UPPER", "is not an image name"),
         (
             "explain docker://$H/team/small:1",
             "is not in the cache yet",

@@ -197,7 +197,7 @@ fn exec_joins_the_container_of_a_running_process() {
     assert_eq!(lines[0], lines[1]);
     place
         .run("$C exec $$ -- ls")
-        .failed(125, "it is in no container", 1);
+        .failed(125, "it is not in a container", 1);
     place
         .run("$C exec 4194304 -- ls")
         .failed(125, "can't enter the container of process", 1);
@@ -235,7 +235,7 @@ fn help_and_manual_explain_subjects_and_commands() {
     let place = place!();
     let said = place.run("$C help mpi; $C help pack | head -n 1; $C help | grep -A1 ^Subjects; $C man chariot.toml | head -n 1; $C man chariot-slurm | grep -c ch");
     for expected in [
-        "Every rank is 0?",
+        "If every rank is rank 0",
         "Pack an image of any kind into one file",
         "\n  slurm ",
         ".TH chariot.toml 5",

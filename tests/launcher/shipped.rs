@@ -54,3 +54,23 @@ fn the_package_has_the_manual_the_documents_and_everybodys_licence() {
             > 60
     );
 }
+
+#[test]
+fn the_version_is_the_packages_and_the_commit_where_one_is_known() {
+    let output = Command::new(env!("CARGO_BIN_EXE_chariot"))
+        .arg("--version")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let name = concat!("chariot ", env!("CARGO_PKG_VERSION"));
+    let rest = said
+        .trim_end()
+        .strip_prefix(name)
+        .unwrap_or_else(|| panic!("{said}"));
+    let commit = rest
+        .strip_prefix(" (")
+        .and_then(|rest| rest.strip_suffix(')'));
+    let is_commit =
+        |text: &str| text.len() >= 7 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    assert!(rest.is_empty() || commit.is_some_and(is_commit), "{said}");
+}

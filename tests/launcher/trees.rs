@@ -23,10 +23,10 @@ fn what_is_left_out_is_said_by_kind_and_count() {
     );
     assert!(
         said.err
-            .contains("; left out: 2 FIFOs, 1 socket, set-user-ID of 1 file\n"),
+            .contains("; skipped: 2 FIFOs, 1 socket, set-user-ID of 1 file\n"),
         "{said:#?}"
     );
-    assert_eq!(said.err.matches("left out").count(), 1, "{said:#?}");
+    assert_eq!(said.err.matches("skipped").count(), 1, "{said:#?}");
     assert_eq!(said.out, "0\n", "{said:#?}");
 }
 

@@ -89,7 +89,7 @@ $C unpack odd.tar odd && stat -c %a odd/bin odd/bin/suid && ls -A odd/dev odd/a/
     assert!(said.out.contains("removable"), "{said:#?}");
     assert!(
         said.err.contains(
-            "; left out: 1 device, 1 FIFO, 1 name with .., 1 name in /dev, set-user-ID of 1 file"
+            "; skipped: 1 device, 1 FIFO, 1 name with .., 1 name in /dev, set-user-ID of 1 file"
         ),
         "{said:#?}"
     );

@@ -248,7 +248,7 @@ fn of_a_site_file_that_cannot_be_used_slurmds_log_has_one_line_an_hour() {
         let log =
             |node| std::fs::read_to_string(site.cluster.join(format!("log/slurmd-n{node}.log")));
         let logs: String = (1..=4).map(|node| log(node).unwrap()).collect();
-        logs.matches("until it is mended, every step that asks for a container fails")
+        logs.matches("until it is fixed, every step that asks for a container fails")
             .count()
     };
     let before = lines();

@@ -33,7 +33,7 @@ fn an_image_that_cannot_be_used_is_named_with_the_reason() {
         "--ch-image=/etc/passwd",
         "echo RAN",
         125,
-        "neither a directory nor a known file",
+        "not in a format that Chariot knows",
     );
     std::fs::create_dir(site.here().join("empty")).unwrap();
     fails(
@@ -241,7 +241,7 @@ fn a_node_without_the_launcher_says_so() {
             "--ch-image=$I",
             "echo RAN",
             125,
-            "can't make a container: can't run",
+            "can't create a container: can't run",
         );
     });
 }
@@ -256,7 +256,7 @@ fn a_launcher_that_dies_or_hangs_ends_the_step_with_a_sentence() {
             "--ch-image=$I",
             "echo RAN",
             125,
-            "ended without a word",
+            "exited without reporting an error",
         );
     });
     site.with_file("[waits]\ncontainer = 2\n", || {
@@ -266,7 +266,7 @@ fn a_launcher_that_dies_or_hangs_ends_the_step_with_a_sentence() {
                 "--ch-image=$I",
                 "echo RAN",
                 125,
-                "can't make a container within 2 seconds",
+                "can't create a container within 2 seconds",
             );
         });
     });

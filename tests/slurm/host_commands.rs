@@ -10,13 +10,17 @@ fn a_script_in_an_image_starts_steps_in_that_image_and_on_the_host() {
         "#!/bin/sh\necho script in ${CH_RUNNING-host}\nsrun -n1 -N1 sh -c 'echo step in ${CH_RUNNING-host}'\n\
          srun -n1 -N1 --ch-image=none sh -c 'echo none in ${CH_RUNNING-host}; ls /usr/sbin/slurmd'\n\
          srun -N2 -n2 sh -c 'exit $SLURM_PROCID'; echo $?\n\
-         cd /bin; srun -n1 -N1 pwd; echo in | srun -n1 -N1 cat\n",
+         cd /bin; srun -n1 -N1 pwd; echo in | srun -n1 -N1 cat\n\
+         env 'BASH_FUNC_f%%=() { echo f\n}' srun -n1 -N1 env | grep -A1 ^BASH_FUNC\n",
     );
     let said = site.run("sbatch -W -N2 -o out -e err --ch-image=$I job >&2; cat out");
     let image = &site.image;
     assert_eq!(
         said.ok(),
-        format!("script in {image}\nstep in {image}\nnone in host\n/usr/sbin/slurmd\n1\n/bin\nin"),
+        format!(
+            "script in {image}\nstep in {image}\nnone in host\n/usr/sbin/slurmd\n1\n/bin\nin\n\
+             BASH_FUNC_f%%=() {{ echo f\n}}"
+        ),
         "{:?}",
         std::fs::read_to_string(site.here().join("err"))
     );

@@ -119,10 +119,7 @@ fn malformed_options_are_refused_before_anything_is_queued() {
         ("--ch-set-env==x", "without a name"),
         ("--ch-home=maybe", "neither yes nor no"),
         ("--ch-batch=node", "neither container nor host"),
-        (
-            "--ch-writable --ch-overlay=/o",
-            "both together cannot be had",
-        ),
+        ("--ch-writable --ch-overlay=/o", "use only one of"),
     ] {
         for command in ["srun", "sbatch", "salloc"] {
             let said = site.run(&format!("{command} --ch-image=$I {option} ./job"));

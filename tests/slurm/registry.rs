@@ -146,12 +146,12 @@ fn when_the_fetching_node_dies_another_goes_on_and_the_user_sees_progress() {
                 std::fs::read_to_string(lease.path()).ok().filter(|text| text.contains(" layer "))
             };
             until("somebody fetches", || holder().is_some());
-            let waits = || std::fs::read_to_string(site.here().join("second.err")).is_ok_and(|text| text.contains(" is at work: "));
+            let waits = || std::fs::read_to_string(site.here().join("second.err")).is_ok_and(|text| text.contains(" is working: "));
             until("the other waits", waits);
             site.run("scancel -s KILL $(squeue -h -w n1 -o %i -t R)").ok();
             let said = running.join().unwrap();
             assert_eq!(said.out, "hello from small\nhello from small\n", "{said:#?}");
-            assert!(said.err.contains(" is at work: "), "{said:#?}");
+            assert!(said.err.contains(" is working: "), "{said:#?}");
             let first = std::fs::read_to_string(site.here().join("first")).unwrap();
             assert!(!first.contains("hello"), "{first}");
             assert!(first.contains("fetching"), "{first}");

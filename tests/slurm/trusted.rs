@@ -200,7 +200,7 @@ if "--socket" in sys.argv:
     os.write(said, place)
     files = array.array("i", [file, said])
     there.sendmsg([b"c"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
-print("O" + image)
+print('{"image":"' + image + '"}')
 "#;
 
 #[test]
@@ -245,9 +245,12 @@ fn which_bytes_of_a_trusted_file_the_kernel_sees_is_not_for_the_user_to_say() {
             "/dev/zero".into(),
             "x".repeat(10_000),
         ] {
-            serves(&format!("#!/bin/sh\necho O{said}\n"), "squashfs");
+            serves(
+                &format!("#!/bin/sh\necho '{{\"image\":\"{said}\"}}'\n"),
+                "squashfs",
+            );
         }
-        serves("#!/bin/sh\nexec yes O/\n", "squashfs");
+        serves("#!/bin/sh\nexec yes '{\"image\":\"/\"}'\n", "squashfs");
     });
     support::until("no loop device is left", || trusted.devices() == 0);
     site.nodes_are_fine();

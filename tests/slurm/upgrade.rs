@@ -74,12 +74,12 @@ fn a_launcher_of_another_version_is_noticed() {
     let original = std::fs::read(&launcher).unwrap();
     let _restore = Restore(launcher.clone(), original.clone());
     let version = env!("CARGO_PKG_VERSION");
-    let stamp = format!("chariot-handover 3 {version}");
+    let stamp = format!("chariot-handover 4 {version}");
     let other = version.replace('0', "9");
     // The same form: it works, and the log says it.
     replace(
         &launcher,
-        &of_version(&original, &stamp, &format!("chariot-handover 3 {other}")),
+        &of_version(&original, &stamp, &format!("chariot-handover 4 {other}")),
     );
     let said = site.run("srun -w n1 --ch-image=$I sh -c 'echo $CH_RUNNING'");
     assert_eq!((said.ok(), said.err.as_str()), (site.image.as_str(), ""));
@@ -89,7 +89,7 @@ fn a_launcher_of_another_version_is_noticed() {
     // Another form: the step ends with a sentence.
     replace(
         &launcher,
-        &of_version(&original, &stamp, &format!("chariot-handover 4 {other}")),
+        &of_version(&original, &stamp, &format!("chariot-handover 5 {other}")),
     );
     let said = site.run("srun -N2 -n4 --ch-image=$I echo RAN");
     let sentence = format!("Chariot {other} does not understand what Chariot {version} wrote");

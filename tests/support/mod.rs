@@ -46,7 +46,7 @@ impl Said {
     /// Standard error without what root is told who runs an image, as whoever runs these tests may be.
     pub(crate) fn complaints(&self) -> String {
         let is_for_root = |line: &str| {
-            line.contains("as root on this machine") || line.contains("as an ordinary user it runs")
+            line.contains("as root on this machine") || line.contains("run by an ordinary user")
         };
         let lines = self.err.lines().filter(|line| !is_for_root(line));
         lines.map(|line| format!("{line}\n")).collect()

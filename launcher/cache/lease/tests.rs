@@ -21,7 +21,9 @@ fn the_first_makes_it_and_the_others_wait_with_a_bound() {
     };
     let error = wait(place.path(), false).unwrap_err();
     assert!(
-        error.to_string().starts_with("waited 2 seconds for "),
+        error
+            .to_string()
+            .starts_with("timed out after 2 s waiting for "),
         "{error}"
     );
     lease.end();
@@ -148,11 +150,11 @@ fn leases_that_nobody_holds_are_swept_and_a_users_files_are_not() {
 fn who_waits_is_told_what_is_known_and_no_more() {
     let mut watched = Watched::new(SILENCE);
     for (text, what, done) in [
-        ("", "another process is at work", 0),
-        ("n1 token 0 0 0 \n", "n1 is at work", 0),
+        ("", "another process is working", 0),
+        ("n1 token 0 0 0 \n", "n1 is working", 0),
         (
             "n1 token 3 5 9 layer abc\nrest",
-            "n1 is at work: layer abc",
+            "n1 is working: layer abc",
             5,
         ),
     ] {

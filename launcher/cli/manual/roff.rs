@@ -10,7 +10,7 @@ impl Page {
     pub(super) fn new(name: &str, section: u8, about: &str) -> Page {
         let version = env!("CARGO_PKG_VERSION");
         let title = format!(
-            ".TH \"{}\" {section} \"\" \"Chariot {version}\"\n",
+            ".TH {} {section} \"\" \"Chariot {version}\"\n",
             escaped(name)
         );
         let mut page = Page(title);

@@ -196,7 +196,7 @@ mod tests {
         }
         let page = page();
         assert!(
-            page.contains(".SS \"[waits]\"\n.PP\nBounds of waits"),
+            page.contains(".SS \"[waits]\"\n.PP\nLimits of waits"),
             "{page}"
         );
         assert!(page.contains(".TP\n\\fBlook_up\\fR\n"), "{page}");

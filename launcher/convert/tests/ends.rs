@@ -97,7 +97,7 @@ fn what_is_no_archive_is_told_with_the_name_of_the_layer() {
     let error = checked(&chart, &digest, &digest).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the layer x: it is no tar archive, or damaged"
+        "the layer x: it is not a tar archive, or damaged"
     );
 }
 

@@ -7,7 +7,7 @@ use std::io;
 use super::FileData;
 use super::blocks::Placed;
 use super::compress::Context;
-use super::tables::{BLOCK, Place, Table};
+use super::tables::{BLOCK, Position, Table};
 use super::xattrs::{NONE, Xattrs};
 use crate::convert::tree::{Body, Directory, Number, ROOT, Tree};
 
@@ -20,7 +20,7 @@ const DOTS: u32 = 3;
 /// Where an inode is, its number in the image and its type as directories have it.
 #[derive(Debug, Clone, Copy)]
 struct Written {
-    place: Place,
+    place: Position,
     number: u32,
     kind: u16,
 }

@@ -12,12 +12,12 @@ const UNCOMPRESSED: u16 = 1 << 15;
 
 /// A place in a table: where its block begins, from the table's start, and the offset in what it holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Position {
     pub(super) block: u32,
     pub(super) offset: u16,
 }
 
-impl Place {
+impl Position {
     /// As inodes are referred to.
     pub(super) fn reference(self) -> u64 {
         u64::from(self.block) << 16 | u64::from(self.offset)
@@ -36,10 +36,10 @@ pub(super) struct Table {
 
 impl Table {
     /// Where the next byte goes.
-    pub(super) fn place(&self) -> io::Result<Place> {
+    pub(super) fn place(&self) -> io::Result<Position> {
         let too_large =
             |_| io::Error::new(io::ErrorKind::FileTooLarge, "the image has too many files");
-        Ok(Place {
+        Ok(Position {
             block: self.bytes.len().try_into().map_err(too_large)?,
             offset: self.open.len().try_into().map_err(too_large)?,
         })

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use toml::de::DeValue;
 
-use super::place::Place;
+use super::key::Key;
 use crate::error::Result;
 
 /// What is known of one registry.
@@ -23,7 +23,7 @@ pub struct Registry {
 pub type Registries = BTreeMap<String, Registry>;
 
 /// Reads the table of one registry.
-pub(super) fn read(at: &Place<'_>, value: &DeValue<'_>) -> Result<Registry> {
+pub(super) fn read(at: &Key<'_>, value: &DeValue<'_>) -> Result<Registry> {
     let mut registry = Registry::default();
     at.each(value, |at, value| {
         match at.name() {

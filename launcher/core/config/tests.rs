@@ -44,7 +44,7 @@ fn values_of_the_wrong_kind_are_refused_with_their_line() {
         ),
         (
             "[defaults]\nbind = [\"/a:b\"]",
-            "line 2: bind in the site's file=/a:b",
+            "line 2: bind in the site configuration file=/a:b",
         ),
         (
             "host_commands = [\"/bin/srun\"]",
@@ -88,7 +88,7 @@ fn a_file_that_is_named_and_missing_is_no_site_without_rules() {
     let error = Config::load(Path::new("/nonexistent/chariot.toml")).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "can't use the site's file /nonexistent/chariot.toml: there is none"
+        "can't use the site configuration file /nonexistent/chariot.toml: there is none"
     );
     assert!(error.advice().unwrap().contains("plugstack.conf"));
     // Whoever wants none says so.

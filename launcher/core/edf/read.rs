@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::expand::expand;
 use super::{Entry, Position};
-use crate::config::place::nearest;
+use crate::config::key::nearest;
 use crate::error::{Error, Result};
 
 /// The key that names the files that a file builds on.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Entry;
-use crate::options::given::scheme;
+use crate::options::word::Word;
 use crate::options::{bind, device};
 
 /// The option that a value is a use of; none for what is only kept.
@@ -32,7 +32,8 @@ pub(super) fn option(entry: &Entry) -> std::result::Result<Option<(&'static str,
 
 /// An image is a path, or what enroot calls one in a registry: `[USER@][REGISTRY#]IMAGE[:TAG]`.
 pub(super) fn image(word: &str) -> String {
-    if scheme(word).is_some() || word.starts_with(['.', '/']) {
+    let is_known = matches!(Word::parse(word), Word::Registry(_) | Word::Bundle(..));
+    if is_known || word.starts_with(['.', '/']) {
         return word.to_owned();
     }
     let name = word

@@ -106,7 +106,7 @@ fn check_destination(destination: &Path) -> Result<(), String> {
         return Err("the destination has .. in it".into());
     }
     if destination == Path::new("/") {
-        return Err("the destination is the whole container".into());
+        return Err("cannot mount over /".into());
     }
     Ok(())
 }
@@ -252,7 +252,7 @@ mod tests {
             ("/a::ro", "no destination"),
             ("/a,,/b", "no source"),
             ("/a:b", "not absolute"),
-            ("/a:/", "whole container"),
+            ("/a:/", "cannot mount over /"),
             ("/a:/b/../c", ".."),
             ("/a:/b:rx", "not one of ro, rw, optional, private"),
             ("/a:/b:ro:x", "more than two colons"),

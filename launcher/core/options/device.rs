@@ -61,7 +61,7 @@ fn node(word: &str) -> Result<Device, String> {
     let destination = match parts.next() {
         Some(path) if path.starts_with('/') => PathBuf::from(path),
         Some(permissions) if is_permissions(permissions) => source.clone(),
-        Some(path) => return Err(format!("\"{path}\" is no absolute path")),
+        Some(path) => return Err(format!("\"{path}\" is not an absolute path")),
         None => source.clone(),
     };
     match parts.next() {

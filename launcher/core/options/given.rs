@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::bind;
 use super::table::{self, OptionRow, Shape};
+use super::word::Word;
 use crate::error::{Error, Result};
 
 /// The variable that carries a job's options to its nodes and to the steps it starts.
@@ -101,7 +102,7 @@ impl Given {
             Source::Variable => self.row.variable(),
             Source::Inherited => format!("{} of the job", dialect.option(self.row.name)),
             Source::Definition => format!("{} in the environment file", self.row.key()),
-            Source::Site => format!("{} in the site's file", self.row.key()),
+            Source::Site => format!("{} in the site configuration file", self.row.key()),
         }
     }
 
@@ -128,9 +129,9 @@ fn absolute_value(
         path.to_string_lossy().into_owned()
     };
     Ok(match row.name {
-        "image" if is_path(value) => joined(value),
-        "image" => match scheme(value) {
-            Some((scheme, path)) if scheme != "docker" && !path.is_empty() => {
+        "image" => match Word::parse(value) {
+            Word::Path(path) => joined(path),
+            Word::Bundle(scheme, path) if !path.is_empty() => {
                 format!("{scheme}:{}", joined(path))
             }
             _ => value.to_owned(),
@@ -148,46 +149,6 @@ fn absolute_value(
         }
         _ => value.to_owned(),
     })
-}
-
-/// What can stand before a colon in an image word, and says what follows.
-const SCHEMES: [&str; 5] = ["docker", "docker-archive", "oci-archive", "oci", "dir"];
-
-/// What other tools have there, and what their users can write instead.
-const FOREIGN: [(&str, &str); 9] = [
-    ("docker-daemon", SAVE),
-    ("dockerd", SAVE),
-    ("podman", SAVE),
-    ("containers-storage", SAVE),
-    (
-        "ostree",
-        "copy it with skopeo: skopeo copy ostree:… oci-archive:FILE",
-    ),
-    ("library", SIF),
-    ("shub", SIF),
-    ("oras", SIF),
-    ("sif", "a SIF file is given by its path alone"),
-];
-const SAVE: &str = "save it in a file, which is an image: docker save, podman save, or buildah push with docker-archive:FILE";
-const SIF: &str = "pull it with Apptainer; the SIF file is an image";
-
-/// The scheme of an image word and what follows its colon.
-pub fn scheme(image: &str) -> Option<(&'static str, &str)> {
-    let (before, rest) = image.split_once(':')?;
-    let known = SCHEMES.into_iter().find(|scheme| *scheme == before)?;
-    Some((known, rest))
-}
-
-/// What to write instead of a word with another tool's scheme. A name in the store can look like one: `podman:5`.
-pub fn foreign_scheme(image: &str) -> Option<(&'static str, &'static str)> {
-    let (before, rest) = image.split_once(':')?;
-    let known = FOREIGN.into_iter().find(|(scheme, _)| *scheme == before);
-    known.filter(|(scheme, _)| rest.contains('/') || scheme.contains('-'))
-}
-
-/// Whether an image word is a path: it has a slash, and no scheme before it.
-pub fn is_path(image: &str) -> bool {
-    image.contains('/') && scheme(image).is_none() && foreign_scheme(image).is_none()
 }
 
 /// All options given as `CH_*` variables, looked up with `variable`.

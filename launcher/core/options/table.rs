@@ -67,8 +67,8 @@ pub const TABLE: &[OptionRow] = &[
         shape: Shape::Word,
         slurm_only: false,
         short: "run in this image",
-        long: "A path with a slash in it, or the name of an image in your store or in the site's \
-               image directories. `none` turns an inherited choice off.",
+        long: "A path with a slash in it, docker://HOST/NAME:TAG, or the name of an image in your store \
+         or in the site's image directories; `chariot help image` says more. `none` turns an inherited choice off.",
     },
     OptionRow {
         name: "bind",
@@ -87,16 +87,16 @@ pub const TABLE: &[OptionRow] = &[
         shape: Shape::Word,
         slurm_only: false,
         short: "start in this directory of the container",
-        long: "Absolute. Otherwise the command starts in the caller's directory if that is visible \
-               inside, else in the image's own working directory, else in /.",
+        long: "An absolute path. Without it, the command starts in the caller's directory if that is \
+         visible inside, else in the image's own working directory, else in /.",
     },
     OptionRow {
         name: "set-env",
         value: "NAME=VALUE|FILE",
         shape: Shape::List,
         slurm_only: false,
-        short: "set a variable inside; this has the last word",
-        long: "A word without an equals sign is a file with one NAME=VALUE a line.",
+        short: "set a variable inside, whatever else sets it",
+        long: "A word without an equals sign is a file with one NAME=VALUE per line.",
     },
     OptionRow {
         name: "unset-env",
@@ -112,7 +112,7 @@ pub const TABLE: &[OptionRow] = &[
         shape: Shape::List,
         slurm_only: false,
         short: "the host's value of these variables wins over the image's",
-        long: "Also lets LD_PRELOAD and LD_LIBRARY_PATH in, which stay outside otherwise.",
+        long: "This also lets in LD_PRELOAD and LD_LIBRARY_PATH, which stay outside otherwise.",
     },
     OptionRow {
         name: "home",
@@ -128,8 +128,8 @@ pub const TABLE: &[OptionRow] = &[
         shape: Shape::List,
         slurm_only: false,
         short: "give the container a device, by its CDI name",
-        long: "CDI is the Container Device Interface. Without NAME, or with `all`, all devices of that kind. `none` takes away what the site, the job or the \
-               GPUs of the step would give. A path of the host, /dev/NAME, is understood too.",
+        long: "CDI is the Container Device Interface. Without NAME, or with `all`, all devices of that \
+         kind. `none` takes away the devices that the site, the job or the step's GPUs would give. A path of the host, /dev/NAME, is understood too.",
     },
     OptionRow {
         name: "edf",
@@ -138,7 +138,7 @@ pub const TABLE: &[OptionRow] = &[
         slurm_only: false,
         short: "take options from an environment definition file",
         long: "FILE begins with . or / or ends in .toml; NAME is looked for in EDF_PATH, in ~/.edf and where the site \
-               says. What is typed, and what CH_ variables say, is stronger. `chariot edf render` shows the result.",
+               says. Typed options and CH_ variables override it. `chariot edf render` shows the result.",
     },
     OptionRow {
         name: "entrypoint",
@@ -188,8 +188,8 @@ pub const TABLE: &[OptionRow] = &[
         value: "yes|no",
         shape: Shape::Switch,
         slurm_only: false,
-        short: "let package managers believe that they changed owners",
-        long: "chown, setuid and their kin, and mknod of devices, answer success and do nothing. With --root and \
+        short: "pretend that files change owner, for package managers",
+        long: "chown, setuid and the like, and mknod of devices, report success and do nothing. With --root and \
                --overlay (or --writable), apt, dnf and apk install packages.",
     },
     OptionRow {
@@ -205,7 +205,7 @@ pub const TABLE: &[OptionRow] = &[
         value: "yes|no",
         shape: Shape::Switch,
         slurm_only: false,
-        short: "say each step of the entry and how long it took",
+        short: "report each step of the start and how long it took",
         long: "",
     },
 ];

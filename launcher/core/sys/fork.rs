@@ -212,16 +212,17 @@ const LIMITS: u32 = 16;
 
 /// The limits of this process by number, the soft and the hard one: getrlimit(2).
 pub fn limits() -> Vec<(u32, u64, u64)> {
-    let limit = |number| {
-        let mut limit = libc::rlimit {
-            rlim_cur: 0,
-            rlim_max: 0,
-        };
-        // SAFETY: getrlimit(2) fills in the structure, and refuses numbers that it does not know.
-        let result = unsafe { libc::getrlimit(number, &raw mut limit) };
-        (result == 0).then_some((number, limit.rlim_cur, limit.rlim_max))
-    };
     (0..LIMITS).filter_map(limit).collect()
+}
+
+fn limit(number: u32) -> Option<(u32, u64, u64)> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: getrlimit(2) fills in the structure, and refuses numbers that it does not know.
+    let result = unsafe { libc::getrlimit(number, &raw mut limit) };
+    (result == 0).then_some((number, limit.rlim_cur, limit.rlim_max))
 }
 
 /// Lets this process have as many descriptors as it may.
@@ -237,11 +238,7 @@ pub fn raise_limit_of_files() {
 
 /// How many files this process may have open now.
 pub fn most_files() -> u64 {
-    let known = limits();
-    let files = known
-        .iter()
-        .find(|(number, ..)| *number == libc::RLIMIT_NOFILE);
-    files.map_or(u64::MAX, |(_, soft, _)| *soft)
+    limit(libc::RLIMIT_NOFILE).map_or(u64::MAX, |(_, soft, _)| soft)
 }
 
 /// Sets limits as far as this process may: setrlimit(2).

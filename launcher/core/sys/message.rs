@@ -1,16 +1,20 @@
 //! Messages between processes of one machine: bytes and descriptors over a UNIX socket that keeps messages apart.
 
 use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
-    UnixAddr, getsockopt, recvmsg, sendmsg, socket, sockopt,
+    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, getsockopt,
+    sendmsg, socket, sockopt,
 };
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 
-use super::{Call, called, quoted};
+use super::{Call, called, quoted, rustix_called};
+use crate::error::CallError;
 
 /// The most descriptors that one message carries: `SCM_MAX_FD` of Linux, unix(7).
 pub const MOST_FILES: usize = 253;
@@ -21,11 +25,30 @@ const LONGEST: usize = 4096;
 /// How many may wait to be accepted.
 const WAITING: i32 = 128;
 
+/// How long somebody waits who would have too many descriptors under way, and how often they try again.
+const TURN: Duration = Duration::from_millis(20);
+const TURNS: u32 = 100;
+
+/// Sends one message, and waits a while where that would be more descriptors under way than the user may have: all of a
+/// user's together are no more than one process may have open, unix(7).
+///
+/// # Errors
+/// As [`send_now`].
+pub fn send(socket: BorrowedFd<'_>, data: &[u8], files: &[BorrowedFd<'_>]) -> Call<()> {
+    for _ in 0..TURNS {
+        match send_now(socket, data, files) {
+            Err(error) if error.errno() == Errno::ETOOMANYREFS => std::thread::sleep(TURN),
+            sent => return sent,
+        }
+    }
+    send_now(socket, data, files)
+}
+
 /// Sends one message: `sendmsg(socket, SCM_RIGHTS)`, sendmsg(2), unix(7).
 ///
 /// # Errors
 /// The kernel's answer; EPIPE if nobody is there any more.
-pub fn send(socket: BorrowedFd<'_>, data: &[u8], files: &[BorrowedFd<'_>]) -> Call<()> {
+pub fn send_now(socket: BorrowedFd<'_>, data: &[u8], files: &[BorrowedFd<'_>]) -> Call<()> {
     let numbers: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&numbers)];
     let rights: &[ControlMessage<'_>] = if files.is_empty() { &[] } else { &rights };
@@ -51,7 +74,7 @@ pub fn user_of_peer(socket: &impl AsFd) -> Call<u32> {
 /// # Errors
 /// The kernel's answer; EMFILE if it is not had whole for want of descriptors.
 pub fn receive(socket: BorrowedFd<'_>) -> Call<(Vec<u8>, Vec<OwnedFd>)> {
-    receive_with(socket, MsgFlags::empty())
+    receive_with(socket, RecvFlags::empty())
 }
 
 /// Takes one message if there is one: the same with MSG_DONTWAIT.
@@ -59,35 +82,29 @@ pub fn receive(socket: BorrowedFd<'_>) -> Call<(Vec<u8>, Vec<OwnedFd>)> {
 /// # Errors
 /// As [`receive`], or EAGAIN if there is none.
 pub fn receive_now(socket: BorrowedFd<'_>) -> Call<(Vec<u8>, Vec<OwnedFd>)> {
-    receive_with(socket, MsgFlags::MSG_DONTWAIT)
+    receive_with(socket, RecvFlags::DONTWAIT)
 }
 
 pub(super) fn receive_with(
     socket: BorrowedFd<'_>,
-    extra: MsgFlags,
+    extra: RecvFlags,
 ) -> Call<(Vec<u8>, Vec<OwnedFd>)> {
     let mut bytes = vec![0; LONGEST];
     let mut data = [IoSliceMut::new(&mut bytes)];
-    let mut space = nix::cmsg_space!([RawFd; MOST_FILES]);
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC | extra;
-    let call = || "recvmsg(SCM_RIGHTS)".into();
-    let message = called(
-        recvmsg::<()>(socket.as_raw_fd(), &mut data, Some(&mut space), flags),
-        call,
-    )?;
-    let length = message.bytes;
-    let mut files = Vec::new();
-    for rights in called(message.cmsgs(), call)? {
-        if let ControlMessageOwned::ScmRights(numbers) = rights {
-            // SAFETY: the kernel has just made these descriptors for this process; nobody else
-            // knows their numbers.
-            let owned = |number| unsafe { OwnedFd::from_raw_fd(number) };
-            files.extend(numbers.into_iter().map(owned));
-        }
-    }
-    // Some of them found no place here.
-    if message.flags.contains(MsgFlags::MSG_CTRUNC) {
-        return Err(crate::error::CallError::new(call(), Errno::EMFILE));
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FILES))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC | extra;
+    let call = || "recvmsg(SCM_RIGHTS)".to_owned();
+    let message = rustix_called(recvmsg(socket, &mut data, &mut control, flags), call)?;
+    let (length, is_whole) = (message.bytes, !message.flags.contains(ReturnFlags::CTRUNC));
+    // What is not taken here is closed.
+    let files = control.drain().flat_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(files) => files.collect(),
+        _ => Vec::new(),
+    });
+    let files = files.collect();
+    if !is_whole {
+        return Err(CallError::new(call(), Errno::EMFILE));
     }
     bytes.truncate(length);
     Ok((bytes, files))
@@ -148,6 +165,6 @@ pub fn accept(listener: BorrowedFd<'_>) -> Call<Option<(OwnedFd, u32)>> {
             Ok(Some((connection, peer.uid())))
         }
         Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => Ok(None),
-        Err(errno) => Err(crate::error::CallError::new("accept4()", errno)),
+        Err(errno) => Err(CallError::new("accept4()", errno)),
     }
 }

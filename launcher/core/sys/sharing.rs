@@ -16,9 +16,10 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::time::TimeSpec;
 use nix::time::ClockId;
+use rustix::net::RecvFlags;
 
 use super::namespaces::Namespaces;
 use super::{Call, called, message};
@@ -26,7 +27,7 @@ use crate::error::CallError;
 
 /// How far the container of this step and node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum Readiness {
     /// Nobody has made it yet.
     Missing,
     /// It can be joined.
@@ -97,7 +98,7 @@ impl Channel {
     /// # Errors
     /// The kernel's answer, EAGAIN if nothing was sent, EPROTO if it is another number of descriptors.
     pub fn look<const N: usize>(&self) -> Call<[OwnedFd; N]> {
-        let at_once = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        let at_once = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         receive(self.receiver.as_fd(), at_once)
     }
 }
@@ -141,22 +142,22 @@ impl MeetingPlace {
     }
 
     /// How far the container is.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> Readiness {
         // SAFETY: the page is mapped, aligned and initialised for the life of the process.
         let page = unsafe { self.page.as_ref() };
         match page.state.load(Ordering::Acquire) {
-            0 => State::Missing,
-            READY => State::Ready,
-            failed => State::Failed((failed & 0xff).try_into().unwrap_or(125)),
+            0 => Readiness::Missing,
+            READY => Readiness::Ready,
+            failed => Readiness::Failed((failed & 0xff).try_into().unwrap_or(125)),
         }
     }
 
     /// Tells the other tasks.
-    pub fn publish(&self, state: State) {
+    pub fn publish(&self, state: Readiness) {
         let value = match state {
-            State::Missing => 0,
-            State::Ready => READY,
-            State::Failed(code) => FAILED | u32::from(code),
+            Readiness::Missing => 0,
+            Readiness::Ready => READY,
+            Readiness::Failed(code) => FAILED | u32::from(code),
         };
         // SAFETY: the page is mapped, aligned and initialised for the life of the process.
         let page = unsafe { self.page.as_ref() };
@@ -349,10 +350,10 @@ pub fn send(socket: BorrowedFd<'_>, files: &[BorrowedFd<'_>]) -> Call<()> {
 /// # Errors
 /// The kernel's answer, EPROTO if it is another number of descriptors.
 pub fn receive_from<const N: usize>(socket: BorrowedFd<'_>) -> Call<[OwnedFd; N]> {
-    receive(socket, MsgFlags::empty())
+    receive(socket, RecvFlags::empty())
 }
 
-fn receive<const N: usize>(socket: BorrowedFd<'_>, extra: MsgFlags) -> Call<[OwnedFd; N]> {
+fn receive<const N: usize>(socket: BorrowedFd<'_>, extra: RecvFlags) -> Call<[OwnedFd; N]> {
     let (_, files) = message::receive_with(socket, extra)?;
     files
         .try_into()
@@ -439,10 +440,10 @@ mod tests {
     fn what_one_task_publishes_the_others_see() {
         let place = MeetingPlace::new().unwrap();
         for state in [
-            State::Missing,
-            State::Ready,
-            State::Failed(127),
-            State::Failed(0),
+            Readiness::Missing,
+            Readiness::Ready,
+            Readiness::Failed(127),
+            Readiness::Failed(0),
         ] {
             place.publish(state);
             assert_eq!(place.state(), state);

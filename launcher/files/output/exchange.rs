@@ -35,7 +35,7 @@ impl Output {
             Ok(_) => {
                 let (_open, old) = removal::marked(&self.parent, &self.name).map_err(|_| {
                     Error::new(format!(
-                        "{}: it is there already, and is not an image that Chariot made",
+                        "{}: it already exists, and is not an image that Chariot made",
                         what()
                     ))
                     .hint("choose another name, or remove it yourself")

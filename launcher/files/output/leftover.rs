@@ -89,7 +89,7 @@ pub(in crate::files) fn leftover(
         return match is_file && is_same() {
             true => Ok(unlinkat(parent, entry, AtFlags::empty())?),
             // No link, FIFO or device was ever made under such a name.
-            false => Err(io::Error::other("it is no file of Chariot's")),
+            false => Err(io::Error::other("it is not one of Chariot's files")),
         };
     }
     if removal::remove_empty(parent, entry, noted).is_ok() {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::inode::{Body, Inode};
-use super::metadata::{Cursor, Place};
+use super::metadata::{Cursor, MetadataPosition};
 use super::{Damage, Result, SquashFs};
 
 /// In the size of a block: it is not compressed.
@@ -62,7 +62,7 @@ pub(super) struct Segment {
     start: u64,
     sizes: Vec<u32>,
     /// Where the data of the next segment begins, and the sizes of its blocks.
-    next: (u64, Place),
+    next: (u64, MetadataPosition),
 }
 
 impl Segment {
@@ -88,7 +88,7 @@ impl SquashFs {
     /// A damaged image, or an inode that is no file.
     pub fn piece(&self, inode: &Inode, offset: u64) -> Result<Piece> {
         let Body::File { fragment, .. } = inode.body else {
-            return Err(Damage::new(0, "it is no regular file"));
+            return Err(Damage::new(0, "it is not a regular file"));
         };
         let size = u64::from(self.superblock.block_size);
         let (index, within) = (offset / size, (offset % size) as usize);
@@ -126,7 +126,7 @@ impl SquashFs {
     /// As [`SquashFs::piece`].
     pub fn next(&self, inode: &Inode, offset: u64, wanted: Stretch) -> Result<Option<u64>> {
         let Body::File { fragment, .. } = inode.body else {
-            return Err(Damage::new(0, "it is no regular file"));
+            return Err(Damage::new(0, "it is not a regular file"));
         };
         if offset >= inode.size {
             return Ok(None);
@@ -205,7 +205,7 @@ impl SquashFs {
             sizes,
         } = inode.body
         else {
-            return Err(Damage::new(0, "it is no regular file"));
+            return Err(Damage::new(0, "it is not a regular file"));
         };
         let key = |number| (sizes.block, sizes.offset, number);
         if let Some(segment) = self.segments.get(&key(wanted)) {
@@ -232,7 +232,7 @@ impl SquashFs {
         }
     }
 
-    fn read_segment(&self, (start, sizes): (u64, Place), count: u64) -> Result<Segment> {
+    fn read_segment(&self, (start, sizes): (u64, MetadataPosition), count: u64) -> Result<Segment> {
         let mut cursor = Cursor::new(self, sizes);
         let sizes = (0..count)
             .map(|_| cursor.u32())

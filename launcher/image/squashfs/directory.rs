@@ -2,8 +2,8 @@
 //! sorted by name; large directories have an index into the list.
 
 use super::inode::{Body, Inode, Kind};
-use super::metadata::{Cursor, Place};
-use super::superblock::Reference;
+use super::metadata::{Cursor, MetadataPosition};
+use super::superblock::InodeReference;
 use super::{Damage, Result, SquashFs};
 
 /// A directory's size counts three bytes for "." and "..", which are not in its list.
@@ -24,7 +24,7 @@ pub struct Entry {
     pub kind: Kind,
     /// The number of its inode.
     pub number: u32,
-    pub(super) reference: Reference,
+    pub(super) reference: InodeReference,
     /// Where the list goes on after it.
     pub after: Position,
 }
@@ -77,7 +77,7 @@ impl SquashFs {
     /// A damaged image, or an inode that is no directory.
     pub fn entries(&self, directory: &Inode, from: Position) -> Result<Entries<'_>> {
         let Body::Directory { list, .. } = directory.body else {
-            return Err(Damage::new(0, "it is no directory"));
+            return Err(Damage::new(0, "it is not a directory"));
         };
         self.entries_at(directory, list, 0, from)
     }
@@ -86,7 +86,7 @@ impl SquashFs {
     fn entries_at(
         &self,
         directory: &Inode,
-        list: Place,
+        list: MetadataPosition,
         start: u64,
         from: Position,
     ) -> Result<Entries<'_>> {
@@ -125,9 +125,9 @@ impl SquashFs {
 
     /// The last place in the list that the index names before `name`: where it is in the image, and which
     /// byte of the list it is.
-    fn near(&self, directory: &Inode, name: &[u8]) -> Result<(Place, u64)> {
+    fn near(&self, directory: &Inode, name: &[u8]) -> Result<(MetadataPosition, u64)> {
         let Body::Directory { list, index } = directory.body else {
-            return Err(Damage::new(0, "it is no directory"));
+            return Err(Damage::new(0, "it is not a directory"));
         };
         let (mut best, mut start) = (list, 0);
         let mut cursor = Cursor::new(self, index.1);
@@ -141,7 +141,7 @@ impl SquashFs {
                 break;
             }
             start = u64::from(position);
-            best = Place {
+            best = MetadataPosition {
                 block: self.superblock.directory_table + u64::from(block),
                 offset: (list.offset + position as usize) % super::metadata::BLOCK,
             };
@@ -230,7 +230,7 @@ impl Entries<'_> {
             name,
             kind,
             number: self.group.number.wrapping_add_signed(difference.into()),
-            reference: Reference::new(self.group.block, offset),
+            reference: InodeReference::new(self.group.block, offset),
             after,
         })
     }

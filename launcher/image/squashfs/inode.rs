@@ -1,7 +1,7 @@
 //! Inodes.
 
-use super::metadata::{Cursor, Place};
-use super::superblock::Reference;
+use super::metadata::{Cursor, MetadataPosition};
+use super::superblock::InodeReference;
 use super::{Damage, Result, SquashFs};
 
 /// The longest target of a symbolic link, in bytes; PATH_MAX.
@@ -75,9 +75,9 @@ pub struct Inode {
 pub(super) enum Body {
     Directory {
         /// Where its list is, in the image.
-        list: Place,
+        list: MetadataPosition,
         /// How many entries its index has, and where it is.
-        index: (u16, Place),
+        index: (u16, MetadataPosition),
     },
     File {
         /// Where its data begins in the image.
@@ -85,10 +85,10 @@ pub(super) enum Body {
         /// The block with its end, and where in that.
         fragment: Option<(u32, u32)>,
         /// Where the sizes of its blocks are.
-        sizes: Place,
+        sizes: MetadataPosition,
     },
     Symlink {
-        target: Place,
+        target: MetadataPosition,
     },
     Other,
 }
@@ -102,17 +102,17 @@ impl SquashFs {
         let root = self.inode_at(self.superblock.root)?;
         match root.kind {
             Kind::Directory => Ok(root),
-            _ => Err(Damage::new(32, "its root is no directory")),
+            _ => Err(Damage::new(32, "its root is not a directory")),
         }
     }
 
     /// The inode at a place in the inode table.
-    pub(super) fn inode_at(&self, reference: Reference) -> Result<Inode> {
+    pub(super) fn inode_at(&self, reference: InodeReference) -> Result<Inode> {
         let block = self.superblock.inode_table + reference.block();
         if block >= self.superblock.bytes_used {
             return Err(Damage::new(block, "an inode lies outside of the image"));
         }
-        let place = Place {
+        let place = MetadataPosition {
             block,
             offset: reference.offset(),
         };
@@ -126,7 +126,7 @@ impl SquashFs {
     pub fn target(&self, inode: &Inode) -> Result<Vec<u8>> {
         match inode.body {
             Body::Symlink { target } => Cursor::new(self, target).bytes(inode.size as usize),
-            _ => Err(Damage::new(0, "it is no symbolic link")),
+            _ => Err(Damage::new(0, "it is not a symbolic link")),
         }
     }
 
@@ -200,8 +200,8 @@ fn some(number: u32) -> Option<u32> {
     (number != NONE).then_some(number)
 }
 
-fn list_place(image: &SquashFs, block: u32, offset: u16) -> Place {
-    Place {
+fn list_place(image: &SquashFs, block: u32, offset: u16) -> MetadataPosition {
+    MetadataPosition {
         block: image.superblock.directory_table + u64::from(block),
         offset: offset.into(),
     }

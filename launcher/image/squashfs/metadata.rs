@@ -21,7 +21,7 @@ pub(super) struct MetadataBlock {
 
 /// A place in a stream of metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct MetadataPosition {
     /// Where the block begins in the image.
     pub(super) block: u64,
     /// The offset in what it holds.
@@ -32,12 +32,12 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct Cursor<'a> {
     image: &'a SquashFs,
-    place: Place,
+    place: MetadataPosition,
     block: Option<Arc<MetadataBlock>>,
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(image: &'a SquashFs, place: Place) -> Cursor<'a> {
+    pub(super) fn new(image: &'a SquashFs, place: MetadataPosition) -> Cursor<'a> {
         Cursor {
             image,
             place,
@@ -46,7 +46,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Where it stands.
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn place(&self) -> MetadataPosition {
         self.place
     }
 
@@ -64,7 +64,7 @@ impl<'a> Cursor<'a> {
             if self.place.offset > block.bytes.len() || block.bytes.is_empty() {
                 return Err(self.damage("an offset lies outside of its metadata block"));
             }
-            self.place = Place {
+            self.place = MetadataPosition {
                 block: block.next,
                 offset: 0,
             };
@@ -166,7 +166,7 @@ impl SquashFs {
         let mut block = [0; 8];
         self.source
             .read_exact(table + position / BLOCK as u64 * 8, &mut block)?;
-        let place = Place {
+        let place = MetadataPosition {
             block: u64::from_le_bytes(block),
             offset: (position % BLOCK as u64) as usize,
         };

@@ -23,7 +23,7 @@ pub(super) struct Superblock {
     /// How many user and group IDs there are.
     pub(super) id_count: u16,
     /// The root directory's inode.
-    pub(super) root: Reference,
+    pub(super) root: InodeReference,
     /// The image's length in bytes, without padding.
     pub(super) bytes_used: u64,
     /// Where the list of blocks of the ID table is.
@@ -43,11 +43,11 @@ pub(super) struct Superblock {
 /// An inode's place: the start of its metadata block, relative to the inode table, and its offset in
 /// what that block holds uncompressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reference(pub(super) u64);
+pub(super) struct InodeReference(pub(super) u64);
 
-impl Reference {
-    pub(super) fn new(block: u32, offset: u16) -> Reference {
-        Reference(u64::from(block) << 16 | u64::from(offset))
+impl InodeReference {
+    pub(super) fn new(block: u32, offset: u16) -> InodeReference {
+        InodeReference(u64::from(block) << 16 | u64::from(offset))
     }
 
     pub(super) fn block(self) -> u64 {
@@ -97,7 +97,7 @@ impl Superblock {
             fragment_count: u32_at(16),
             compressor: Compressor::from_number(u16_at(20))?,
             id_count: u16_at(26),
-            root: Reference(u64_at(32)),
+            root: InodeReference(u64_at(32)),
             bytes_used,
             id_table: table(48)?,
             xattr_table: optional(56)?,

@@ -1,8 +1,8 @@
 //! Extended attributes.
 
 use super::inode::Inode;
-use super::metadata::{Cursor, Place};
-use super::superblock::Reference;
+use super::metadata::{Cursor, MetadataPosition};
+use super::superblock::InodeReference;
 use super::{Damage, Result, SquashFs};
 
 /// In the kind of an attribute: its value is elsewhere, so that several can share it.
@@ -44,7 +44,7 @@ impl SquashFs {
             ));
         }
         let mut entry = self.table_entry(table + 16, 16, number.into())?;
-        let reference = Reference(entry.u64()?);
+        let reference = InodeReference(entry.u64()?);
         let count = entry.u32()?;
         if count > MOST {
             return Err(entry.damage("a file has too many attributes"));
@@ -53,12 +53,12 @@ impl SquashFs {
         (0..count).map(|_| self.xattr(start, &mut cursor)).collect()
     }
 
-    fn xattr_cursor(&self, start: u64, reference: Reference) -> Result<Cursor<'_>> {
+    fn xattr_cursor(&self, start: u64, reference: InodeReference) -> Result<Cursor<'_>> {
         let block = start.saturating_add(reference.block());
         if block >= self.superblock.bytes_used {
             return Err(Damage::new(start, "an attribute lies outside of the image"));
         }
-        let place = Place {
+        let place = MetadataPosition {
             block,
             offset: reference.offset(),
         };
@@ -83,7 +83,7 @@ impl SquashFs {
             0 => value(cursor)?,
             _ => {
                 let _length = cursor.u32()?;
-                let reference = Reference(cursor.u64()?);
+                let reference = InodeReference(cursor.u64()?);
                 value(&mut self.xattr_cursor(start, reference)?)?
             }
         };

@@ -160,7 +160,7 @@ fn lists_in_lists_are_followed_and_digests_may_be_long() {
     let server = held.serve(&top, |_, answer| answer);
     let said = pull(&place, &server);
     assert_eq!(said.code, 125, "{said:#?}");
-    assert!(said.err.contains("too deep in each other"), "{said:#?}");
+    assert!(said.err.contains("nested too deeply"), "{said:#?}");
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn a_registry_that_lies_or_falls_silent_ends_in_an_error_and_the_store_is_as_it_
             "layer" => Answer::ok(vec![8; answer.body.len()]),
             _ => answer,
         }),
-        ("gives more than the", |kind, answer| match kind {
+        ("sends more than the", |kind, answer| match kind {
             "layer" => Answer::ok([answer.body, vec![0; 100]].concat()),
             _ => answer,
         }),
@@ -106,7 +106,7 @@ fn a_registry_that_lies_or_falls_silent_ends_in_an_error_and_the_store_is_as_it_
             "layer" => Answer::ok(answer.body[..5000].to_vec()),
             _ => answer,
         }),
-        ("no byte came for too long", |kind, answer| match kind {
+        ("sent nothing for too long", |kind, answer| match kind {
             "layer" => Answer {
                 claimed: Some(answer.body.len()),
                 body: answer.body[..5000].to_vec(),

@@ -27,7 +27,7 @@ const MOST_LINKS: usize = 40;
 
 /// Where the files of an image are.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum Blobs {
     /// In a directory, where blobs are called so.
     Directory(PathBuf, Naming),
     /// In a tar archive: where each member's contents begin, and their length.
@@ -58,7 +58,7 @@ pub(super) enum Found {
 #[derive(Debug)]
 pub(super) struct Listed {
     /// Its files.
-    pub(super) place: Place,
+    pub(super) place: Blobs,
     /// The archive, uncompressed.
     pub(super) plain: File,
     /// Whether it holds something that only a file system does.
@@ -98,7 +98,7 @@ pub(super) fn list(
             break;
         }
         if members.len() > MOST_MEMBERS {
-            return Err(io::Error::other("it has too many members for an image"));
+            return Err(io::Error::other("it has too many files for an image"));
         }
         let found = match kind {
             EntryType::Link => {
@@ -117,7 +117,7 @@ pub(super) fn list(
         members.insert(plain_name(&path), found);
     }
     Ok(Listed {
-        place: Place::Archive(plain.try_clone()?, members),
+        place: Blobs::Archive(plain.try_clone()?, members),
         plain,
         is_file_system,
     })
@@ -170,16 +170,16 @@ fn beside(name: &[u8], target: &[u8]) -> Vec<u8> {
     parts.join(&b'/')
 }
 
-impl Place {
+impl Blobs {
     /// A file of the image: where it begins and how long it is.
     pub(super) fn open(&self, name: &str) -> io::Result<(File, u64, u64)> {
         match self {
-            Place::Directory(directory, _) => {
+            Blobs::Directory(directory, _) => {
                 let file = open::regular(&directory.join(name))?;
                 let length = file.metadata()?.len();
                 Ok((file, 0, length))
             }
-            Place::Archive(file, members) => {
+            Blobs::Archive(file, members) => {
                 let missing = || io::Error::from(io::ErrorKind::NotFound);
                 let mut name = plain_name(name.as_bytes());
                 for _ in 0..MOST_LINKS {
@@ -206,7 +206,7 @@ impl Place {
 
     /// A blob, with its name.
     pub(super) fn blob(&self, digest: &Digest) -> (String, io::Result<(File, u64, u64)>) {
-        let Place::Directory(_, Naming::Flat) = self else {
+        let Blobs::Directory(_, Naming::Flat) = self else {
             let name = oci::blob(digest);
             let opened = self.open(&name);
             return (name, opened);
@@ -231,8 +231,8 @@ impl Place {
     /// Where a file of the image lies, unless that is in an archive.
     pub(super) fn path(&self, name: &str) -> Option<PathBuf> {
         match self {
-            Place::Directory(directory, _) => Some(directory.join(name)),
-            Place::Archive(..) => None,
+            Blobs::Directory(directory, _) => Some(directory.join(name)),
+            Blobs::Archive(..) => None,
         }
     }
 
@@ -249,8 +249,8 @@ impl Place {
     /// Whether it has layers by the names of its files.
     pub(super) fn has_layers(&self) -> bool {
         match self {
-            Place::Directory(..) => false,
-            Place::Archive(_, members) => members.keys().any(|name| kind::is_of_a_layer(name)),
+            Blobs::Directory(..) => false,
+            Blobs::Archive(_, members) => members.keys().any(|name| kind::is_of_a_layer(name)),
         }
     }
 }

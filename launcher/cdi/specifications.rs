@@ -18,7 +18,7 @@ struct File {
 }
 
 /// All files.
-pub(super) struct Registry {
+pub(super) struct Specifications {
     files: Vec<File>,
     /// What is wrong with those that could not be read.
     broken: Vec<Error>,
@@ -35,11 +35,11 @@ pub(super) struct Chosen<'a> {
     pub(super) origin: &'a str,
 }
 
-impl Registry {
+impl Specifications {
     /// Reads `*.json` and `*.yaml` of each directory, weakest first; in place of a directory there can be a file. One
     /// that is broken takes away its own devices.
-    pub(super) fn read(directories: &[PathBuf]) -> Registry {
-        let mut registry = Registry {
+    pub(super) fn read(directories: &[PathBuf]) -> Specifications {
+        let mut registry = Specifications {
             files: Vec::new(),
             broken: Vec::new(),
             directories: directories.to_vec(),
@@ -196,7 +196,7 @@ impl Registry {
         let what = format!("can't give the container the device {kind}={name} ({origin})");
         if !names.is_empty() {
             return Error::new(format!("{what}: this machine has no such device"))
-                .hint(format!("of {kind} there are {}", names.join(", ")));
+                .hint(format!("available: {kind}={}", names.join(", =")));
         }
         if let Some(broken) = self.broken.first() {
             return Error::new(format!("{what}: {broken}"));

@@ -11,7 +11,7 @@ use chariot_core::error::{Error, Explain, Result};
 
 /// A path with what is known of the image there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct Bundle {
     /// The word that the user typed.
     pub word: String,
     pub(super) path: PathBuf,
@@ -30,10 +30,10 @@ pub(super) enum Kind {
     Flat,
 }
 
-impl Place {
+impl Bundle {
     /// The only image at a path.
-    pub(super) fn new(word: &str, path: &Path, kind: Kind) -> Place {
-        Place {
+    pub(super) fn new(word: &str, path: &Path, kind: Kind) -> Bundle {
+        Bundle {
             word: word.to_owned(),
             path: path.to_owned(),
             kind,
@@ -43,14 +43,14 @@ impl Place {
 
     /// What follows a scheme. Names have colons too, so the path ends at the first; but one that is there may have
     /// some.
-    pub(super) fn parse(word: &str, scheme: &str, rest: &str) -> Place {
+    pub(super) fn parse(word: &str, scheme: &str, rest: &str) -> Bundle {
         let kind = match scheme {
             "docker-archive" => Kind::Archive(Some(Form::Saved)),
             "oci-archive" => Kind::Archive(Some(Form::Layout)),
             "dir" => Kind::Flat,
             _ => Kind::Layout,
         };
-        let whole = Place::new(word, Path::new(rest), kind);
+        let whole = Bundle::new(word, Path::new(rest), kind);
         if kind == Kind::Flat || whole.path.exists() {
             return whole;
         }
@@ -59,9 +59,9 @@ impl Place {
             .map(|(at, _)| (&rest[..at], &rest[at + 1..]));
         let first = splits.clone().next();
         match splits.find(|(path, _)| Path::new(path).exists()).or(first) {
-            Some((path, which)) => Place {
+            Some((path, which)) => Bundle {
                 which: Which::parse(which),
-                ..Place::new(word, Path::new(path), kind)
+                ..Bundle::new(word, Path::new(path), kind)
             },
             None => whole,
         }
@@ -76,8 +76,8 @@ impl Place {
     }
 
     /// The same under another name.
-    pub(super) fn called(self, word: &str) -> Place {
-        Place {
+    pub(super) fn called(self, word: &str) -> Bundle {
+        Bundle {
             word: word.to_owned(),
             ..self
         }
@@ -106,7 +106,7 @@ impl Place {
                 "oci:DIR is a layout in a directory, and dir:DIR what skopeo and podman make of dir:",
             ),
             Kind::Layout | Kind::Flat if !is_directory => (
-                "is no directory",
+                "is not a directory",
                 "oci-archive:FILE and docker-archive:FILE are images in one file",
             ),
             _ => return Ok(()),
@@ -144,7 +144,7 @@ mod tests {
         }
         let parsed = |rest: &str| {
             let rest = format!("{}/{rest}", here.path().display());
-            let place = Place::parse("word", "docker-archive", &rest);
+            let place = Bundle::parse("word", "docker-archive", &rest);
             let name = place.path.file_name().unwrap().to_owned();
             (name.into_string().unwrap(), place.which)
         };

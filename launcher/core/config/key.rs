@@ -13,12 +13,12 @@ use crate::options::{device, size};
 const SMALLEST_SERVER: u64 = 16 << 20;
 
 /// A key of the file, with what is needed to say where it stands.
-pub(super) struct Place<'a> {
+pub(super) struct Key<'a> {
     pub(super) text: &'a str,
     pub(super) key: &'a Spanned<std::borrow::Cow<'a, str>>,
 }
 
-impl Place<'_> {
+impl Key<'_> {
     pub(super) fn name(&self) -> &str {
         self.key.get_ref()
     }
@@ -143,12 +143,12 @@ impl Place<'_> {
     pub(super) fn each(
         &self,
         value: &DeValue<'_>,
-        mut apply: impl FnMut(&Place<'_>, &DeValue<'_>) -> Result<()>,
+        mut apply: impl FnMut(&Key<'_>, &DeValue<'_>) -> Result<()>,
     ) -> Result<()> {
         let table = value.as_table().ok_or_else(|| self.wrong("a table"))?;
         for (key, value) in table {
             apply(
-                &Place {
+                &Key {
                     text: self.text,
                     key,
                 },
