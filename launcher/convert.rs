@@ -6,7 +6,10 @@ pub mod archive;
 pub(crate) mod blobs;
 mod complete;
 pub mod compression;
+mod counted;
 pub mod directory;
+mod failure;
+mod holes;
 mod kind;
 pub mod layout;
 pub mod make;
@@ -33,7 +36,9 @@ use std::io::{self, Cursor, Read};
 use serde::{Deserialize, Serialize};
 
 use crate::image::metadata::{MARK, Mark};
+use counted::Counted;
 use directory::Directory;
+use failure::{NotRead, NotWritten, changed, shown, within};
 use member::{Kind, Member, Source};
 use tree::{Applied, Body, LeftOut, Number, ROOT, Tree};
 
@@ -397,100 +402,4 @@ fn hash(path: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     path.hash(&mut hasher);
     hasher.finish()
-}
-
-fn changed() -> io::Error {
-    io::Error::other("its files changed while it was read")
-}
-
-/// What the system said of a file or directory of the target.
-#[derive(Debug, thiserror::Error)]
-#[error("{path}: {}", chariot_core::error::io_reason(&io::Error::from_raw_os_error(*.number)))]
-struct NotWritten {
-    path: String,
-    number: i32,
-}
-
-/// What is wrong with an image that is read, and what to do about it.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{text}")]
-struct NotRead {
-    text: String,
-    advice: &'static str,
-}
-
-/// Puts a member's path in front of what is wrong with it.
-fn within(path: &[u8], error: &io::Error) -> io::Error {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-    if let Some(NotRead { text, advice }) = inner {
-        let text = format!("{}: {text}", shown(path));
-        return io::Error::new(error.kind(), NotRead { text, advice });
-    }
-    let reason = chariot_core::error::innermost(error);
-    io::Error::new(error.kind(), format!("{}: {reason}", shown(path)))
-}
-
-/// The most of a path that a message has, in bytes: an image's can be a mebibyte long.
-const LONGEST_SHOWN: usize = 1000;
-
-/// A path for a message: its beginning and its end, if it is very long.
-fn shown(path: &[u8]) -> String {
-    match path.len() {
-        0..=LONGEST_SHOWN => String::from_utf8_lossy(path).into_owned(),
-        length => {
-            let (start, end) = (
-                &path[..LONGEST_SHOWN / 2],
-                &path[length - LONGEST_SHOWN / 2..],
-            );
-            let [start, end] = [start, end].map(String::from_utf8_lossy);
-            format!("{start}...{end}")
-        }
-    }
-}
-
-/// The contents of a file: neither more nor less than its header says, and no more than the image may have.
-struct Counted<'a, 'b> {
-    left: u64,
-    contents: &'a mut dyn Read,
-    bytes: &'a mut u64,
-    bounds: &'a mut Bounds<'b>,
-    /// Whether the contents could not be read.
-    has_failed: bool,
-}
-
-impl Read for Counted<'_, '_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.next(buffer).inspect_err(|_| self.has_failed = true)
-    }
-}
-
-impl Counted<'_, '_> {
-    fn next(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left)
-            .unwrap_or(usize::MAX)
-            .min(buffer.len());
-        if most == 0 {
-            return Ok(0);
-        }
-        let count = self.contents.read(&mut buffer[..most])?;
-        if count == 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "it ends in the middle of a file",
-            ));
-        }
-        self.left -= count as u64;
-        *self.bytes += count as u64;
-        (self.bounds.tick)(*self.bytes)?;
-        if *self.bytes > self.bounds.most_bytes {
-            return Err(io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                format!(
-                    "the image is larger than {} bytes uncompressed",
-                    self.bounds.most_bytes
-                ),
-            ));
-        }
-        Ok(count)
-    }
 }

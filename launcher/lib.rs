@@ -27,7 +27,7 @@
 //! | [`host_commands`] | commands of the host that are called inside and run outside |
 //! | [`files`] | making, naming and removing files |
 //! | [`work`], [`threads`] | long work in a process of its own; threads |
-//! | [`print`], [`log`] | the only place that prints; messages |
+//! | [`mod@print`], [`log`] | the only place that prints; messages |
 //!
 //! What the Slurm plugin has too is [`chariot_core`]: options, configuration, handover, joining and the system calls.
 

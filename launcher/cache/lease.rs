@@ -7,6 +7,8 @@
 //! removed all leases, or when somebody else has begun anew under the same number. So a lease names who holds it,
 //! and a holder writes to it, and removes it, only while it says that it is this one's.
 
+mod watched;
+
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -21,6 +23,7 @@ use crate::files::{output, removal, space};
 use crate::work::{Progress, Reporter};
 use chariot_core::error::{Error, Explain, Result};
 use chariot_core::open;
+use watched::Watched;
 
 /// After how long a silent holder is taken for dead. A shared file system can hang for some seconds.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -177,114 +180,6 @@ fn number_of(file: &str) -> Option<(&str, u64)> {
     let (name, digits) = file.rsplit_once('.')?;
     let number: u64 = digits.parse().ok()?;
     (number > 0 && number.to_string() == digits).then_some((name, number))
-}
-
-/// The lease that one waits for.
-#[derive(Debug)]
-struct Watched {
-    silence: Duration,
-    number: u64,
-    text: String,
-    since: Option<Instant>,
-}
-
-impl Watched {
-    fn new(silence: Duration) -> Watched {
-        Watched {
-            silence,
-            number: 0,
-            text: String::new(),
-            since: None,
-        }
-    }
-
-    /// Whether the lease that is known is still its holder's, who is working. If not, all has to be looked at.
-    fn goes_on(&mut self, directory: &Path, name: &str) -> io::Result<bool> {
-        let Some(since) = self.since else {
-            return Ok(false);
-        };
-        let Some(text) = read(&path(directory, name, self.number))? else {
-            return Ok(false);
-        };
-        if text.starts_with(FAILED) {
-            return Ok(false);
-        }
-        if text != self.text {
-            self.text = text;
-            self.since = Some(Instant::now());
-            return Ok(true);
-        }
-        Ok(since.elapsed() <= self.silence && !is_dead(&text))
-    }
-
-    /// Looks at the newest lease, and gives the number of the one to create if nobody holds it any more.
-    fn look(
-        &mut self,
-        directory: &Path,
-        name: &str,
-        number: u64,
-        word: &str,
-    ) -> io::Result<Result<Option<u64>>> {
-        let Some(text) = read(&path(directory, name, number))? else {
-            // It has just ended; the image is there, or the next look tells.
-            return Ok(Ok(None));
-        };
-        let is_new = self.since.is_none() || self.number != number;
-        if let Some(said) = text.strip_prefix(FAILED) {
-            // What failed before this one came may work now.
-            return Ok(match is_new {
-                true => Ok(Some(number + 1)),
-                false => Err(failure(said, word)),
-            });
-        }
-        if is_new || self.text != text {
-            self.number = number;
-            self.since = Some(Instant::now());
-        }
-        let is_silent = self
-            .since
-            .is_some_and(|since| since.elapsed() > self.silence);
-        let next = (is_silent || is_dead(&text)).then_some(number + 1);
-        self.text = text;
-        Ok(Ok(next))
-    }
-
-    /// Waits, and shows all the while that this one is waiting, and not dead.
-    fn wait(&self, pause: Duration, see: &mut dyn FnMut(&Progress)) {
-        let end = Instant::now() + pause;
-        loop {
-            if self.since.is_some() {
-                see(&self.progress());
-            }
-            let left = end.saturating_duration_since(Instant::now());
-            std::thread::sleep(left.min(SHOWN));
-            if left <= SHOWN {
-                return;
-            }
-        }
-    }
-
-    fn holder(&self) -> Option<&str> {
-        self.text.split(' ').next().filter(|host| !host.is_empty())
-    }
-
-    fn progress(&self) -> Progress {
-        let line = self.text.lines().next().unwrap_or_default();
-        let mut parts = line.splitn(6, ' ').skip(3);
-        let mut number = || parts.next().and_then(|text| text.parse().ok()).unwrap_or(0);
-        let (done, total) = (number(), number());
-        let holder = self.holder().unwrap_or("another process");
-        let what = match parts.next().filter(|what| !what.is_empty()) {
-            Some(what) => format!("{holder} is working: {what}"),
-            None => format!("{holder} is working"),
-        };
-        Progress {
-            what,
-            done,
-            total,
-            elsewhere: true,
-        }
-    }
 }
 
 /// A lease's text; none if it is gone.

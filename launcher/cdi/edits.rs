@@ -267,7 +267,7 @@ fn check(path: &Path, name: &str) -> Result<()> {
             let path = path.display();
             let reason = io_reason(&error);
             Err(cant(name, &format!("{path}: stat(\"{path}\"): {reason}"))
-                .hint("is the device there on this node, and is its description of the driver that is installed?"))
+                .hint("does the device exist on this node, and does its description match the installed driver?"))
         }
     }
 }

@@ -114,7 +114,7 @@ fn devices(config: &Config) -> Finding {
         Err(error) => Finding::bad(
             what,
             error.to_string(),
-            "let the vendor's tool write the file anew",
+            "let the vendor's tool write the file again",
         ),
     }
     .optional()

@@ -169,9 +169,9 @@ pub(super) fn export(matches: &ArgMatches) -> Result<ExitCode> {
     let destination = text(matches, "destination");
     let form = archive_form(&destination).ok_or_else(|| {
         Error::new(format!(
-            "can't export to {destination}: its name says no kind of archive"
+            "can't export to {destination}: its name does not say what kind of archive"
         ))
-        .hint("let it end in .tar, .tar.gz, .tgz or .tar.zst; `chariot pack` makes SquashFS")
+        .hint("use a name that ends in .tar, .tar.gz, .tgz or .tar.zst; `chariot pack` makes SquashFS")
     })?;
     into_file(matches, form)
 }

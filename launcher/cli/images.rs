@@ -1,4 +1,4 @@
-//! `chariot images`, `inspect`, `rm` and `gc`: what there is, what it is, and making room.
+//! `chariot images`, `rm` and `gc`: what there is, and making room.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -58,7 +58,7 @@ pub(super) fn inspect(matches: &ArgMatches) -> Result<ExitCode> {
     let is_pipe = |path: &Path| path.metadata().is_ok_and(|data| data.file_type().is_fifo());
     if source.path().is_some_and(is_pipe) {
         return Err(Error::new(format!("can't inspect {word}: it is a FIFO"))
-            .hint("what comes through it could be looked at once only: name a file"));
+            .hint("a pipe can be read only once: name a file"));
     }
     if let Source::Image(image) = &mut source {
         locate::verify(image, &|| Cache::of(&tool.config, &tool.host));

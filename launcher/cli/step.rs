@@ -133,7 +133,7 @@ pub(super) fn request() -> Result<Request> {
     let version = handover::version();
     if writer != version {
         say(&Said::Log(format!(
-            "chariot.so is of version {writer}, and chariot of {version}"
+            "chariot.so has version {writer}, and chariot {version}"
         )));
     }
     Ok(request)
@@ -141,7 +141,7 @@ pub(super) fn request() -> Result<Request> {
 
 fn plan(request: Request, options: &Options, config: &Config, clock: &mut Clock) -> Result<Plan> {
     let Some(image) = &options.image else {
-        return Err(Error::new("a container was asked for, and no image for it"));
+        return Err(Error::new("a container was requested without an image"));
     };
     // The task's PWD, not this process's, which has no variables.
     let directory = directory(&request);

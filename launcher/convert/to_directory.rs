@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +18,8 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Target;
+use super::failure::named;
+use super::holes::copy;
 use super::member::Attributes;
 use super::tree::{Body, Number, ROOT, Tree};
 use super::workers::Workers;
@@ -26,9 +28,6 @@ use crate::files::new_tree::NewTree;
 
 /// Files up to this length, in bytes, are written by another thread.
 const SMALL: u64 = 1 << 20;
-
-/// Whole chunks of zeroes become holes.
-const CHUNK: usize = 64 << 10;
 
 /// Where files are laid aside while the tree is written. A name of the archive's own that begins so is laid aside too.
 const ASIDE: &[u8] = b".chariot-aside";
@@ -422,55 +421,10 @@ impl Filled {
     }
 }
 
-pub(super) fn named(path: &[u8], error: &io::Error) -> io::Error {
-    let Some(number) = error.raw_os_error() else {
-        let reason = chariot_core::error::io_reason(error);
-        return io::Error::new(error.kind(), format!("{}: {reason}", super::shown(path)));
-    };
-    let path = super::shown(path);
-    io::Error::new(error.kind(), super::NotWritten { path, number })
-}
-
 fn time(seconds: u64) -> SystemTime {
     UNIX_EPOCH
         .checked_add(Duration::from_secs(seconds))
         .unwrap_or(UNIX_EPOCH)
-}
-
-fn copy(contents: &mut dyn Read, file: &mut File) -> io::Result<()> {
-    let mut chunk = vec![0; CHUNK];
-    let mut length = 0;
-    let mut has_hole_at_end = false;
-    loop {
-        let count = fill(contents, &mut chunk)?;
-        if count == 0 {
-            break;
-        }
-        length += count as u64;
-        has_hole_at_end = count == CHUNK && chunk.iter().all(|byte| *byte == 0);
-        match has_hole_at_end {
-            true => drop(file.seek(SeekFrom::Current(CHUNK as i64))?),
-            false => file.write_all(&chunk[..count])?,
-        }
-    }
-    match has_hole_at_end {
-        true => file.set_len(length),
-        false => Ok(()),
-    }
-}
-
-/// Reads until the buffer is full or the source has ended.
-pub(crate) fn fill(source: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut count = 0;
-    while count < buffer.len() {
-        match source.read(&mut buffer[count..]) {
-            Ok(0) => break,
-            Ok(more) => count += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(count)
 }
 
 /// Those that an ordinary user may set, where the file system has them.

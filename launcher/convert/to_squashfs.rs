@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 pub use compress::Compression;
 
 use super::Target;
-use super::to_directory::fill;
+use super::holes::fill;
 use super::tree::{Number, Tree};
 use crate::image::squashfs::SUPERBLOCK;
 use blocks::{Blocks, Placed, Sequence};

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::LARGEST_MARK;
 use super::directory::{joined, names};
-use super::to_directory::named;
+use super::failure::named;
 use crate::files::new_tree::NewTree;
 use crate::files::paths::Paths;
 use crate::files::{MARK, UNFINISHED};

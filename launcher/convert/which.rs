@@ -122,9 +122,9 @@ fn ambiguous(sentence: &str, images: &[Vec<String>]) -> Error {
         .collect();
     let last = images.len().saturating_sub(1);
     Error::new(sentence).hint(match known.is_empty() {
-        true => format!("write its place in the list behind the path and a colon: @0 to @{last}"),
+        true => format!("append a colon and its position in the list to the path: @0 to @{last}"),
         false => format!(
-            "write its name, or its place from @0 to @{last}, behind the path and a colon; it has {}",
+            "append a colon and its name, or its position (@0 to @{last}), to the path; it has {}",
             known.join(", ")
         ),
     })

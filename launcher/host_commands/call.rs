@@ -1,4 +1,4 @@
-//! What is said between a command's caller and the agent: one [`Call`], sealed, then signals one way, and [`Outcome`]s the
+//! What is said between a command's caller and the agent: one [`Call`], sealed, then signals one way, and outcomes the
 //! other, which are lines without an end.
 
 use std::ffi::OsString;

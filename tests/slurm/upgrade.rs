@@ -84,7 +84,7 @@ fn a_launcher_of_another_version_is_noticed() {
     let said = site.run("srun -w n1 --ch-image=$I sh -c 'echo $CH_RUNNING'");
     assert_eq!((said.ok(), said.err.as_str()), (site.image.as_str(), ""));
     let log = std::fs::read_to_string(site.cluster.join("log/slurmd-n1.log")).unwrap();
-    let expected = format!("chariot.so is of version {version}, and chariot of {other}");
+    let expected = format!("chariot.so has version {version}, and chariot {other}");
     assert!(log.contains(&expected), "{expected}");
     // Another form: the step ends with a sentence.
     replace(
