@@ -2,6 +2,7 @@
 //! written, in a directory of this node's, so that nobody stops anybody's job.
 
 use chariot_core::sys::rights;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -10,7 +11,7 @@ use rustix::fs::{Access, access};
 use crate::host::Host;
 use chariot_core::config::Config;
 use chariot_core::error::Result;
-use chariot_core::private::{self, Whose};
+use chariot_core::private::{self, Refusal, Whose};
 
 /// Where it is if not where the site says.
 const AT_HOME: [&str; 2] = ["$XDG_CACHE_HOME/chariot", "~/.cache/chariot"];
@@ -21,19 +22,31 @@ pub(super) fn of(config: &Config, host: &Host) -> Result<(PathBuf, Option<String
     let Err(refusal) = private::refuse_foreign(&root, Whose::Own) else {
         return Ok((root, None));
     };
-    let at_home = AT_HOME
+    let mut at_home = AT_HOME
         .iter()
         .filter_map(|text| host.expand("cache", text).ok());
-    let other = at_home
-        .into_iter()
-        .find(|other| can_be_had(other))
-        .unwrap_or_else(|| on_this_node(host));
+    let other = match at_home.find(|other| can_be_had(other)) {
+        Some(other) => other,
+        // Who made it so is told what is wrong with it.
+        None if is_own_fault(&refusal) => return Ok((root, None)),
+        None => on_this_node(host),
+    };
     let moved = format!(
         "the cache is {} and not {}: {refusal}",
         other.display(),
         root.display()
     );
     Ok((other, Some(moved)))
+}
+
+/// Whether this user has let others write there.
+fn is_own_fault(refusal: &Refusal) -> bool {
+    match refusal {
+        Refusal::Foreign { place, .. } => place
+            .symlink_metadata()
+            .is_ok_and(|data| data.uid() == rights::user()),
+        Refusal::Failed { .. } => false,
+    }
 }
 
 /// Whether it is nobody else's, and is there to be written or could be made.

@@ -159,7 +159,11 @@ fn who_has_no_home_to_write_either_has_a_cache_on_the_node_and_converts_once() {
     shared.prepare("mkdir tmp; chmod 1777 tmp; tar -C img -cf own.tar .; chmod 644 own.tar");
     let squat = format!("mkdir -p -m 777 $S/user{ADA}; mkdir $PWD/tmp/chariot-cache-{ADA}.0");
     shared.run(EVE, &squat).ok();
-    for home in ["/nonexistent/home", "$PWD/eve", "/proc"] {
+    for home in [
+        "/nonexistent/home XDG_CACHE_HOME=$S/user4712",
+        "$PWD/eve",
+        "/proc",
+    ] {
         let script = format!(
             "export SCRATCH=$S HOME={home} TMPDIR=$PWD/tmp; for i in 1 2; do $R run ./own.tar -- echo ran; done; \
              ls -d tmp/*/images/* | wc -l; $R images --json | grep -c digest; rm -rf tmp/chariot-cache-{ADA}.[1-9]*"
