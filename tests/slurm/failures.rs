@@ -266,7 +266,7 @@ fn a_launcher_that_dies_or_hangs_ends_the_step_with_a_sentence() {
                 "--ch-image=$I",
                 "echo RAN",
                 125,
-                "can't create a container within 2 seconds",
+                "can't create a container within 2 s",
             );
         });
     });
