@@ -219,7 +219,7 @@ fn processes_namespaces_and_mounts_are_changed_in_sys_alone() {
 
 /// The crates that a package of this workspace is built with, without those of the workspace.
 fn crates(package: &str) -> Option<usize> {
-    let cargo = std::env::var_os("CARGO")?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = std::process::Command::new(cargo)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .args([
