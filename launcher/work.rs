@@ -338,7 +338,9 @@ fn in_worker<T: Serialize>(
     }
 }
 
-fn tell(pipe: &File, error: &Error) {
+fn tell(mut pipe: &File, error: &Error) {
+    // A worker that was killed may have left a line without its end.
+    let _ = pipe.write_all(b"\n");
     say(pipe, &Word::<()>::Failed(Told::from(error)));
 }
 

@@ -130,9 +130,9 @@ fn relay(report: &str) -> Option<Readiness> {
     for line in report.lines() {
         match handover::read_line(line) {
             Some(Said::Failed(told)) => {
-                let code = told.code;
-                spank::tell(&told.into());
-                return Some(Readiness::Failed(code));
+                let error = Error::from(told);
+                spank::tell(&error);
+                return Some(Readiness::Failed(error.exit_code()));
             }
             Some(Said::Warning(told)) => {
                 spank::say(&format!("{NAME}: warning: {}", told.sentence));

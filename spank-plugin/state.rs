@@ -21,7 +21,7 @@ pub(crate) struct State {
     pub(crate) typed: Vec<Given>,
     /// What the first component asked for.
     pub(crate) first: Option<Asked>,
-    /// In slurmstepd, what the site's file says, or would without what is wrong with it.
+    /// In slurmstepd, what the site's file says; the defaults of all, if it cannot be used.
     pub(crate) config: Config,
     /// The same in slurmstepd, not looked at until it is a task's turn.
     pub(crate) raw: Vec<(&'static OptionRow, Option<String>)>,

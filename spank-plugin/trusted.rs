@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chariot_core::error::{Explain, Result};
+use chariot_core::escape;
 use chariot_core::handover::{self, Request, Said};
 use chariot_core::options::given::CARRIER;
 use chariot_core::sys::namespaces::{self, Namespaces};
@@ -121,8 +122,8 @@ fn said_by_the_user(slurm: &Slurm<'_>, state: &State, user: &Ids) -> Result<Opti
             Some(Said::Image(path)) => Some(path),
             _ => None,
         });
-    // What no call would take is not for the log either.
+    // What no call would take is not for the log either, and whoever has traced the user's process can say anything.
     Ok(path
-        .filter(|path| path.len() < LONGEST_PATH)
+        .filter(|path| path.len() < LONGEST_PATH && escape::line(path) == *path)
         .map(PathBuf::from))
 }

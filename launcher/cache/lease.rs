@@ -22,6 +22,7 @@ use crate::files::own::Below;
 use crate::files::{output, removal, space};
 use crate::work::{Progress, Reporter};
 use chariot_core::error::{Error, Explain, Result};
+use chariot_core::escape;
 use chariot_core::open;
 use watched::Watched;
 
@@ -333,9 +334,11 @@ impl Lease {
 
     /// Tells those who wait that it failed, and why.
     pub fn fail(&self, error: &Error) {
-        let advice = error.advice().unwrap_or_default();
+        // A line each: what an image is called can have ends of lines in it.
+        let sentence = error.to_string();
+        let [sentence, advice] = [&sentence, error.advice().unwrap_or_default()].map(escape::line);
         // Whoever does not hear of it takes over and fails by itself.
-        if self.write(&format!("{FAILED}{error}\n{advice}")).is_ok() {
+        if self.write(&format!("{FAILED}{sentence}\n{advice}")).is_ok() {
             self.remove_below();
         }
     }

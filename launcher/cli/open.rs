@@ -13,6 +13,7 @@ use crate::locate;
 use crate::print;
 use chariot_core::config::Config;
 use chariot_core::error::{Explain, Result};
+use chariot_core::escape;
 use chariot_core::handover::Said;
 
 pub(super) fn command() -> Command {
@@ -48,7 +49,7 @@ pub(super) fn open(matches: &ArgMatches) -> Result<ExitCode> {
         .canonicalize()
         .explain(|| "can't say where the image lies".into())?;
     // A name that would not come as it is belongs to an image that is served.
-    if let Some(path) = path.to_str() {
+    if let Some(path) = path.to_str().filter(|path| escape::line(path) == *path) {
         print::say(&Said::Image(path.to_owned()));
     }
     Ok(ExitCode::SUCCESS)

@@ -46,7 +46,7 @@ pub(super) fn command() -> Command {
 
 /// Joins and becomes the command.
 pub(super) fn task(matches: &ArgMatches) -> Result<ExitCode> {
-    let what = || "can't join the container".to_owned();
+    let what = || join::CANT_JOIN.to_owned();
     let passed = |name: &str| -> Call<_> {
         descriptors::passed(matches.get_one::<i32>(name).copied().unwrap_or(-1))
     };

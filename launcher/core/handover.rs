@@ -3,7 +3,7 @@
 //! - a sealed message: a line that says which form the rest has and who wrote it, then one value. While an administrator
 //!   replaces Chariot, a plugin that slurmstepd has loaded meets the next version's launcher. A field may be added if its
 //!   default means what was before; for anything else the form gets another number, and the two refuse each other
-//!   with a sentence. [`Request`], [`Record`] and the calls of the host's commands are such messages;
+//!   with a sentence. [`Request`], [`Record`], [`Before`] and the calls of the host's commands are such messages;
 //! - lines, one value each, of a helper to who has started it and waits: [`Said`], and what the launcher's own workers say.
 
 use std::ffi::{OsStr, OsString};
@@ -167,7 +167,10 @@ fn opened(bytes: &[u8]) -> Option<(&str, &str, &[u8])> {
     let (seal, message) = bytes.split_at_checked(end)?;
     let seal = std::str::from_utf8(seal).ok()?;
     let seal = seal.strip_prefix('v').unwrap_or(seal);
-    let (form, writer) = seal.strip_prefix(SEAL)?.trim_start().split_once(' ')?;
+    let (form, writer) = seal
+        .strip_prefix(SEAL)?
+        .strip_prefix(' ')?
+        .split_once(' ')?;
     Some((form, writer, message))
 }
 
@@ -192,6 +195,7 @@ pub fn split(text: &OsStr) -> Option<(OsString, OsString)> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::os::unix::ffi::OsStringExt;
 
     use super::*;
@@ -238,6 +242,28 @@ mod tests {
         for rest in ["w/w", "{\"workdir\":7}", "{}x", "[1"] {
             let bytes = format!("{SEAL} 4 9.8.7\n{rest}");
             assert!(open::<Record>(bytes.as_bytes()).is_err(), "{rest}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_does_not_say_where_to_start_is_none() {
+        let read = |bytes: &[u8]| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(bytes).unwrap();
+            Record::read(&file)
+        };
+        let record = |workdir: &str| Record {
+            workdir: workdir.into(),
+            ..Record::default()
+        };
+        assert_eq!(read(&seal(&record("/w"))), Ok(record("/w")));
+        for bytes in [
+            seal(&record("w")),
+            seal(&Record::default()),
+            seal(&Before::default()),
+        ] {
+            let error = read(&bytes).unwrap_err().to_string();
+            assert!(error.contains("it is not understood"), "{error}");
         }
     }
 

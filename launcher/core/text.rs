@@ -46,10 +46,13 @@ impl Texts for OsString {
     }
 
     fn of(form: Form) -> OsString {
-        match form {
-            Form::Text(text) => text.into(),
-            Form::Bytes(bytes) => OsString::from_vec(bytes),
-        }
+        let mut bytes = match form {
+            Form::Text(text) => text.into_bytes(),
+            Form::Bytes(bytes) => bytes,
+        };
+        // No path, word or variable can hold a NUL; what an image says of itself can.
+        bytes.retain(|byte| *byte != 0);
+        OsString::from_vec(bytes)
     }
 }
 
@@ -115,4 +118,24 @@ pub fn serialize<T: Texts, S: Serializer>(texts: &T, to: S) -> Result<S::Ok, S::
 /// Those of `from`.
 pub fn deserialize<'de, T: Texts, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
     T::Form::deserialize(from).map(T::of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_arrive_as_they_were_but_for_what_none_can_hold() {
+        type Words = Vec<(OsString, Option<PathBuf>)>;
+        let words: Words = vec![
+            ("a\n".into(), None),
+            (OsString::from_vec(vec![0xff]), Some("/ä".into())),
+        ];
+        let json = serde_json::to_string(&words.form()).unwrap();
+        assert_eq!(json, r#"[["a\n",null],[[255],"/ä"]]"#);
+        assert_eq!(Words::of(serde_json::from_str(&json).unwrap()), words);
+        for json in [r#""a\u0000b""#, "[97,0,98]"] {
+            assert_eq!(OsString::of(serde_json::from_str(json).unwrap()), "ab");
+        }
+    }
 }

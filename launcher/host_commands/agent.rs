@@ -38,8 +38,9 @@ const FEWEST_CALLERS: u64 = 4;
 /// How long nobody is accepted when there was no descriptor for one.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A longer call than this is none that execve(2) could take, in bytes.
-const LONGEST_CALL: u64 = 32 << 20;
+/// A longer call than this is none that execve(2) could take, in bytes: six MiB of words and variables, of which each byte
+/// can take six in JSON.
+const LONGEST_CALL: u64 = 64 << 20;
 
 const CANT_START: &str = "can't start the agent that runs the host's commands";
 

@@ -84,8 +84,9 @@ pub fn main() -> ExitCode {
             ExitCode::from(u8::try_from(128 + number).unwrap_or(u8::MAX))
         }
         Outcome::Refused(told) => {
-            print::failure("chariot", &told.sentence, told.hint.as_deref());
-            ExitCode::from(told.code)
+            let error = Error::from(told);
+            print::failure("chariot", &error.to_string(), error.advice());
+            ExitCode::from(error.exit_code())
         }
     }
 }

@@ -57,7 +57,7 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::Descriptor;
+    use crate::oci::{Descriptor, Platform};
     use chariot_core::error::Error;
     use chariot_core::handover::{line, read_line};
 
@@ -68,8 +68,12 @@ mod tests {
             media_type: "application/vnd.oci.image.layer.v1.tar+gzip".into(),
             digest: Digest::of(&number.to_le_bytes()),
             size: number,
-            platform: None,
-            annotations: Default::default(),
+            platform: (number % 2 == 0).then(|| Platform {
+                architecture: "arm64".into(),
+                os: "linux".into(),
+                variant: Some("v8".into()),
+            }),
+            annotations: [("a".to_owned(), number.to_string())].into(),
         };
         let resolved = Resolved {
             reference: reference.pinned(Digest::of(b"m")),
@@ -77,7 +81,7 @@ mod tests {
             manifest: Manifest {
                 config: blob(0),
                 layers: (0..127).map(blob).collect(),
-                artifact_type: String::new(),
+                artifact_type: "application/x".into(),
             },
         };
         let again = |result| {

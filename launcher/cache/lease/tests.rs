@@ -32,6 +32,18 @@ fn the_first_makes_it_and_the_others_wait_with_a_bound() {
 }
 
 #[test]
+fn what_is_said_of_a_failure_stays_a_sentence_and_a_hint_whatever_they_name() {
+    let place = tempfile::tempdir().unwrap();
+    let lease = Lease::new(place.path(), "x", 1);
+    assert!(lease.create().unwrap());
+    lease.fail(&Error::new("can't read a\nrun this").hint("look\nagain"));
+    let text = read(&lease.path()).unwrap().unwrap();
+    let error = failure(text.strip_prefix(FAILED).unwrap(), "x");
+    assert_eq!(error.to_string(), "can't read a\\nrun this");
+    assert_eq!(error.advice(), Some("look\\nagain"));
+}
+
+#[test]
 fn who_waits_hears_why_it_failed_and_who_comes_later_tries_again() {
     let place = tempfile::tempdir().unwrap();
     let Ok(Turn::Mine(lease)) = wait(place.path(), false) else {

@@ -99,4 +99,12 @@ mod tests {
         assert_eq!(read_line::<Said>("chariot: error while loading"), None);
         assert_eq!(Told::from(&Error::from(told.clone())), told);
     }
+
+    #[test]
+    fn a_failure_without_an_exit_status_is_no_success() {
+        let Some(Said::Failed(told)) = read_line(r#"{"failed":{"sentence":"x"}}"#) else {
+            panic!("it is understood");
+        };
+        assert_eq!(Error::from(told).exit_code(), 125);
+    }
 }

@@ -207,7 +207,7 @@ pub fn read_for(pipe: OwnedFd, deadline: Instant, most: usize) -> (Vec<u8>, bool
     while let Ok(true) = wait_readable(file.as_fd(), deadline) {
         match file.read(&mut buffer) {
             Ok(0) => return (text, true),
-            Ok(count) if text.len() < most => text.extend_from_slice(&buffer[..count]),
+            Ok(count) if text.len() < most => text.extend(buffer.iter().take(count)),
             Err(error) if error.kind() != std::io::ErrorKind::Interrupted => break,
             _ => {}
         }

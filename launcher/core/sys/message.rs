@@ -160,9 +160,8 @@ pub fn accept(listener: BorrowedFd<'_>) -> Call<Option<(OwnedFd, u32)>> {
         Ok(number) => {
             // SAFETY: the kernel has just made this descriptor for this process.
             let connection = unsafe { OwnedFd::from_raw_fd(number) };
-            let peer = nix::sys::socket::getsockopt(&connection, sockopt::PeerCredentials);
-            let peer = called(peer, || "getsockopt(SO_PEERCRED)".into())?;
-            Ok(Some((connection, peer.uid())))
+            let user = user_of_peer(&connection)?;
+            Ok(Some((connection, user)))
         }
         Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => Ok(None),
         Err(errno) => Err(CallError::new("accept4()", errno)),
