@@ -68,7 +68,7 @@ mod tests {
             media_type: "application/vnd.oci.image.layer.v1.tar+gzip".into(),
             digest: Digest::of(&number.to_le_bytes()),
             size: number,
-            platform: (number % 2 == 0).then(|| Platform {
+            platform: number.is_multiple_of(2).then(|| Platform {
                 architecture: "arm64".into(),
                 os: "linux".into(),
                 variant: Some("v8".into()),

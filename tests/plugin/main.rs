@@ -72,7 +72,7 @@ fn the_plugin_exports_what_slurm_looks_for_and_asks_for_what_22_05_has() {
 }
 
 /// What panics, and is in the plugin's code all the same.
-const HARMLESS: [(&str, &str); 6] = [
+const HARMLESS: [(&str, &str); 8] = [
     ("panic_in_cleanup", "only while a panic unwinds already"),
     (
         "panic_cannot_unwind",
@@ -87,6 +87,14 @@ const HARMLESS: [(&str, &str); 6] = [
     (
         "core::option::unwrap_failed in chariot_spank::submit::options_complete",
         "the standard library's own loop that drops a map",
+    ),
+    (
+        "panic_const_add_overflow in chariot_core::handover::said::_::<impl serde_core::de::Deserialize for",
+        "serde_json counts bytes of a slice, which are in memory, and depths that it has counted down before",
+    ),
+    (
+        "panic_const_sub_overflow in chariot_core::handover::said::_::<impl serde_core::de::Deserialize for",
+        "serde_json counts depths down from 128, and ends with an error at none",
     ),
 ];
 
@@ -123,7 +131,7 @@ fn no_function_of_the_plugins_own_can_panic() {
         .arg(library)
         .output();
     let output = String::from_utf8(output.unwrap().stdout).unwrap();
-    let (mut function, mut seen, mut found) = ("", 0, Vec::new());
+    let (mut function, mut seen, mut seen_of_core, mut found) = ("", 0, 0, Vec::new());
     for line in output.lines() {
         if let Some(name) = line
             .strip_suffix(">:")
@@ -131,13 +139,14 @@ fn no_function_of_the_plugins_own_can_panic() {
         {
             function = name.1;
             seen += usize::from(function.starts_with("chariot_spank::"));
+            seen_of_core += usize::from(function.contains("chariot_core::"));
             continue;
         }
         let is_own = [
             "chariot_spank::",
             "<chariot_spank::",
-            "chariot::",
-            "<chariot::",
+            "chariot_core::",
+            "<chariot_core::",
             "slurm_spank_",
         ]
         .iter()
@@ -152,5 +161,9 @@ fn no_function_of_the_plugins_own_can_panic() {
         }
     }
     assert!(seen > 20, "{seen} functions: is this the plugin?");
+    assert!(
+        seen_of_core > 5,
+        "{seen_of_core} functions: is that the name of the library?"
+    );
     assert!(found.is_empty(), "{found:#?}");
 }

@@ -51,6 +51,8 @@ clean() {
     trap - EXIT
     local pid
     for pid in ${running:-}; do kill -KILL "$pid" 2>/dev/null || true; done
+    # Their namespaces end with them, and hold what is removed below.
+    [ -z "${running:-}" ] || wait $running 2>/dev/null || true
     # What a cluster of the kind `site` could not remove any more.
     [ -z "${running:-}" ] || find /sys/fs/cgroup/*/slurm_n[1-4] -depth -type d -exec rmdir {} \; 2>/dev/null || true
     [ -n "${own_place:-}" ] || return 0

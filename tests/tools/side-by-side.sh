@@ -26,7 +26,7 @@ start_next() {
         case $unit in *:site) ! is_running site || continue ;; esac
         unset "waiting[at]"
         release=${unit%:*} root=$place/root-${unit/:/-}
-        [ "$release" = own ] || tests/tools/make-root "$release" "$root"
+        [ "$release" = own ] || tests/tools/make-root "$release" "$root" || exit 1
         echo "== $unit starts"
         unshare --mount --pid --net --uts --ipc --fork --kill-child=KILL \
             tests/tools/in-namespaces "$release" "$root" "${unit#*:}" >"$place/logs/$unit" 2>&1 &
