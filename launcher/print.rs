@@ -66,8 +66,17 @@ fn json_for_terminals(text: &str) -> String {
 
 /// Says something to the process that has started this one, on standard output.
 pub fn say(said: &Said) {
+    say_line(&handover::line(said));
+}
+
+/// Says why there is no container to the process that has started this one with `request`, in the form that it speaks.
+pub fn refuse(request: &[u8], error: &Error) {
+    say_line(&handover::failure(request, error));
+}
+
+fn say_line(line: &str) {
     // If whoever reads this is gone, so is everybody who could be told.
-    let _ = io::stdout().write_all((json_for_terminals(&handover::line(said)) + "\n").as_bytes());
+    let _ = io::stdout().write_all((json_for_terminals(line) + "\n").as_bytes());
 }
 
 /// Prints a failure, and what to do, on standard error. `name` is who speaks.

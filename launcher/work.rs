@@ -60,7 +60,7 @@ pub struct Progress {
 /// What the worker says. A failure is told by the guard as well.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Word<T> {
+enum Line<T> {
     Progress(Progress),
     Failed(Told),
     Done(T),
@@ -87,7 +87,7 @@ impl Reporter {
         self.last.set(Some(now));
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         latest.clone_from(progress);
-        say(&self.pipe, &Word::<()>::Progress(latest.clone()));
+        send_line(&self.pipe, &Line::<()>::Progress(latest.clone()));
     }
 
     /// Runs `work`, and tells every second how far it is, whether or not that has changed: whoever waits for it
@@ -116,7 +116,7 @@ impl Reporter {
                 while !stop.load(Ordering::Relaxed) {
                     let progress = {
                         let latest = latest.lock().unwrap_or_else(PoisonError::into_inner);
-                        say(pipe, &Word::<()>::Progress(latest.clone()));
+                        send_line(pipe, &Line::<()>::Progress(latest.clone()));
                         latest.clone()
                     };
                     beat(&progress);
@@ -146,7 +146,7 @@ impl Reporter {
     }
 }
 
-fn say<T: Serialize>(mut pipe: &File, word: &Word<T>) {
+fn send_line<T: Serialize>(mut pipe: &File, word: &Line<T>) {
     let line = format!("{}\n", handover::line(word));
     // If nobody reads, nobody is left to tell.
     let _ = pipe.write_all(line.as_bytes());
@@ -218,9 +218,9 @@ fn listen<T: DeserializeOwned>(
     for line in BufReader::new(pipe).split(b'\n') {
         let line = line.explain(|| what.into())?;
         match handover::read_line(&String::from_utf8_lossy(&line)) {
-            Some(Word::Progress(progress)) => see(&progress),
-            Some(Word::Failed(told)) => outcome = Some(Err(told.into())),
-            Some(Word::Done(done)) => outcome = Some(Ok(done)),
+            Some(Line::Progress(progress)) => see(&progress),
+            Some(Line::Failed(told)) => outcome = Some(Err(told.into())),
+            Some(Line::Done(done)) => outcome = Some(Ok(done)),
             None => {}
         }
     }
@@ -328,7 +328,7 @@ fn in_worker<T: Serialize>(
         .and_then(|()| caught(|| Ok(work(&reporter))).explain(|| "can't go on".into())?);
     match result {
         Ok(done) => {
-            say(&reporter.pipe, &Word::Done(done));
+            send_line(&reporter.pipe, &Line::Done(done));
             0
         }
         Err(error) => {
@@ -341,7 +341,7 @@ fn in_worker<T: Serialize>(
 fn tell(mut pipe: &File, error: &Error) {
     // A worker that was killed may have left a line without its end.
     let _ = pipe.write_all(b"\n");
-    say(pipe, &Word::<()>::Failed(Told::from(error)));
+    send_line(pipe, &Line::<()>::Failed(Told::from(error)));
 }
 
 #[cfg(test)]

@@ -73,7 +73,8 @@ pub(crate) fn make(
         ))
         .hint(SLOW)
     })?;
-    relay(&report.text).map_or_else(|| silent(report.killed_by), Ok)
+    let is_foreign = handover::is_foreign(&report.text);
+    relay(&report.text).map_or_else(|| silent(report.killed_by, is_foreign), Ok)
 }
 
 /// Executes the launcher, which sends what it makes into `socket`, if there is one. `adjust` has the last word on how.
@@ -152,8 +153,8 @@ fn relay(report: &str) -> Option<Readiness> {
     None
 }
 
-/// The launcher has ended without saying why.
-fn silent(killed_by: Option<Signal>) -> Result<Readiness, Error> {
+/// The launcher has ended without saying why, or not in the words of this version.
+fn silent(killed_by: Option<Signal>, is_foreign: bool) -> Result<Readiness, Error> {
     let what = "the process that creates the container";
     match killed_by {
         // Slurm and terminals send it to every process of a step. Where there is no container, the task ends by it, and
@@ -166,6 +167,10 @@ fn silent(killed_by: Option<Signal>) -> Result<Readiness, Error> {
         }
         Some(signal) if signal != Signal::SIGKILL => {
             Err(Error::new(format!("{what} was killed by {signal}")))
+        }
+        None if is_foreign => {
+            let error = "the launcher's words are not understood";
+            Err(Error::new(error).hint(handover::SAME_VERSION))
         }
         _ => {
             process::await_own_end();

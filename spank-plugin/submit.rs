@@ -16,7 +16,7 @@ use chariot_core::options::table::{OptionRow, TABLE};
 use chariot_core::options::word::Word;
 use chariot_core::options::{Dialect, Given, Options, Source};
 
-use crate::spank::{Context, NAME, Slurm, set_own_variable};
+use crate::spank::{self, Context, NAME, Slurm, set_own_variable};
 use crate::state::{self, Paths};
 use crate::{components, multi_prog};
 
@@ -164,6 +164,12 @@ fn pin(image: &str, givens: &mut [Given], paths: &Paths, wait: Duration) -> Resu
             Ok(())
         }
         Some(Said::Failed(told)) => Err(told.into()),
+        _ if handover::is_foreign(&answer) => {
+            let warning = "the launcher's answer is not understood, so the job's first node asks what the image's name means";
+            spank::say(&format!("{NAME}: warning: {warning}"));
+            spank::say(&format!("{NAME}: hint: {}", handover::SAME_VERSION));
+            Ok(())
+        }
         _ => Ok(()),
     }
 }

@@ -193,7 +193,7 @@ impl Collector<'_> {
                 .hint("the administrator can allow it: cdi_hooks in the site configuration file"));
         }
         if matches!(hook.hook_name.as_str(), "poststart" | "poststop") {
-            self.say(format!(
+            self.note(format!(
                 "the device {name} wants {} run later ({}), when nothing of Chariot is left to do it",
                 hook.path, hook.hook_name
             ));
@@ -225,26 +225,26 @@ impl Collector<'_> {
             .map(u32::to_string)
             .collect();
         if !others.is_empty() {
-            self.say(format!(
+            self.note(format!(
                 "the device {name} wants the groups {}, which you are not in",
                 others.join(", ")
             ));
         }
         for device in &edits.net_devices {
-            self.say(format!(
+            self.note(format!(
                 "the device {name} wants the network interface {} to itself; the container has the host's network",
                 device.host_interface_name
             ));
         }
         if edits.intel_rdt.is_some() {
-            self.say(format!(
+            self.note(format!(
                 "the device {name} wants a share of the processor's cache (intelRdt), which requires privileges"
             ));
         }
     }
 
     /// Says something once.
-    fn say(&mut self, sentence: String) {
+    fn note(&mut self, sentence: String) {
         let warning =
             Error::new(sentence).hint("the administrator can give it to the step in Slurm");
         if !self.devices.warnings.contains(&warning) {

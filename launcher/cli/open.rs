@@ -27,7 +27,7 @@ pub(super) fn command() -> Command {
 /// here: the step's container is made later by the usual way, which says it.
 pub(super) fn open(matches: &ArgMatches) -> Result<ExitCode> {
     step::end_with_parent(matches)?;
-    let request = step::request()?;
+    let request = step::request(&mut Vec::new())?;
     let config = Config::load(&request.config)?;
     let options = step::options(&request, &config)?;
     let (Some(word), false) = (&options.image, options.may_change_image()) else {

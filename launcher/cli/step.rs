@@ -23,7 +23,7 @@ use crate::host_commands::Agent;
 use crate::locate;
 use crate::log::{self, Reader};
 use crate::plan::{Plan, Task};
-use crate::print::say;
+use crate::print::{refuse, say};
 use crate::work::Progress;
 use chariot_core::config::Config;
 use chariot_core::error::{Error, Explain, Result};
@@ -83,22 +83,24 @@ pub(super) fn options(request: &Request, config: &Config) -> Result<Options> {
 
 /// Makes the container and sends its namespaces, or says why not.
 pub(super) fn step(matches: &ArgMatches) -> ExitCode {
-    match make(matches) {
+    let mut asked = Vec::new();
+    match make(matches, &mut asked) {
         Ok(()) => {
             say(&Said::Ready);
             ExitCode::SUCCESS
         }
         Err(error) => {
-            say(&Said::Failed(Told::from(&error)));
+            refuse(&asked, &error);
             ExitCode::from(error.exit_code())
         }
     }
 }
 
-fn make(matches: &ArgMatches) -> Result<()> {
+/// What the task has asked, in bytes, is put into `asked`.
+fn make(matches: &ArgMatches, asked: &mut Vec<u8>) -> Result<()> {
     let mut clock = Clock::start();
     let socket = socket(matches)?;
-    let request = request()?;
+    let request = request(asked)?;
     let config = Config::load(&request.config)?;
     let options = options(&request, &config)?;
     let level = if options.verbose {
@@ -123,13 +125,12 @@ fn make(matches: &ArgMatches) -> Result<()> {
     hand_over(&plan, &entered, &held, &socket)
 }
 
-/// What the task wants, on standard input.
-pub(super) fn request() -> Result<Request> {
+/// What the task wants, on standard input; its bytes are put into `asked`.
+pub(super) fn request(asked: &mut Vec<u8>) -> Result<Request> {
     let what = || "can't read the request of the task".to_owned();
-    let mut bytes = Vec::new();
-    io::stdin().read_to_end(&mut bytes).explain(what)?;
-    let writer = handover::writer(&bytes).unwrap_or_default();
-    let request = handover::open(&bytes).map_err(|error| error.within(&what()))?;
+    io::stdin().read_to_end(asked).explain(what)?;
+    let writer = handover::writer(asked).unwrap_or_default();
+    let request = handover::open(asked).map_err(|error| error.within(&what()))?;
     let version = handover::version();
     if writer != version {
         say(&Said::Log(format!(

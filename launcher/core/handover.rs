@@ -18,11 +18,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::environment::{Edit, Environment};
 use crate::error::{Error, Explain, Result};
+use crate::escape;
 use crate::text;
 
 mod said;
 
-pub use said::{Said, Told, line, read_line};
+pub use said::{Said, Told, is_foreign, line, read_line};
 
 /// What a sealed message begins with, before its form and the version that wrote it.
 const SEAL: &str = "chariot-handover";
@@ -150,6 +151,23 @@ pub fn writer(bytes: &[u8]) -> Option<String> {
     opened(bytes).map(|(_, writer, _)| writer.to_owned())
 }
 
+/// The lines by which whoever wrote this request understands that there is no container.
+pub fn failure(request: &[u8], error: &Error) -> String {
+    let told = Told::from(error);
+    let has_no_json = |(form, _, _)| matches!(form, "1" | "2" | "3");
+    if !opened(request).is_some_and(has_no_json) {
+        return line(&Said::Failed(told));
+    }
+    // Up to form 3 a line was a letter and a text: an error, its hint, and the exit status.
+    let hint = told.hint.map(|hint| format!("H{hint}\n"));
+    format!(
+        "E{}\n{}X{}",
+        escape::line(&told.sentence),
+        hint.unwrap_or_default(),
+        told.code
+    )
+}
+
 fn own_form() -> Option<&'static str> {
     OWN_SEAL.split(' ').nth(1)
 }
@@ -175,7 +193,7 @@ fn opened(bytes: &[u8]) -> Option<(&str, &str, &[u8])> {
 }
 
 /// What to do when the two parts do not fit together.
-const SAME_VERSION: &str = "chariot and chariot.so have to be of one version on this node; if they are \
+pub const SAME_VERSION: &str = "chariot and chariot.so have to be of one version on this node; if they are \
                             just being replaced, try again";
 
 fn foreign() -> Error {
@@ -199,6 +217,7 @@ mod tests {
     use std::os::unix::ffi::OsStringExt;
 
     use super::*;
+    use crate::error::Exit;
 
     #[test]
     fn a_request_arrives_as_it_was_made() {
@@ -264,6 +283,20 @@ mod tests {
         ] {
             let error = read(&bytes).unwrap_err().to_string();
             assert!(error.contains("it is not understood"), "{error}");
+        }
+    }
+
+    #[test]
+    fn whoever_asks_in_an_older_form_is_refused_in_it() {
+        let error = Error::new("no\nsuch").hint("try").exit(Exit::NotFound);
+        let refused = |request: &[u8]| failure(request, &error);
+        assert_eq!(
+            refused(b"vchariot-handover 3 0.1.0\0x\0"),
+            "Eno\\nsuch\nHtry\nX127"
+        );
+        for request in [&seal(&Request::default()), b"".as_slice(), b"?"] {
+            let expected = Some(Said::Failed(Told::from(&error)));
+            assert_eq!(read_line(&refused(request)), expected);
         }
     }
 

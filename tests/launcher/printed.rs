@@ -134,3 +134,22 @@ fn a_name_that_is_no_text_takes_no_list_away() {
     );
     assert!(said.ok().contains("odd"), "{said:#?}");
 }
+
+/// While an upgrade goes on, slurmstepd can have the plugin of before.
+#[test]
+fn a_plugin_of_an_older_form_reads_the_refusal_in_its_own_words() {
+    let place = place!();
+    let said = place.run(
+        "printf 'vchariot-handover 3 0.1.0\\0x\\0' | \
+         sh -c '$C step --socket 5 --parent $$ 5</dev/null; echo $?'",
+    );
+    let lines: Vec<_> = said.ok().lines().collect();
+    assert_eq!(lines.len(), 4, "{said:#?}");
+    assert!(
+        lines[0].starts_with("Ecan't read the request of the task: Chariot "),
+        "{said:#?}"
+    );
+    assert!(lines[0].ends_with("what Chariot 0.1.0 wrote"), "{said:#?}");
+    assert!(lines[1].starts_with("Hchariot and chariot.so"), "{said:#?}");
+    assert_eq!(lines[2..], ["X125", "125"], "{said:#?}");
+}

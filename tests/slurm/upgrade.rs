@@ -49,6 +49,35 @@ fn replacing_both_parts_harms_no_running_step_and_no_new_one() {
     site.nodes_are_fine();
 }
 
+#[test]
+#[ignore = "alone: replaces the launcher"]
+fn a_launcher_that_speaks_otherwise_is_told_from_one_that_was_killed() {
+    let site = site!();
+    if support::user().is_none() {
+        skip!("tests/run installs it for the test");
+    }
+    let launcher = PathBuf::from(std::env::var_os("CHARIOT").unwrap());
+    let _restore = Restore(launcher.clone(), std::fs::read(&launcher).unwrap());
+    // As 0.1.0 refuses what it does not understand.
+    replace(
+        &launcher,
+        b"#!/bin/sh\necho 'Ecannot read the request'\necho X125\nexit 125\n",
+    );
+    let said = site.run("srun -w n1 --ch-image=$I echo RAN");
+    said.failed(125, "the launcher's words are not understood", 1);
+    assert!(
+        said.err.contains("of one version on this node"),
+        "{said:#?}"
+    );
+    assert!(!said.err.contains("memory limit"), "{said:#?}");
+    assert!(!said.out.contains("RAN"), "{said:#?}");
+    // Nor is a name that stays unpinned passed over in silence.
+    let said = site.run("sbatch --ch-image=docker://localhost:1/x:1 --wrap true -o /dev/null -H");
+    assert!(said.err.contains("the job's first node asks"), "{said:#?}");
+    site.run("scancel -u $USER");
+    site.nodes_are_fine();
+}
+
 /// Changes the version that a file says it is of, in place: it is written to the other part.
 fn of_version(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
     assert_eq!(from.len(), to.len());

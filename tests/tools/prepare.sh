@@ -12,7 +12,7 @@
 # | slurm    | the program with the Slurm tests |
 # | nothing  | no more than the launcher, the plugin and the user |
 #
-# It removes all that at the end. Whoever calls a command with CHARIOT_TEST_PREPARED set, as .ci/run does, has done it
+# It removes all that at the end, and then calls what `at_end` names. Whoever calls a command with CHARIOT_TEST_PREPARED set, as .ci/run does, has done it
 # already, and removes it.
 . tests/tools/kept.sh
 all_needs="busybox debian dnf layers ranks package slurm"
@@ -41,9 +41,26 @@ make_place() {
     install -m 644 target/package/chariot.so "$CHARIOT_SO"
     install -d -m 1777 "$CHARIOT_TEST_SCRATCH"
     mkdir "$CHARIOT_TEST_IMAGES"
-    groupadd -f chariot-test-group
-    id chariot-test >/dev/null 2>&1 || useradd -M -d "$place/home" -s /bin/bash -G chariot-test-group chariot-test
+    make_user
     install -d -o chariot-test "$place/home"
+}
+
+make_user() {
+    case $(getent passwd chariot-test | cut -d: -f6) in
+    '') ;;
+    # Of tests that were killed.
+    /var/tmp/chariot-tests.*) remove_user ;;
+    *) echo "$0: there is a user chariot-test, and it is not the tests'" >&2; exit 1 ;;
+    esac
+    made_user=yes
+    groupadd -f chariot-test-group
+    useradd -M -d "$place/home" -s /bin/bash -G chariot-test-group chariot-test
+}
+
+remove_user() {
+    pkill -KILL -u chariot-test 2>/dev/null || true
+    userdel chariot-test 2>/dev/null || true
+    groupdel chariot-test-group 2>/dev/null || true
 }
 
 # Ends what the caller named in `running`, and removes the place if it was made here.
@@ -55,15 +72,14 @@ clean() {
     [ -z "${running:-}" ] || wait $running 2>/dev/null || true
     # What a cluster of the kind `site` could not remove any more.
     [ -z "${running:-}" ] || find /sys/fs/cgroup/*/slurm_n[1-4] -depth -type d -exec rmdir {} \; 2>/dev/null || true
-    [ -n "${own_place:-}" ] || return 0
+    [ -n "${own_place:-}" ] || { ${at_end:-:}; return 0; }
     # All others have ended with their namespaces.
     [ ! -e "$place/spark-cluster" ] || tests/tools/cluster stop "$place/spark-cluster"
-    pkill -KILL -u chariot-test 2>/dev/null || true
-    userdel chariot-test 2>/dev/null || true
-    groupdel chariot-test-group 2>/dev/null || true
+    [ -z "${made_user:-}" ] || remove_user
     # By which slurmd's log has one line an hour on a site's file that is broken.
     rm -f /run/chariot-broken"${place//\//-}"-*
     [ -n "${CHARIOT_KEEP:-}" ] || rm -rf --one-file-system "$place"
+    ${at_end:-:}
 }
 
 make_nothing() { :; }

@@ -70,6 +70,12 @@ pub fn read_line<T: DeserializeOwned>(line: &str) -> Option<T> {
     serde_json::from_str(line).ok()
 }
 
+/// Whether a report has lines, and none that this version understands.
+pub fn is_foreign(report: &str) -> bool {
+    let mut lines = report.lines().peekable();
+    lines.peek().is_some() && lines.all(|line| read_line::<Said>(line).is_none())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +104,19 @@ mod tests {
         }
         assert_eq!(read_line::<Said>("chariot: error while loading"), None);
         assert_eq!(Told::from(&Error::from(told.clone())), told);
+    }
+
+    #[test]
+    fn a_report_of_other_words_alone_is_foreign() {
+        let ready = line(&Said::Ready);
+        for (report, expected) in [
+            ("", false),
+            ("Eno\nX125\n", true),
+            (&ready, false),
+            (&format!("the loader's word\n{ready}\n"), false),
+        ] {
+            assert_eq!(is_foreign(report), expected, "{report}");
+        }
     }
 
     #[test]

@@ -209,7 +209,8 @@ pub fn named_like_variable(pwd: Option<OsString>) -> Option<PathBuf> {
     }
 }
 
-/// Writes uses of options into one line of text for [`CARRIER`].
+/// Writes uses of options into one text for [`CARRIER`]. It has no number of a form: jobs carry it across an upgrade, so
+/// what is written here is understood by all that come later, and options are added and never renamed.
 pub fn encode(givens: &[Given]) -> String {
     let mut text = String::new();
     for given in givens {
@@ -308,6 +309,27 @@ mod tests {
             },
         ];
         assert_eq!(decode(&encode(&givens)).unwrap(), givens);
+    }
+
+    /// A job can wait in the queue for months, and its node has been upgraded meanwhile.
+    #[test]
+    fn jobs_that_0_1_0_has_queued_are_understood() {
+        let queued = "sbatch=host\neimage=docker://host/x:1@sha256:00\nihome=no\n\
+                      vbind=/data:/d:ro\ntset-env=A=line\\n\\\\\n";
+        let given = |name: &str, value: &str, source| Given {
+            row: table::find(name).unwrap(),
+            value: value.into(),
+            source,
+        };
+        let expected = [
+            given("batch", "host", Source::Site),
+            given("image", "docker://host/x:1@sha256:00", Source::Definition),
+            given("home", "no", Source::Inherited),
+            given("bind", "/data:/d:ro", Source::Variable),
+            given("set-env", "A=line\n\\", Source::Typed),
+        ];
+        assert_eq!(decode(queued).unwrap(), expected);
+        assert_eq!(encode(&expected), queued);
     }
 
     #[test]

@@ -151,9 +151,14 @@ impl Helper {
         }
         let signal = wait_until(&mut self.child, deadline)
             .and_then(|status| std::os::unix::process::ExitStatusExt::signal(&status));
+        let killed_by = signal.and_then(|number| Signal::try_from(number).ok());
+        if killed_by.is_some() {
+            // It was killed in the middle of a line, which nobody can read.
+            text.truncate(seen);
+        }
         result.map(|()| Report {
             text: String::from_utf8_lossy(&text).into_owned(),
-            killed_by: signal.and_then(|number| Signal::try_from(number).ok()),
+            killed_by,
         })
     }
 }
@@ -225,5 +230,69 @@ fn wait_readable(file: BorrowedFd<'_>, deadline: Instant) -> Call<bool> {
             Ok(_) => return Ok(true),
             Err(errno) => return Err(CallError::new("poll()", errno)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Helper {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        let input = super::super::memory_file_of(c"nothing", b"").unwrap();
+        start_helper(command, input, None).unwrap()
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_report_is_what_was_said_without_the_lines_that_were_taken_from_it() {
+        let helper =
+            shell("printf 'one\\n+a'; sleep 0.1; printf 'b\\n+c\\ntwo'; sleep 0.1; printf '+\\n'");
+        let mut taken = Vec::new();
+        let report = helper.report_while(LONG, LONG, |line| {
+            let is_progress = line.starts_with('+');
+            if is_progress {
+                taken.push(line.to_owned());
+            }
+            is_progress
+        });
+        let report = report.unwrap();
+        assert_eq!(taken, ["+ab", "+c"]);
+        assert_eq!(
+            (report.text.as_str(), report.killed_by),
+            ("one\ntwo+\n", None)
+        );
+    }
+
+    #[test]
+    fn a_line_that_its_speaker_did_not_live_to_end_is_no_part_of_the_report() {
+        let report = |script: &str| shell(script).report_while(LONG, LONG, |_| false).unwrap();
+        let killed = report("printf 'one\\ntw'; kill -TERM $$");
+        assert_eq!(killed.text, "one\n");
+        assert_eq!(killed.killed_by, Some(Signal::SIGTERM));
+        assert_eq!(report("printf 'one\\ntw'").text, "one\ntw");
+    }
+
+    #[test]
+    fn whoever_says_that_it_goes_on_has_time_again_and_no_more_than_there_is() {
+        let hears = |patience: u64, most: u64| {
+            let (patience, most) = (Duration::from_millis(patience), Duration::from_millis(most));
+            let beats = "for i in 1 2 3 4 5 6 7 8 9 10; do echo +; sleep 0.2; done; echo end";
+            shell(beats).report_while(patience, most, |line| line == "+")
+        };
+        assert_eq!(hears(1500, 60_000).unwrap().text, "end\n");
+        assert_eq!(hears(1500, 500).unwrap_err().errno(), Errno::ETIMEDOUT);
+        let silent = shell("sleep 60").report(Duration::from_millis(100));
+        assert_eq!(silent.unwrap_err().errno(), Errno::ETIMEDOUT);
+    }
+
+    #[test]
+    fn whoever_says_too_much_is_not_heard_out() {
+        let endless = shell(
+            "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done",
+        );
+        assert_eq!(endless.report(LONG).unwrap_err().errno(), Errno::EMSGSIZE);
     }
 }
