@@ -190,7 +190,7 @@ fn start(matches: &ArgMatches, host: &Host, planned: &Plan) -> Result<ExitCode> 
             join::Turn::First(room) => {
                 let door = room.open()?;
                 let entered = enter::create(planned)?;
-                door.let_in()?;
+                door.let_in(&entered)?;
                 become_entered(planned, entered)
             }
             join::Turn::Later(namespaces) => joined(planned, &namespaces),

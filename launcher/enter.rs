@@ -23,6 +23,7 @@ use chariot_core::environment::Edit;
 use chariot_core::error::{Explain, Result};
 use chariot_core::sys::mounts;
 use chariot_core::sys::namespaces;
+use chariot_core::sys::process;
 use root::NewRoot;
 
 /// A container that this process is in, and what was found there.
@@ -36,6 +37,8 @@ pub struct Entered {
     pub program: Option<PathBuf>,
     /// Where calls of the host's commands come in, if the plan has any.
     pub listener: Option<OwnedFd>,
+    /// This process in the host's proc(5): what is at /proc now, an image and a user have chosen.
+    pub process: OwnedFd,
 }
 
 /// Makes the container that `plan` describes and moves this process into it. The process must have
@@ -47,10 +50,12 @@ pub fn create(plan: &Plan) -> Result<Entered> {
     let what = || format!("can't create a container of the image {}", plan.image.word);
     let mut clock = Clock::start();
 
+    let process = process::own_directory().explain(what)?;
+
     // One new user namespace, in which this process may do what follows, and a mount namespace that
     // belongs to it. No other kind: ranks must share network, IPC and process IDs with their host.
     namespaces::unshare_user().explain(what)?;
-    namespaces::write_id_maps(plan.identity.user, plan.identity.group).explain(what)?;
+    namespaces::write_id_maps(&process, plan.identity.user, plan.identity.group).explain(what)?;
     // The servers of image files belong to the user namespace and not to the mount namespace, which
     // ends with the last that uses it, and the servers with that.
     let servers = root::serve(plan)?;
@@ -72,6 +77,8 @@ pub fn create(plan: &Plan) -> Result<Entered> {
         root.mount(mount)?;
     }
     root.seal().explain(what)?;
+    root.refuse_other_proc()
+        .map_err(|error| error.within(&what()))?;
     // Programs that devices want run: with the host's files, and the new root as a descriptor.
     hooks::run(plan, root.tree())?;
     clock.lap("mounts");
@@ -84,7 +91,7 @@ pub fn create(plan: &Plan) -> Result<Entered> {
     if plan.is_of_root {
         let Identity { user, group, .. } = plan.identity;
         namespaces::unshare_user().explain(what)?;
-        namespaces::write_id_maps((user.0, user.0), (group.0, group.0)).explain(what)?;
+        namespaces::write_id_maps(&process, (user.0, user.0), (group.0, group.0)).explain(what)?;
         namespaces::unshare_mounts().explain(what)?;
     }
     // Set-user-ID programs of the image and of the host give nothing. The capabilities that this
@@ -94,7 +101,7 @@ pub fn create(plan: &Plan) -> Result<Entered> {
     clock.lap("pivot");
 
     let listener = root.listener();
-    settle::look_around(plan, listener)
+    settle::look_around(plan, listener, process)
 }
 
 /// Says how long each step took, to whoever asked for it with `--verbose`.

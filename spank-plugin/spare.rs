@@ -24,7 +24,7 @@ pub(crate) fn prepare(slurm: &Slurm<'_>) {
             return;
         };
         // slurmstepd, whose child a task is; and the task, which comes to its control group about now.
-        let (Ok(step), Ok(task)) = (process::handle_of_parent(), spare::own_process()) else {
+        let (Ok(step), Ok(task)) = (process::handle_of_parent(), process::own_directory()) else {
             return;
         };
         let launcher = state.paths.launcher.clone();

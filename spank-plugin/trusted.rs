@@ -91,7 +91,7 @@ fn mount(slurm: &Slurm<'_>, state: &State, meeting: &MeetingPlace) -> Result<Opt
     )
     .explain(what)?;
     let record = sys::memory_file_of(c"mounted", identity.as_bytes()).explain(what)?;
-    let own = Namespaces::of("self").explain(what)?;
+    let own = Namespaces::own().explain(what)?;
     sharing::send(meeting.sender(), &[own.mount.as_fd(), record.as_fd()]).explain(what)?;
     Ok(Some(identity))
 }

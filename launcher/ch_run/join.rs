@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use clap::ArgMatches;
 
+use crate::enter::Entered;
 use crate::host::Host;
 use chariot_core::error::{Error, Explain, Result};
 use chariot_core::sys::namespaces::{self, Namespaces};
@@ -139,10 +140,10 @@ pub(super) struct Door(Option<OwnedFd>);
 
 impl Door {
     /// The container is made, and this process is in it.
-    pub(super) fn let_in(self) -> Result<()> {
+    pub(super) fn let_in(self, entered: &Entered) -> Result<()> {
         let what = || CANT_LET_IN.to_owned();
         let Some(go) = self.0 else { return Ok(()) };
-        let namespaces = Namespaces::of("self").explain(what)?;
+        let namespaces = Namespaces::in_directory(&entered.process).explain(what)?;
         let files = [namespaces.user.as_fd(), namespaces.mount.as_fd()];
         sharing::send(go.as_fd(), &files).explain(what)
     }

@@ -21,7 +21,7 @@ use chariot_core::config::Config;
 use chariot_core::error::{Result, io_reason};
 use chariot_core::open;
 use chariot_core::options::given;
-use chariot_core::sys::{self, Call, fork, mounts, namespaces};
+use chariot_core::sys::{self, Call, fork, mounts, namespaces, process};
 use chariot_core::users;
 
 /// The longest of the system's small files that is read, in bytes.
@@ -268,7 +268,8 @@ fn try_inside(attempt: impl FnOnce() -> Call<()>) -> std::result::Result<(), Str
     let (user, group) = (rights::user(), rights::group());
     let work = || {
         let result = namespaces::unshare_user()
-            .and_then(|()| namespaces::write_id_maps((user, user), (group, group)))
+            .and_then(|()| process::own_directory())
+            .and_then(|own| namespaces::write_id_maps(own, (user, user), (group, group)))
             .and_then(|()| namespaces::unshare_mounts())
             .and_then(|()| mounts::receive_only())
             .and_then(|()| attempt());

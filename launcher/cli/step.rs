@@ -209,7 +209,7 @@ fn hand_over(plan: &Plan, entered: &Entered, held: &OwnedFd, socket: &OwnedFd) -
         kind: plan.image.kind().to_owned(),
     };
     let file = sys::memory_file_of(c"chariot", &handover::seal(&record)).explain(what)?;
-    let namespaces = Namespaces::of("self").explain(what)?;
+    let namespaces = Namespaces::in_directory(&entered.process).explain(what)?;
     let files = [
         namespaces.user.as_fd(),
         namespaces.mount.as_fd(),

@@ -75,7 +75,7 @@ impl Member {
     /// Whether it has a user namespace other than this process's, and a mount namespace that belongs to it. A user's
     /// programs outside have not, nor has the server of an image.
     fn is_in_container(&self) -> sys::Call<bool> {
-        let own = Namespaces::of("self")?;
+        let own = Namespaces::own()?;
         let is_own = sys::place_of(own.user)? == sys::place_of(&self.namespaces.user)?;
         Ok(!is_own && self.namespaces.belong_together()?)
     }

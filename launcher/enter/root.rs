@@ -16,7 +16,7 @@ use crate::mount::{Mount, MountSource};
 use crate::plan::host_commands::{PROGRAM, SOCKET};
 use crate::plan::{Plan, Root};
 use crate::serve::{Server, Service, Watch};
-use chariot_core::error::{CallError, Explain, Result};
+use chariot_core::error::{CallError, Error, Explain, Result};
 use chariot_core::sys::mounts::{self, Restrictions};
 use chariot_core::sys::{self, Call, message};
 use chariot_core::trusted::MOUNT_POINT;
@@ -239,6 +239,19 @@ impl NewRoot {
     /// Makes what was mounted to hold mount points as read-only as the image is.
     pub(super) fn seal(&self) -> Call<()> {
         self.points.seal()
+    }
+
+    /// Looks that /proc will be the kernel's. In a root that is written to, links of the image stay, and what one of them
+    /// names can be somebody else's by now: whoever has made that would say who this process is.
+    pub(super) fn refuse_other_proc(&self) -> Result<()> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let place = sys::open_in_root(self.tree(), Path::new("/proc"), flags);
+        let is_kernels = place.is_ok_and(|place| mounts::is_proc(&place));
+        match is_kernels {
+            true => Ok(()),
+            false => Err(Error::new("its /proc would not be the kernel's")
+                .hint("is /proc a link in the image, or is something bound over it?")),
+        }
     }
 
     /// The root directory.

@@ -14,7 +14,11 @@ use chariot_core::error::{Explain, Result};
 use chariot_core::sys::namespaces::change_directory;
 
 /// Settles what the plan had to leave open.
-pub(super) fn look_around(plan: &Plan, listener: Option<OwnedFd>) -> Result<Entered> {
+pub(super) fn look_around(
+    plan: &Plan,
+    listener: Option<OwnedFd>,
+    process: OwnedFd,
+) -> Result<Entered> {
     let workdir = start_directory(&plan.workdir, &plan.image.word)?;
     let is_root = plan.identity.user.0 == 0;
     let is_directory = |path: &OsStr| Path::new(path).is_absolute() && Path::new(path).is_dir();
@@ -32,6 +36,7 @@ pub(super) fn look_around(plan: &Plan, listener: Option<OwnedFd>) -> Result<Ente
         environment,
         program,
         listener,
+        process,
     })
 }
 

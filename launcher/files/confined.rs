@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 
 use super::{Identity, Output};
 use chariot_core::error::{Error, Explain, Result};
-use chariot_core::sys::{self, Call, mounts, namespaces};
+use chariot_core::sys::{self, Call, mounts, namespaces, process};
 
 /// Says that this process has nothing but a new directory, and gives access to it.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Confined {
 fn change_root(directory: &Path) -> Call<()> {
     let (user, group) = (rights::user(), rights::group());
     namespaces::unshare_user()?;
-    namespaces::write_id_maps((user, user), (group, group))?;
+    namespaces::write_id_maps(process::own_directory()?, (user, user), (group, group))?;
     namespaces::unshare_mounts()?;
     mounts::receive_only()?;
     let tree = mounts::clone_tree(directory)?;

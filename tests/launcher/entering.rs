@@ -112,6 +112,29 @@ fn an_image_that_waits_for_root_gets_nothing_of_roots() {
     assert_eq!(trap.metadata().unwrap().uid(), scene.owner.uid);
 }
 
+/// A link of an image that is written to stays a link; what it names can be in a directory that others write.
+#[test]
+fn whoever_has_made_what_an_images_proc_leads_to_is_not_asked_who_root_is() {
+    let scene = scene!();
+    scene
+        .as_owner("mkdir -p x/self && for n in setgroups uid_map gid_map; do echo before >x/self/$n; done; chmod -R a+rwX x")
+        .ok();
+    scene
+        .as_root("mkdir -p img/shared/x && ln -s shared/x img/proc && mkdir kept")
+        .ok();
+    for options in ["--writable", "--overlay kept"] {
+        let script = format!("$C run {options} --bind ./own:/shared ./img id");
+        for said in [scene.as_root(&script), scene.place.run(&script)] {
+            said.failed(125, "its /proc would not be the kernel's", 1);
+        }
+        let said = scene.as_owner("cat x/self/*");
+        assert_eq!(said.ok(), "before\nbefore\nbefore", "{options}");
+    }
+    // A root that nobody writes to has no such link.
+    let said = scene.as_root("$C run --bind ./own:/shared ./img sh -c 'cat /proc/self/comm'");
+    assert_eq!(said.ok(), "cat");
+}
+
 #[test]
 fn another_user_enters_no_container_and_ch_run_takes_root_into_none() {
     let scene = scene!();

@@ -31,14 +31,6 @@ const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::CLOEXEC);
 
-/// This process, for [`spare_servers`] in another one.
-///
-/// # Errors
-/// As open(2).
-pub fn own_process() -> io::Result<OwnedFd> {
-    Ok(openat(CWD, "/proc/self", DIRECTORY, Mode::empty())?)
-}
-
 /// Has the kernel kill the servers of a step's images after all else of it: those of this user, in the memory group of
 /// the process `task`, which are the program `launcher`. For root.
 ///
@@ -130,7 +122,7 @@ mod tests {
             .unwrap();
         let path = format!("/proc/{}", child.id());
         let process = openat(CWD, path, DIRECTORY, Mode::empty()).unwrap();
-        let own = text(&own_process().unwrap(), "cgroup");
+        let own = text(&crate::sys::process::own_directory().unwrap(), "cgroup");
         let group = own.as_deref().and_then(memory_group);
         let user = crate::sys::rights::user();
         let data = statat(CWD, &program, AtFlags::empty()).unwrap();

@@ -198,6 +198,11 @@ pub fn layered(top: impl AsFd, bottom: impl AsFd) -> Call<OwnedFd> {
     file_system(c"overlay", &options)
 }
 
+/// Whether a file is of proc(5): `fstatfs(file)`, statfs(2).
+pub fn is_proc(file: impl AsFd) -> bool {
+    rustix::fs::fstatfs(file).is_ok_and(|data| data.f_type == rustix::fs::PROC_SUPER_MAGIC)
+}
+
 /// A path to what a descriptor stands for, as long as it is open.
 fn by_number(file: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())

@@ -1,8 +1,7 @@
 //! Namespaces: making them, joining them, and what a process may do inside.
 
-use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
@@ -33,25 +32,23 @@ pub fn unshare_mounts() -> Call<()> {
 
 /// Writes the one line of each map that an ordinary user may write, user_namespaces(7). `setgroups`
 /// must be denied first, or the kernel refuses the group map: dropping a group could otherwise open
-/// a file that the group is forbidden.
+/// a file that the group is forbidden. `process` is this process, by [`process::own_directory`](super::process::own_directory).
 ///
 /// # Errors
 /// The kernel's answer.
-pub fn write_id_maps(user: (u32, u32), group: (u32, u32)) -> Call<()> {
-    write("/proc/self/setgroups", "deny")?;
-    write("/proc/self/uid_map", &format!("{} {} 1", user.0, user.1))?;
-    write("/proc/self/gid_map", &format!("{} {} 1", group.0, group.1))
+pub fn write_id_maps(process: impl AsFd, user: (u32, u32), group: (u32, u32)) -> Call<()> {
+    let process = process.as_fd();
+    write(process, "setgroups", "deny")?;
+    write(process, "uid_map", &format!("{} {} 1", user.0, user.1))?;
+    write(process, "gid_map", &format!("{} {} 1", group.0, group.1))
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "a file of proc(5), which is no file"
-)]
-fn write(path: &str, text: &str) -> Call<()> {
-    fs::write(path, text).map_err(|error| {
-        let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-        CallError::new(format!("write(\"{path}\", \"{text}\")"), errno)
-    })
+fn write(process: BorrowedFd<'_>, name: &str, text: &str) -> Call<()> {
+    use rustix::fs::{Mode, OFlags, openat};
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let written = openat(process, name, flags, Mode::empty())
+        .and_then(|file| rustix::io::write(file, text.as_bytes()));
+    super::rustix_called(written, || format!("write(\"{name}\", \"{text}\")")).map(drop)
 }
 
 /// The two namespaces of a container, held open.
@@ -64,22 +61,16 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
-    /// Those of a process: `self` or a number, proc_pid_ns(5).
+    /// Those of this process.
     ///
     /// # Errors
     /// The kernel's answer.
-    pub fn of(process: &str) -> Call<Namespaces> {
-        let open = |name: &str| {
-            let path = PathBuf::from(format!("/proc/{process}/ns/{name}"));
-            super::open(&path, rustix::fs::OFlags::RDONLY)
-        };
-        Ok(Namespaces {
-            user: open("user")?,
-            mount: open("mnt")?,
-        })
+    pub fn own() -> Call<Namespaces> {
+        Namespaces::in_directory(super::process::own_directory()?)
     }
 
-    /// The same of a process that is held by its directory in proc(5): not of another one that has its number by now.
+    /// Those of a process that is held by its directory in proc(5), proc_pid_ns(5): not of another one that has its number
+    /// by now.
     ///
     /// # Errors
     /// The kernel's answer, ESRCH or ENOENT if the process has ended.

@@ -1,6 +1,7 @@
 //! This process and those around it: how it ends, whom it waits for, what it is told.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -9,6 +10,16 @@ use nix::sys::signal::Signal;
 
 use super::{Call, called};
 use crate::error::CallError;
+
+/// This process, by its directory of proc(5): `open("/proc/self")`, open(2). To be opened before a root is changed: what is
+/// at /proc in an image, the image decides.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn own_directory() -> Call<OwnedFd> {
+    use rustix::fs::OFlags;
+    super::open(Path::new("/proc/self"), OFlags::RDONLY | OFlags::DIRECTORY)
+}
 
 /// Has the kernel kill this process when `parent` dies, `PR_SET_PDEATHSIG`, PR_SET_PDEATHSIG(2const).
 ///

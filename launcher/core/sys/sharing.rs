@@ -368,7 +368,7 @@ mod tests {
     fn every_task_can_look_at_the_namespaces_and_none_takes_them_away() {
         let place = MeetingPlace::new().unwrap();
         assert_eq!(place.look().unwrap_err().errno(), Errno::EAGAIN);
-        let own = Namespaces::of("self").unwrap();
+        let own = Namespaces::own().unwrap();
         let record = crate::sys::memory_file(c"record").unwrap();
         send(
             place.sender(),
