@@ -49,19 +49,7 @@ pub fn own_text(text: &str) -> Result<ExitCode> {
 pub fn json(value: &impl Serialize) -> Result<ExitCode> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| Error::new(format!("can't write JSON: {error}")))?;
-    own_text(&(json_for_terminals(&text) + "\n"))
-}
-
-/// JSON leaves some characters alone that terminals obey. Outside of strings there are none.
-fn json_for_terminals(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        match escape::acts(character) && character != '\n' {
-            true => shown += &format!("\\u{:04x}", u32::from(character)),
-            false => shown.push(character),
-        }
-    }
-    shown
+    own_text(&(escape::json_for_terminals(&text) + "\n"))
 }
 
 /// Says something to the process that has started this one, on standard output.
@@ -76,7 +64,7 @@ pub fn refuse(request: &[u8], error: &Error) {
 
 fn say_line(line: &str) {
     // If whoever reads this is gone, so is everybody who could be told.
-    let _ = io::stdout().write_all((json_for_terminals(line) + "\n").as_bytes());
+    let _ = io::stdout().write_all((escape::json_for_terminals(line) + "\n").as_bytes());
 }
 
 /// Prints a failure, and what to do, on standard error. `name` is who speaks.
@@ -195,15 +183,6 @@ pub fn handle() -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn json_is_the_same_value_without_characters_that_act() {
-        let text = serde_json::to_string_pretty(&["\x1b\u{9b}\u{202e}\n\u{7f}ä"]).unwrap();
-        let shown = json_for_terminals(&text);
-        assert!(!shown.chars().any(|one| one != '\n' && escape::acts(one)));
-        let read: Vec<String> = serde_json::from_str(&shown).unwrap();
-        assert_eq!(read, ["\x1b\u{9b}\u{202e}\n\u{7f}ä"]);
-    }
 
     #[test]
     fn each_line_stays_one() {

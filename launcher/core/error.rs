@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 /// How a failed launch ends, so that a script can tell the container's failure from the program's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Exit {
     /// The container could not be had.
     Container = 125,
@@ -20,20 +21,15 @@ pub enum Exit {
 impl Exit {
     /// The one with this exit status, or the container's.
     pub fn of(code: u8) -> Exit {
-        match code {
-            126 => Exit::CannotRun,
-            127 => Exit::NotFound,
-            _ => Exit::Container,
-        }
+        [Exit::CannotRun, Exit::NotFound]
+            .into_iter()
+            .find(|exit| exit.code() == code)
+            .unwrap_or(Exit::Container)
     }
 
     /// The exit status, as wait(2) reports it.
     pub fn code(self) -> u8 {
-        match self {
-            Exit::Container => 125,
-            Exit::CannotRun => 126,
-            Exit::NotFound => 127,
-        }
+        self as u8
     }
 }
 

@@ -42,15 +42,22 @@ pub fn quoted(bytes: &[u8]) -> String {
 
 /// The same as JSON, in which bytes that are no text cannot be written and are replaced.
 pub fn json(bytes: &[u8]) -> String {
-    let mut shown = String::from("\"");
-    for character in String::from_utf8_lossy(bytes).chars() {
-        match character {
-            '"' | '\\' => shown.extend(['\\', character]),
-            other if acts(other) => shown += &format!("\\u{:04x}", u32::from(other)),
-            other => shown.push(other),
+    let text = serde_json::to_string(&String::from_utf8_lossy(bytes));
+    // A string cannot fail to be JSON.
+    json_for_terminals(&text.unwrap_or_default())
+}
+
+/// JSON without what acts on a terminal, of which it leaves some alone. Outside of strings there is none but newlines.
+pub fn json_for_terminals(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match acts(character) && character != '\n' {
+            // Writing to a String cannot fail.
+            true => drop(write!(shown, "\\u{:04x}", u32::from(character))),
+            false => shown.push(character),
         }
     }
-    shown + "\""
+    shown
 }
 
 /// Whether a character does more than to be seen: controls of ASCII and of ISO 6429 (a terminal takes U+009B for
@@ -108,6 +115,15 @@ mod tests {
         assert!(!shown.chars().any(acts));
         assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text);
         assert_eq!(json(b"\xff"), "\"\u{fffd}\"");
+    }
+
+    #[test]
+    fn json_is_the_same_value_without_characters_that_act() {
+        let text = serde_json::to_string_pretty(&["\x1b\u{9b}\u{202e}\n\u{7f}ä"]).unwrap();
+        let shown = json_for_terminals(&text);
+        assert!(!shown.chars().any(|one| one != '\n' && acts(one)));
+        let read: Vec<String> = serde_json::from_str(&shown).unwrap();
+        assert_eq!(read, ["\x1b\u{9b}\u{202e}\n\u{7f}ä"]);
     }
 
     #[test]

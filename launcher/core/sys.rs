@@ -32,20 +32,28 @@ use crate::error::CallError;
 /// The result of a system call.
 pub type Call<T> = std::result::Result<T, CallError>;
 
-/// Gives an errno the text of its call.
-fn called<T>(result: nix::Result<T>, call: impl FnOnce() -> String) -> Call<T> {
-    result.map_err(|errno| CallError::new(call(), errno))
-}
-
-/// The same for rustix, which has an errno type of its own.
-fn rustix_called<T>(result: rustix::io::Result<T>, call: impl FnOnce() -> String) -> Call<T> {
-    result.map_err(|errno| CallError::new(call(), Errno::from_raw(errno.raw_os_error())))
+/// Gives what a library says of a failed call the text of the call: nix, rustix and the standard library have an error type
+/// each, and all become the last one's.
+///
+/// # Errors
+/// The result's.
+pub fn called<T>(
+    result: Result<T, impl Into<std::io::Error>>,
+    call: impl FnOnce() -> String,
+) -> Call<T> {
+    result.map_err(|error| {
+        let errno = error.into().raw_os_error();
+        CallError::new(call(), errno.map_or(Errno::EIO, Errno::from_raw))
+    })
 }
 
 /// A path as strace(1) quotes it.
 fn quoted(path: &Path) -> impl Display + '_ {
     format!("\"{}\"", path.display())
 }
+
+/// With a process that does nothing but rename on each processor, one of a thousand names took more than this.
+const MOST_TRIES: u32 = 128;
 
 /// `openat2(root, path, {flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS})`, openat2(2): opens a path
 /// inside an image. Whatever symbolic links the image has, the result lies below `root`.
@@ -55,23 +63,20 @@ fn quoted(path: &Path) -> impl Display + '_ {
 pub fn open_in_root(root: impl AsFd, path: &Path, flags: rustix::fs::OFlags) -> Call<OwnedFd> {
     use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    // EAGAIN means that a rename or mount happened meanwhile; openat2(2) asks to try again.
-    for _ in 0..32 {
-        match openat2(
-            root.as_fd(),
-            path,
-            flags | OFlags::CLOEXEC,
-            Mode::empty(),
-            resolve,
-        ) {
-            Err(rustix::io::Errno::AGAIN) => continue,
-            result => return rustix_called(result, || format!("openat2({})", quoted(path))),
+    // The kernel refuses it beside O_PATH, which opens nothing.
+    let terminal = match flags.contains(OFlags::PATH) {
+        true => OFlags::empty(),
+        false => OFlags::NOCTTY,
+    };
+    let mut tries = 0;
+    loop {
+        let flags = flags | OFlags::CLOEXEC | terminal;
+        match openat2(root.as_fd(), path, flags, Mode::empty(), resolve) {
+            // A rename or mount happened meanwhile, which `..` of a link does not survive; openat2(2) asks to try again.
+            Err(rustix::io::Errno::AGAIN) if tries < MOST_TRIES => tries += 1,
+            result => return called(result, || format!("openat2({})", quoted(path))),
         }
     }
-    Err(CallError::new(
-        format!("openat2({})", quoted(path)),
-        Errno::EAGAIN,
-    ))
 }
 
 /// `open(path, flags | O_CLOEXEC)`, open(2).
@@ -81,7 +86,7 @@ pub fn open_in_root(root: impl AsFd, path: &Path, flags: rustix::fs::OFlags) -> 
 pub fn open(path: &Path, flags: rustix::fs::OFlags) -> Call<OwnedFd> {
     let flags = flags | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NOCTTY;
     let result = rustix::fs::open(path, flags, rustix::fs::Mode::empty());
-    rustix_called(result, || format!("open({})", quoted(path)))
+    called(result, || format!("open({})", quoted(path)))
 }
 
 /// The number of the mount that an open file lies on: `statx(fd, STATX_MNT_ID)`, statx(2).
@@ -111,7 +116,7 @@ pub fn place_of(file: impl AsFd) -> Call<FileIdentity> {
     use rustix::fs::{AtFlags, StatxFlags, statx};
     let wanted = StatxFlags::MNT_ID | StatxFlags::INO;
     let result = statx(file, "", AtFlags::EMPTY_PATH, wanted);
-    let data = rustix_called(result, || "statx(STATX_MNT_ID)".into())?;
+    let data = called(result, || "statx(STATX_MNT_ID)".into())?;
     Ok(FileIdentity {
         mount: data.stx_mnt_id,
         device: (data.stx_dev_major, data.stx_dev_minor),

@@ -4,7 +4,7 @@
 //! the user may not see; and reads in the file itself, which root alone has written, where the image lies.
 
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::error::{Error, Explain, Result};
 use crate::private::{self, Whose};
 use crate::sif;
 use crate::sys::rights::{Ids, Rights};
-use crate::sys::{self, lease};
+use crate::sys::{self, descriptors, lease};
 
 /// Where root mounts the image, in a mount namespace of the step's own. Not over "/": the mount is locked to
 /// what it lies on, and could not be taken away from there when the old root goes.
@@ -94,8 +94,7 @@ fn check(file: &File, directories: &[PathBuf]) -> Result<()> {
         return refuse("it lies on FUSE".into());
     }
     // Links of root's may have led there.
-    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let path = std::fs::read_link(link).explain(what)?;
+    let path = std::fs::read_link(descriptors::path_of(file)).explain(what)?;
     if !is_listed(&path, directories) {
         return refuse(format!(
             "{} lies in no directory of kernel_mount",

@@ -37,9 +37,7 @@ pub(super) fn overlay(
 /// for its directory, or no right to make it.
 fn writable(tree: OwnedFd) -> Call<OwnedFd> {
     let call = "fsconfig(\"overlay\", FSCONFIG_CMD_CREATE)";
-    let wrong =
-        |errno: rustix::io::Errno| CallError::new(call, Errno::from_raw(errno.raw_os_error()));
-    let system = rustix::fs::fstatvfs(&tree).map_err(wrong)?;
+    let system = sys::called(rustix::fs::fstatvfs(&tree), || call.to_owned())?;
     match system.f_flag.contains(StatVfsMountFlags::RDONLY) {
         true => Err(CallError::new(call, Errno::EROFS)),
         false => Ok(tree),

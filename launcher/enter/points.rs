@@ -396,9 +396,8 @@ fn make_in(parent: &OwnedFd, name: &Path, directory: bool) -> Call<OwnedFd> {
 
 /// What an open file is.
 pub(super) fn kind_of(file: &OwnedFd) -> Call<FileType> {
-    rustix::fs::fstat(file)
-        .map(|data| FileType::from_raw_mode(data.st_mode))
-        .map_err(|errno| CallError::new("fstat()", Errno::from_raw(errno.raw_os_error())))
+    let data = sys::called(rustix::fs::fstat(file), || "fstat()".into())?;
+    Ok(FileType::from_raw_mode(data.st_mode))
 }
 
 fn leads_to_root(path: &Path, what: &dyn Fn() -> String) -> Error {

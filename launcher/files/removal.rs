@@ -4,7 +4,7 @@
 
 use std::ffi::{CString, OsStr};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fchmod, openat, unli
 use rustix::io::Errno;
 
 use super::{Identity, MARK, UNFINISHED, is_directory, look, open_directory, open_parent, split};
-use chariot_core::sys;
+use chariot_core::sys::{self, descriptors};
 
 /// Removes an image's directory, which carries the mark of one that Chariot made.
 ///
@@ -219,8 +219,10 @@ fn make_accessible(parent: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
     if rustix::fs::fstat(&directory)?.st_uid != chariot_core::sys::rights::user() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    let itself = format!("/proc/self/fd/{}", directory.as_raw_fd());
-    Ok(rustix::fs::chmod(itself, Mode::RWXU)?)
+    Ok(rustix::fs::chmod(
+        descriptors::path_of(&directory),
+        Mode::RWXU,
+    )?)
 }
 
 #[cfg(test)]

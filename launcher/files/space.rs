@@ -4,10 +4,9 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use nix::errno::Errno;
-
-use chariot_core::error::{CallError, Error, Explain, Result, innermost};
+use chariot_core::error::{Error, Explain, Result, innermost};
 use chariot_core::open;
+use chariot_core::sys;
 
 /// What stays free on a file system, in bytes, or one part in so many of it, whichever is less: a full file
 /// system is everybody's trouble.
@@ -124,9 +123,7 @@ pub fn refuse_filling(file: impl AsFd) -> io::Result<()> {
 /// There is not enough.
 pub fn refuse_full(directory: &Path, bytes: u64) -> Result<()> {
     let what = || format!("can't write {bytes} bytes to {}", directory.display());
-    let data = rustix::fs::statvfs(directory)
-        .map_err(|errno| CallError::new("statvfs()", Errno::from_raw(errno.raw_os_error())))
-        .explain(what)?;
+    let data = sys::called(rustix::fs::statvfs(directory), || "statvfs()".into()).explain(what)?;
     let free = data.f_bavail.saturating_mul(data.f_frsize);
     if free >= bytes {
         return Ok(());

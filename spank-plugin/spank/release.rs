@@ -29,14 +29,19 @@ const RELEASES: [(u32, u32); 8] = [
 #[unsafe(link_section = ".init_array")]
 static CONSTRUCTOR: extern "C" fn() = adopt_version;
 
+/// Where the Slurm that has loaded us has something of this name, if it has: dlsym(3).
+fn symbol(name: &CStr) -> Option<*mut c_void> {
+    // SAFETY: dlsym(3) takes a NUL-terminated name, and may be called from a constructor.
+    let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    (!address.is_null()).then_some(address)
+}
+
 /// Takes on the version of the Slurm that is loading us, if it is one that we know. The interface has
 /// been the same since 22.05; a release that is not in the table may have changed it, and refuses us.
 extern "C" fn adopt_version() {
-    // SAFETY: dlsym(3) takes a NUL-terminated name, and may be called from a constructor.
-    let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"slurm_api_version".as_ptr()) };
-    if address.is_null() {
+    let Some(address) = symbol(c"slurm_api_version") else {
         return;
-    }
+    };
     // SAFETY: slurm.h declares `extern long slurm_api_version(void)`, the same in all releases.
     let api_version = unsafe {
         std::mem::transmute::<*mut c_void, unsafe extern "C" fn() -> libc::c_long>(address)
@@ -52,12 +57,7 @@ extern "C" fn adopt_version() {
 /// TmpFS of slurm.conf, with `%n` and `%h` in it. To be called in slurmstepd itself: it takes a lock
 /// that a thread may hold while a task is forked.
 pub(crate) fn scratch() -> Option<String> {
-    let name = c"slurm_get_tmp_fs";
-    // SAFETY: dlsym(3) takes a NUL-terminated name.
-    let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-    if address.is_null() {
-        return None;
-    }
+    let address = symbol(c"slurm_get_tmp_fs")?;
     // SAFETY: Slurm declares `char *slurm_get_tmp_fs(char *node_name)` in all releases of the table.
     let get = unsafe {
         std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut c_char) -> *mut c_char>(
@@ -80,12 +80,7 @@ pub(super) type PrependTaskArgv =
 
 /// `spank_prepend_task_argv`, which Slurm has since 23.11.
 pub(super) fn prepend_task_argv() -> Option<PrependTaskArgv> {
-    let name = c"spank_prepend_task_argv";
-    // SAFETY: dlsym(3) takes a NUL-terminated name.
-    let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-    if address.is_null() {
-        return None;
-    }
+    let address = symbol(c"spank_prepend_task_argv")?;
     // SAFETY: spank.h declares it with this type in every release that has it.
     Some(unsafe { std::mem::transmute::<*mut c_void, PrependTaskArgv>(address) })
 }

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::symlink;
 
-use crate::place;
+use crate::{place, skip};
 
 #[test]
 fn no_symbolic_link_of_an_image_aims_a_mount_outside_it() {
@@ -69,4 +69,23 @@ fn set_user_id_programs_give_nothing() {
     let said =
         place.run("$C run --root ./img sh -c 'cat /proc/self/uid_map; cat /proc/self/setgroups'");
     assert!(said.ok().ends_with("deny"), "{said:#?}");
+}
+
+/// As it is where many containers of a node start at once: openat2(2) gives up where something is mounted meanwhile.
+#[test]
+fn a_path_that_changes_while_it_is_walked_is_walked_again() {
+    let place = place!();
+    if !std::path::Path::new("/usr/bin/strace").exists() {
+        skip!("no strace (package strace)");
+    }
+    let said = |when: &str| {
+        place.run(&format!(
+            "strace -f -o /dev/null -e trace=openat2 -e inject=openat2:error=EAGAIN:when={when} \
+             $C run --bind ./img:/opt/deep ./img echo ran"
+        ))
+    };
+    assert_eq!(said("1..100").ok(), "ran");
+    let never = said("1+");
+    assert_eq!(never.code, 125, "{never:#?}");
+    assert!(never.err.contains("openat2("), "{never:#?}");
 }

@@ -5,7 +5,7 @@
     reason = "a private directory is made on the way to it, where it was looked for"
 )]
 
-use crate::sys::rights;
+use crate::sys::{descriptors, rights};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -275,8 +275,11 @@ impl Whose {
 /// Whether the group that may write there is this user's own, which many systems give everybody for their umask of
 /// 002, and no list of more users and groups hides behind the bits of the group.
 fn is_own_group(file: impl AsFd, data: &Stat) -> bool {
-    let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
-    let list = rustix::fs::getxattr(&path, "system.posix_acl_access", &mut [0_u8; 0][..]);
+    let list = rustix::fs::getxattr(
+        descriptors::path_of(file),
+        "system.posix_acl_access",
+        &mut [0_u8; 0][..],
+    );
     matches!(list, Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS))
         && crate::users::is_own_group(rights::user(), data.st_gid)
 }

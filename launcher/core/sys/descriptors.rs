@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use super::{Call, called, rustix_called};
+use super::{Call, called};
 
 /// A pipe, the end to read and the end to write: pipe2(2).
 ///
@@ -15,6 +15,11 @@ pub fn pipe() -> Call<(OwnedFd, OwnedFd)> {
     called(nix::unistd::pipe2(OFlag::O_CLOEXEC), || "pipe2()".into())
 }
 
+/// A path to what a descriptor stands for, as long as it is open, for calls that take no descriptor: proc_pid_fd(5).
+pub fn path_of(file: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", file.as_fd().as_raw_fd())
+}
+
 /// Leaves a descriptor open in the program that this process executes next: `fcntl(fd, F_SETFD, 0)`,
 /// fcntl(2).
 ///
@@ -22,7 +27,7 @@ pub fn pipe() -> Call<(OwnedFd, OwnedFd)> {
 /// The kernel's answer.
 pub fn pass_on(file: impl AsFd) -> Call<()> {
     let result = rustix::io::fcntl_setfd(file, rustix::io::FdFlags::empty());
-    rustix_called(result, || "fcntl(F_SETFD, 0)".into())
+    called(result, || "fcntl(F_SETFD, 0)".into())
 }
 
 /// The descriptor that the parent passed under this number. The caller must be the process that it

@@ -76,7 +76,7 @@ fn refuse_lookers() -> Call<()> {
 /// # Errors
 /// The kernel's answer.
 pub fn shut_in(root: impl AsFd) -> Call<()> {
-    super::rustix_called(rustix::process::fchdir(root), || "fchdir(empty)".into())?;
+    super::called(rustix::process::fchdir(root), || "fchdir(empty)".into())?;
     called(nix::unistd::chroot("."), || "chroot(\".\")".into())
 }
 

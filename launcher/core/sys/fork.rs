@@ -181,7 +181,7 @@ pub fn place(files: Vec<(OwnedFd, RawFd)>) -> Call<()> {
     for mut file in files {
         while numbers.contains(&file.as_raw_fd()) {
             let copy = rustix::io::fcntl_dupfd_cloexec(&file, 0);
-            let copy = super::rustix_called(copy, || "fcntl(F_DUPFD_CLOEXEC)".into())?;
+            let copy = super::called(copy, || "fcntl(F_DUPFD_CLOEXEC)".into())?;
             in_the_way.push(std::mem::replace(&mut file, copy));
         }
         moved.push(file);

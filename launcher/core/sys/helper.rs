@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 
 use super::descriptors::{pass_on, pipe};
 use super::process::handle_of;
-use super::{Call, rustix_called};
+use super::{Call, called};
 use crate::error::CallError;
 
 /// The most that a helper can say, in bytes: lines for a user to read.
@@ -52,7 +52,7 @@ pub fn start_helper(
     let child = command.spawn();
     if let Some(passed) = passed {
         let kept = rustix::io::fcntl_setfd(passed, rustix::io::FdFlags::CLOEXEC);
-        rustix_called(kept, || "fcntl(F_SETFD, FD_CLOEXEC)".into())?;
+        called(kept, || "fcntl(F_SETFD, FD_CLOEXEC)".into())?;
     }
     Ok(Helper {
         child: child.map_err(failed)?,

@@ -82,12 +82,7 @@ pub struct LoopDevice {
 /// # Errors
 /// The kernel's answer.
 pub fn attach(file: &File, offset: u64, length: u64) -> Call<LoopDevice> {
-    let data = file.metadata().map_err(|error| {
-        CallError::new(
-            "fstat()",
-            error.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
-        )
-    })?;
+    let data = called(file.metadata(), || "fstat()".into())?;
     let wanted = Info {
         device: data.dev(),
         inode: data.ino(),

@@ -13,7 +13,7 @@ use nix::sys::socket::{
 };
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 
-use super::{Call, called, quoted, rustix_called};
+use super::{Call, called, quoted};
 use crate::error::CallError;
 
 /// The most descriptors that one message carries: `SCM_MAX_FD` of Linux, unix(7).
@@ -95,7 +95,7 @@ pub(super) fn receive_with(
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | extra;
     let call = || "recvmsg(SCM_RIGHTS)".to_owned();
-    let message = rustix_called(recvmsg(socket, &mut data, &mut control, flags), call)?;
+    let message = called(recvmsg(socket, &mut data, &mut control, flags), call)?;
     let (length, is_whole) = (message.bytes, !message.flags.contains(ReturnFlags::CTRUNC));
     // What is not taken here is closed.
     let files = control.drain().flat_map(|message| match message {
@@ -115,8 +115,7 @@ pub(super) fn receive_with(
 /// # Errors
 /// The kernel's answer.
 pub fn listen_in(directory: impl AsFd, name: &str) -> Call<OwnedFd> {
-    let number = directory.as_fd().as_raw_fd();
-    let path = format!("/proc/self/fd/{number}/{name}");
+    let path = format!("{}/{name}", super::descriptors::path_of(directory));
     let (made, address) = address(Path::new(&path), SockFlag::SOCK_NONBLOCK)?;
     called(nix::sys::socket::bind(made.as_raw_fd(), &address), || {
         format!("bind(\"{name}\")")

@@ -10,7 +10,8 @@ use rustix::mount::{
     OpenTreeFlags, UnmountFlags,
 };
 
-use super::{Call, called, quoted, rustix_called};
+use super::descriptors::path_of;
+use super::{Call, called, quoted};
 use crate::error::CallError;
 
 /// More mounts than this lie over no root that Chariot makes.
@@ -34,7 +35,7 @@ pub struct Restrictions {
 /// The kernel's answer.
 pub fn receive_only() -> Call<()> {
     let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-    rustix_called(rustix::mount::mount_change("/", flags), || {
+    called(rustix::mount::mount_change("/", flags), || {
         "mount(NULL, \"/\", NULL, MS_REC|MS_SLAVE)".into()
     })
 }
@@ -69,7 +70,7 @@ fn clone_tree_at(directory: impl AsFd, path: &Path, extra: OpenTreeFlags) -> Cal
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE;
-    rustix_called(
+    called(
         rustix::mount::open_tree(directory, path, flags | extra),
         || format!("open_tree({}, OPEN_TREE_CLONE|AT_RECURSIVE)", quoted(path)),
     )
@@ -129,7 +130,7 @@ fn set_attributes(tree: impl AsFd, set: u64, propagation: u64, depth: i32) -> Ca
 /// The kernel's answer; `point_name` is how the error calls the point.
 pub fn attach(tree: impl AsFd, point: impl AsFd, point_name: &Path) -> Call<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    rustix_called(
+    called(
         rustix::mount::move_mount(tree, "", point, "", flags),
         || format!("move_mount({})", quoted(point_name)),
     )
@@ -142,7 +143,7 @@ pub fn attach(tree: impl AsFd, point: impl AsFd, point_name: &Path) -> Call<()> 
 /// The kernel's answer.
 pub fn attach_over_root(tree: impl AsFd) -> Call<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    rustix_called(
+    called(
         rustix::mount::move_mount(tree, "", rustix::fs::CWD, "/", flags),
         || "move_mount(\"/\")".into(),
     )
@@ -173,11 +174,11 @@ pub fn overlay(
     work: impl AsFd,
     keep: bool,
 ) -> Call<OwnedFd> {
-    let lower: Vec<_> = lower.iter().map(|layer| by_number(*layer)).collect();
+    let lower: Vec<_> = lower.iter().map(path_of).collect();
     let mut options = vec![
         ("lowerdir", lower.join(":")),
-        ("upperdir", by_number(upper.as_fd())),
-        ("workdir", by_number(work.as_fd())),
+        ("upperdir", path_of(upper.as_fd())),
+        ("workdir", path_of(work.as_fd())),
         ("userxattr", String::new()),
     ];
     if keep {
@@ -193,7 +194,7 @@ pub fn overlay(
 /// # Errors
 /// The kernel's answer; EINVAL if something is mounted in `bottom`, which would be hidden.
 pub fn layered(top: impl AsFd, bottom: impl AsFd) -> Call<OwnedFd> {
-    let layers = format!("{}:{}", by_number(top.as_fd()), by_number(bottom.as_fd()));
+    let layers = format!("{}:{}", path_of(top.as_fd()), path_of(bottom.as_fd()));
     let options = [("lowerdir", layers), ("userxattr", String::new())];
     file_system(c"overlay", &options)
 }
@@ -201,11 +202,6 @@ pub fn layered(top: impl AsFd, bottom: impl AsFd) -> Call<OwnedFd> {
 /// Whether a file is of proc(5): `fstatfs(file)`, statfs(2).
 pub fn is_proc(file: impl AsFd) -> bool {
     rustix::fs::fstatfs(file).is_ok_and(|data| data.f_type == rustix::fs::PROC_SUPER_MAGIC)
-}
-
-/// A path to what a descriptor stands for, as long as it is open.
-fn by_number(file: BorrowedFd<'_>) -> String {
-    format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
 /// A new FUSE file system, read-only, which the process that reads from `device` serves. `owner` are the
@@ -233,24 +229,24 @@ pub fn fuse(device: impl AsFd, owner: (u32, u32), source: &str, most: u32) -> Ca
 fn file_system(kind: &CStr, options: &[(&str, String)]) -> Call<OwnedFd> {
     let name = kind.to_string_lossy();
     let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC);
-    let context = rustix_called(context, || format!("fsopen(\"{name}\")"))?;
+    let context = called(context, || format!("fsopen(\"{name}\")"))?;
     for (key, value) in options {
         let result = if value.is_empty() {
             rustix::mount::fsconfig_set_flag(context.as_fd(), *key)
         } else {
             rustix::mount::fsconfig_set_string(context.as_fd(), *key, value.as_str())
         };
-        rustix_called(result, || {
+        called(result, || {
             format!("fsconfig(\"{name}\", \"{key}\", \"{value}\")")
         })?;
     }
     let created = rustix::mount::fsconfig_create(context.as_fd());
-    rustix_called(created, || {
+    called(created, || {
         format!("fsconfig(\"{name}\", FSCONFIG_CMD_CREATE)")
     })?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let mount = rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes);
-    rustix_called(mount, || format!("fsmount(\"{name}\")"))
+    called(mount, || format!("fsmount(\"{name}\")"))
 }
 
 /// A new mount of a device that holds SquashFS, not yet in any place: read-only, without set-user-ID bits and
@@ -276,7 +272,7 @@ pub fn squashfs(device: &Path) -> Call<OwnedFd> {
 /// # Errors
 /// The kernel's answer to the call that failed; EBUSY if something of the host stays.
 pub fn change_root(root: impl AsFd) -> Call<()> {
-    rustix_called(rustix::process::fchdir(root.as_fd()), || {
+    called(rustix::process::fchdir(root.as_fd()), || {
         "fchdir(root)".into()
     })?;
     called(nix::unistd::pivot_root(".", "."), || {
@@ -289,7 +285,7 @@ pub fn change_root(root: impl AsFd) -> Call<()> {
         if super::mount_of(above)? == new_root {
             return called(nix::unistd::chdir("/"), || "chdir(\"/\")".into());
         }
-        rustix_called(rustix::mount::unmount("/..", UnmountFlags::DETACH), call)?;
+        called(rustix::mount::unmount("/..", UnmountFlags::DETACH), call)?;
     }
     Err(CallError::new(call(), Errno::EBUSY))
 }
@@ -304,7 +300,7 @@ pub fn change_root(root: impl AsFd) -> Call<()> {
 )]
 pub fn make_directory(parent: impl AsFd, name: &Path) -> Call<()> {
     let result = rustix::fs::mkdirat(parent, name, rustix::fs::Mode::from_raw_mode(0o755));
-    rustix_called(result, || format!("mkdir({})", quoted(name)))
+    called(result, || format!("mkdir({})", quoted(name)))
 }
 
 /// Changes the mode of an entry of an open directory, fchmodat(2).
@@ -314,7 +310,7 @@ pub fn make_directory(parent: impl AsFd, name: &Path) -> Call<()> {
 pub fn change_mode(parent: impl AsFd, name: &Path, mode: u32) -> Call<()> {
     let flags = rustix::fs::AtFlags::empty();
     let result = rustix::fs::chmodat(parent, name, rustix::fs::Mode::from_raw_mode(mode), flags);
-    rustix_called(result, || format!("chmod({}, {mode:o})", quoted(name)))
+    called(result, || format!("chmod({}, {mode:o})", quoted(name)))
 }
 
 /// Makes an empty file in an open directory, openat(2) with `O_EXCL`.
@@ -325,7 +321,7 @@ pub fn make_file(parent: impl AsFd, name: &Path) -> Call<OwnedFd> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let result = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o644));
-    rustix_called(result, || format!("open({}, O_CREAT|O_EXCL)", quoted(name)))
+    called(result, || format!("open({}, O_CREAT|O_EXCL)", quoted(name)))
 }
 
 /// Fills a file that has just been made, and gives it back to be read from the start: write(2), lseek(2).
@@ -336,10 +332,7 @@ pub fn fill(file: OwnedFd, bytes: &[u8]) -> Call<OwnedFd> {
     use std::io::{Seek, Write};
     let mut file = std::fs::File::from(file);
     let written = file.write_all(bytes).and_then(|()| file.rewind());
-    written.map_err(|error| {
-        let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-        CallError::new("write()", errno)
-    })?;
+    called(written, || "write()".into())?;
     Ok(file.into())
 }
 
@@ -353,7 +346,7 @@ pub fn fill(file: OwnedFd, bytes: &[u8]) -> Call<OwnedFd> {
 )]
 pub fn make_link(parent: impl AsFd, name: &Path, target: &Path) -> Call<()> {
     let result = rustix::fs::symlinkat(target, parent, name);
-    rustix_called(result, || {
+    called(result, || {
         format!("symlink({}, {})", quoted(target), quoted(name))
     })
 }
@@ -374,6 +367,6 @@ pub fn seal(tree: impl AsFd) -> Call<()> {
 pub fn target_of(link: impl AsFd) -> Call<std::path::PathBuf> {
     use std::os::unix::ffi::OsStringExt;
     let target = rustix::fs::readlinkat(link, "", Vec::new());
-    let target = rustix_called(target, || "readlinkat(\"\")".into())?;
+    let target = called(target, || "readlinkat(\"\")".into())?;
     Ok(std::ffi::OsString::from_vec(target.into_bytes()).into())
 }

@@ -48,7 +48,7 @@ fn write(process: BorrowedFd<'_>, name: &str, text: &str) -> Call<()> {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let written = openat(process, name, flags, Mode::empty())
         .and_then(|file| rustix::io::write(file, text.as_bytes()));
-    super::rustix_called(written, || format!("write(\"{name}\", \"{text}\")")).map(drop)
+    super::called(written, || format!("write(\"{name}\", \"{text}\")")).map(drop)
 }
 
 /// The two namespaces of a container, held open.
@@ -79,7 +79,7 @@ impl Namespaces {
             use rustix::fs::{Mode, OFlags, openat};
             let flags = OFlags::RDONLY | OFlags::CLOEXEC;
             let result = openat(directory.as_fd(), name, flags, Mode::empty());
-            super::rustix_called(result, || format!("open(\"{name}\")"))
+            super::called(result, || format!("open(\"{name}\")"))
         };
         Ok(Namespaces {
             user: open("ns/user")?,
@@ -192,7 +192,7 @@ pub fn no_new_privileges() -> Call<()> {
 pub fn drop_capabilities() -> Call<()> {
     use rustix::thread::{CapabilitiesSecureBits, set_capabilities_secure_bits};
     let bits = CapabilitiesSecureBits::NO_ROOT | CapabilitiesSecureBits::NO_ROOT_LOCKED;
-    super::rustix_called(set_capabilities_secure_bits(bits), || {
+    super::called(set_capabilities_secure_bits(bits), || {
         "prctl(PR_SET_SECUREBITS, SECBIT_NOROOT)".into()
     })?;
     clear_capabilities()
@@ -221,7 +221,7 @@ fn keep_capabilities(kept: rustix::thread::CapabilitySet) -> Call<()> {
         permitted: kept,
         inheritable: CapabilitySet::empty(),
     };
-    super::rustix_called(set_capabilities(None, sets), || "capset()".into())
+    super::called(set_capabilities(None, sets), || "capset()".into())
 }
 
 /// `chdir(path)`, chdir(2), and a look whether the kernel still shows a path for it: a directory

@@ -106,7 +106,7 @@ pub fn handle_of(process: nix::unistd::Pid) -> Call<OwnedFd> {
     let missing = || CallError::new("pidfd_open()", Errno::ESRCH);
     let number = rustix::process::Pid::from_raw(process.as_raw()).ok_or_else(missing)?;
     let handle = rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty());
-    super::rustix_called(handle, || "pidfd_open()".into())
+    super::called(handle, || "pidfd_open()".into())
 }
 
 /// Makes this process deaf to the signals by which a terminal or a user ends the program that it is

@@ -11,7 +11,7 @@ use nix::unistd::{
 };
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
-use super::{Call, called, namespaces, rustix_called};
+use super::{Call, called, namespaces};
 use crate::error::CallError;
 
 /// A user with all groups.
@@ -63,7 +63,7 @@ pub fn gain() -> Call<Option<Gain>> {
     }
     if !users.effective.is_root() {
         let sets = rustix::thread::capabilities(None);
-        let sets = rustix_called(sets, || "capget()".into())?;
+        let sets = called(sets, || "capget()".into())?;
         let is_ambient =
             |one| rustix::thread::capability_is_in_ambient_set(one).unwrap_or_default();
         if !sets.permitted.iter().all(is_ambient) {
@@ -170,7 +170,7 @@ impl Rights {
                 .map(|group| rustix::process::Gid::from_raw(group.as_raw()))
                 .collect(),
         };
-        rustix_called(set_thread_groups(&ids.gids()), || "setgroups()".into())?;
+        called(set_thread_groups(&ids.gids()), || "setgroups()".into())?;
         // From here on dropping `own` undoes it. Neither call says whether it worked; asking for what nobody can be does.
         let (user, group) = (Uid::from_raw(ids.user), Gid::from_raw(ids.group));
         setfsgid(group);

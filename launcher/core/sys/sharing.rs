@@ -7,10 +7,10 @@
 //! alive for the container's sake, and no name exists that another user could find. The kernel
 //! drops the message, and with it the last hold on the namespaces, when slurmstepd ends.
 
+use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -46,8 +46,10 @@ unsafe extern "C" {
 }
 
 #[repr(C)]
+#[derive(Debug)]
 struct Page {
-    lock: libc::pthread_mutex_t,
+    /// Other tasks change it whenever they like: nothing here refers to it but by a pointer.
+    lock: UnsafeCell<libc::pthread_mutex_t>,
     state: AtomicU32,
     /// Counts up as long as whoever makes the container is waiting for its image.
     beats: AtomicU32,
@@ -63,10 +65,15 @@ const LONGEST: usize = 4096;
 
 /// Some bytes that a task leaves for slurmstepd.
 #[repr(C)]
+#[derive(Debug)]
 struct Note {
     length: AtomicU32,
     bytes: [AtomicU8; LONGEST],
 }
+
+// SAFETY: the mutex is for use from several processes, and so threads, and is reached by pthread_mutex_clocklock(3) and
+// its like alone; all else in it is atomic.
+unsafe impl Sync for Page {}
 
 const READY: u32 = 0x100;
 const FAILED: u32 = 0x200;
@@ -118,15 +125,10 @@ pub fn pair() -> Call<(OwnedFd, OwnedFd)> {
 /// The meeting place of a step's tasks on this node.
 #[derive(Debug)]
 pub struct MeetingPlace {
-    page: NonNull<Page>,
+    /// Never unmapped.
+    page: &'static Page,
     channel: Channel,
 }
-
-// SAFETY: the page is only reached through a process-shared mutex and an atomic, which are made for
-// use from several threads, and is never unmapped.
-unsafe impl Send for MeetingPlace {}
-// SAFETY: as above; all methods take &self.
-unsafe impl Sync for MeetingPlace {}
 
 impl MeetingPlace {
     /// Makes one: mmap(2) of a shared page, and socketpair(2). To be called before the tasks are
@@ -143,9 +145,7 @@ impl MeetingPlace {
 
     /// How far the container is.
     pub fn state(&self) -> Readiness {
-        // SAFETY: the page is mapped, aligned and initialised for the life of the process.
-        let page = unsafe { self.page.as_ref() };
-        match page.state.load(Ordering::Acquire) {
+        match self.page.state.load(Ordering::Acquire) {
             0 => Readiness::Missing,
             READY => Readiness::Ready,
             failed => Readiness::Failed((failed & 0xff).try_into().unwrap_or(125)),
@@ -159,55 +159,46 @@ impl MeetingPlace {
             Readiness::Ready => READY,
             Readiness::Failed(code) => FAILED | u32::from(code),
         };
-        // SAFETY: the page is mapped, aligned and initialised for the life of the process.
-        let page = unsafe { self.page.as_ref() };
-        page.state.store(value, Ordering::Release);
+        self.page.state.store(value, Ordering::Release);
     }
 
     /// Shows those who wait that it goes on.
     pub fn beat(&self) {
-        // SAFETY: the page is mapped, aligned and initialised for the life of the process.
-        let page = unsafe { self.page.as_ref() };
-        page.beats.fetch_add(1, Ordering::Relaxed);
+        self.page.beats.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Another number each time that it has gone on.
     pub fn beats(&self) -> u32 {
-        // SAFETY: the page is mapped, aligned and initialised for the life of the process.
-        let page = unsafe { self.page.as_ref() };
-        page.beats.load(Ordering::Relaxed)
+        self.page.beats.load(Ordering::Relaxed)
     }
 
     /// Adds this task's GPUs, by their numbers on the node, to those of the others.
     pub fn arrive(&self, gpus: &[usize]) {
-        // SAFETY: the page is mapped, aligned and initialised for the life of the process.
-        let page = unsafe { self.page.as_ref() };
         for number in gpus {
-            if let Some(word) = page.gpus.get(number / 64) {
+            if let Some(word) = self.page.gpus.get(number / 64) {
                 word.fetch_or(1 << (number % 64), Ordering::AcqRel);
             }
         }
-        page.arrived.fetch_add(1, Ordering::AcqRel);
+        self.page.arrived.fetch_add(1, Ordering::AcqRel);
     }
 
     /// How many tasks have added theirs, and which GPUs these are together.
     pub fn gpus(&self) -> (u32, Vec<usize>) {
-        // SAFETY: the page is mapped, aligned and initialised for the life of the process.
-        let page = unsafe { self.page.as_ref() };
-        let arrived = page.arrived.load(Ordering::Acquire);
+        let arrived = self.page.arrived.load(Ordering::Acquire);
         let has = |number: &usize| {
-            let word = page.gpus.get(number / 64);
+            let word = self.page.gpus.get(number / 64);
             word.is_some_and(|word| word.load(Ordering::Acquire) >> (number % 64) & 1 == 1)
         };
-        (arrived, (0..page.gpus.len() * 64).filter(has).collect())
+        (
+            arrived,
+            (0..self.page.gpus.len() * 64).filter(has).collect(),
+        )
     }
 
     /// Leaves a note, of which there is a place for some; of a longer one the rest is cut off. To be called by who holds
     /// the lock.
     pub fn leave_note(&self, number: usize, text: &[u8]) {
-        // SAFETY: the page is mapped, aligned and initialised for the life of the process.
-        let page = unsafe { self.page.as_ref() };
-        let Some(note) = page.notes.get(number) else {
+        let Some(note) = self.page.notes.get(number) else {
             return;
         };
         let mut length = 0;
@@ -220,9 +211,7 @@ impl MeetingPlace {
 
     /// A note that was left, or nothing. It is as long as a note can be, whatever the page says.
     pub fn note(&self, number: usize) -> Vec<u8> {
-        // SAFETY: the page is mapped, aligned and initialised for the life of the process.
-        let page = unsafe { self.page.as_ref() };
-        let Some(note) = page.notes.get(number) else {
+        let Some(note) = self.page.notes.get(number) else {
             return Vec::new();
         };
         let length = note.length.load(Ordering::Acquire);
@@ -241,7 +230,7 @@ impl MeetingPlace {
         let clock = ClockId::CLOCK_MONOTONIC;
         let now = called(clock.now(), || "clock_gettime()".into())?;
         let when = *(now + TimeSpec::from_duration(patience)).as_ref();
-        let lock = self.mutex();
+        let lock = self.page.lock.get();
         // SAFETY: the mutex was initialised by `map_page` and lies in memory that stays mapped.
         let mut result = unsafe { pthread_mutex_clocklock(lock, clock.as_raw(), &raw const when) };
         if result == libc::EOWNERDEAD {
@@ -256,11 +245,6 @@ impl MeetingPlace {
                 Errno::from_raw(number),
             )),
         }
-    }
-
-    fn mutex(&self) -> *mut libc::pthread_mutex_t {
-        // SAFETY: the page is mapped for the life of the process; no reference to the mutex is made.
-        unsafe { &raw mut (*self.page.as_ptr()).lock }
     }
 
     /// The end that the container's maker sends into.
@@ -303,19 +287,20 @@ pub struct Held<'a> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         // SAFETY: a `Held` exists only while this thread holds the mutex.
-        unsafe { libc::pthread_mutex_unlock(self.place.mutex()) };
+        unsafe { libc::pthread_mutex_unlock(self.place.page.lock.get()) };
     }
 }
 
-fn map_page() -> Call<NonNull<Page>> {
+fn map_page() -> Call<&'static Page> {
     let length = NonZeroUsize::new(size_of::<Page>()).unwrap_or(NonZeroUsize::MIN);
     let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
     // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory in use.
     let mapping = unsafe { mmap_anonymous(None, length, access, MapFlags::MAP_SHARED) };
     let page = called(mapping, || "mmap(MAP_SHARED|MAP_ANONYMOUS)".into())?.cast::<Page>();
-    // The kernel zeroes the mapping, which is the atomic's first value.
-    // SAFETY: the field lies in the page just mapped, which nobody else knows yet.
-    let lock = unsafe { &raw mut (*page.as_ptr()).lock };
+    // SAFETY: it is mapped for the life of the process, aligned as every mapping, and large enough; the kernel has filled it
+    // with zeros, which all its fields may be.
+    let page: &'static Page = unsafe { page.as_ref() };
+    let lock = page.lock.get();
     let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
     let attributes = attributes.as_mut_ptr();
     let mut failed = 0;

@@ -6,11 +6,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
 use rustix::fs::{FileType, OFlags};
 
 use super::{Points, kind_of, make_in, mode};
-use chariot_core::error::{CallError, Error, Explain, Result};
+use chariot_core::error::{Error, Explain, Result};
 use chariot_core::sys::mounts;
 use chariot_core::sys::{self, Call};
 
@@ -89,12 +88,10 @@ fn list(directory: &OwnedFd) -> Call<Vec<PathBuf>> {
         Path::new("."),
         OFlags::RDONLY | OFlags::DIRECTORY,
     )?;
-    let wrong = |errno: rustix::io::Errno| {
-        CallError::new("getdents64()", Errno::from_raw(errno.raw_os_error()))
-    };
+    let call = || "getdents64()".to_owned();
     let mut names = Vec::new();
-    for entry in rustix::fs::Dir::new(readable).map_err(wrong)? {
-        let entry = entry.map_err(wrong)?;
+    for entry in sys::called(rustix::fs::Dir::new(readable), call)? {
+        let entry = sys::called(entry, call)?;
         let name: CString = entry.file_name().to_owned();
         if !matches!(name.to_bytes(), b"." | b"..") {
             names.push(PathBuf::from(OsStr::from_bytes(name.to_bytes())));
