@@ -92,7 +92,7 @@ impl Host {
         Host {
             uid,
             gid,
-            is_root: uid == 0 && has_all_users(),
+            is_root: is_root_of_machine(),
             user,
             group,
             directory,
@@ -245,6 +245,11 @@ fn variable_name(text: &str) -> Option<(&str, &str)> {
 
 /// The kernel takes 340 lines of such a map, in bytes.
 const LONGEST_MAP: u64 = 64 << 10;
+
+/// Whether this process is root's, and not that of a user who is called so in a namespace.
+pub fn is_root_of_machine() -> bool {
+    rights::is_root() && has_all_users()
+}
 
 /// Whether this process knows every user of the machine, as outside of all namespaces of users, user_namespaces(7).
 fn has_all_users() -> bool {

@@ -3,18 +3,19 @@
 
 use std::time::Duration;
 
+use chariot_core::arguments::Arguments;
 use chariot_core::error::Error;
 use chariot_core::options::{Given, Source};
 use chariot_core::seldom;
 
 use crate::spank::{self, NAME};
-use crate::state::{Paths, State};
+use crate::state::State;
 
 /// How often slurmd's log has it. Each step is a process of its own, and there are thousands.
 const PAUSE: Duration = Duration::from_secs(3600);
 
 /// Tells the administrator, once in a while.
-pub(crate) fn complain(broken: &Error, paths: &Paths) {
+pub(crate) fn complain(broken: &Error, paths: &Arguments) {
     let topic = format!("broken{}", paths.config.display());
     if seldom::is_time(&topic, PAUSE) {
         let which = match paths.strict {

@@ -1,8 +1,8 @@
 //! What the plugin remembers from one callback to the next.
 
-use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use chariot_core::arguments::Arguments;
 use chariot_core::config::{Config, TaskProlog};
 use chariot_core::error::Error;
 use chariot_core::options::Given;
@@ -26,7 +26,7 @@ pub(crate) struct State {
     /// The same in slurmstepd, not looked at until it is a task's turn.
     pub(crate) raw: Vec<(&'static OptionRow, Option<String>)>,
     /// Where plugstack.conf says that the launcher and the site's file are.
-    pub(crate) paths: Paths,
+    pub(crate) paths: Arguments,
     /// The tasks' meeting place, if a container may be wanted.
     pub(crate) meeting: Option<MeetingPlace>,
     /// Where the tasks meet to have the image mounted by the kernel, if the site trusts any.
@@ -46,60 +46,6 @@ pub(crate) struct State {
     pub(crate) problem: Option<Error>,
 }
 
-/// The plugin's arguments.
-#[derive(Debug, Clone)]
-pub(crate) struct Paths {
-    /// The program that makes containers.
-    pub(crate) launcher: PathBuf,
-    /// The site's file.
-    pub(crate) config: PathBuf,
-    /// Whether no step runs while that is broken, also none that asked for no container: by the site's default it
-    /// might have been in one.
-    pub(crate) strict: bool,
-}
-
-impl Default for Paths {
-    fn default() -> Paths {
-        Paths {
-            launcher: PathBuf::from("/usr/bin/chariot"),
-            config: PathBuf::from(chariot_core::config::PATH),
-            strict: false,
-        }
-    }
-}
-
-impl Paths {
-    /// Reads the words after the plugin's name in plugstack.conf.
-    ///
-    /// # Errors
-    /// One is not understood; all others hold.
-    pub(crate) fn read(&mut self, words: &[String]) -> Result<(), Error> {
-        let mut result = Ok(());
-        for word in words {
-            match word.split_once('=') {
-                Some(("launcher", path)) if path.starts_with('/') => self.launcher = path.into(),
-                Some(("config", path)) if path.starts_with('/') => self.config = path.into(),
-                None if word == "strict" => self.strict = true,
-                _ => {
-                    result = Err(Error::new(format!(
-                        "plugstack.conf gives chariot.so the argument \"{word}\""
-                    ))
-                    .hint("it takes launcher=PATH and config=PATH, both absolute, and strict"));
-                }
-            }
-        }
-        result
-    }
-
-    /// Reads the site's file.
-    pub(crate) fn site(&self) -> Result<Config, Error> {
-        match self.strict {
-            true => Config::load_existing(&self.config),
-            false => Config::load(&self.config),
-        }
-    }
-}
-
 static STATE: Mutex<Option<State>> = Mutex::new(None);
 
 /// The memory, locked. Slurm calls one callback at a time; a panic in one leaves no half-done change
@@ -113,7 +59,7 @@ pub(crate) fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
         first: None,
         config: Config::default(),
         raw: Vec::new(),
-        paths: Paths::default(),
+        paths: Arguments::default(),
         meeting: None,
         trusted: None,
         mounted: None,

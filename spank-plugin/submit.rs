@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use chariot_core::arguments::Arguments;
 use chariot_core::config::Config;
 use chariot_core::edf::{self, Surroundings};
 use chariot_core::error::Error;
@@ -17,7 +18,7 @@ use chariot_core::options::word::Word;
 use chariot_core::options::{Dialect, Given, Options, Source};
 
 use crate::spank::{self, Context, NAME, Slurm, set_own_variable};
-use crate::state::{self, Paths};
+use crate::state;
 use crate::{components, multi_prog};
 
 /// The beginning of the variables by which Slurm itself carries a plugin's options.
@@ -145,7 +146,7 @@ fn replace_environment(
 
 /// Has the launcher ask the registry what an image's name means, so that the whole job, requeued or not, runs the
 /// same image. If nobody answers in time, the job's first node asks.
-fn pin(image: &str, givens: &mut [Given], paths: &Paths, wait: Duration) -> Result<(), Error> {
+fn pin(image: &str, givens: &mut [Given], paths: &Arguments, wait: Duration) -> Result<(), Error> {
     let mut command = Command::new(&paths.launcher);
     command
         .arg("--config")

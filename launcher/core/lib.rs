@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`options`] | what can be asked for: one table of options, and the uses of them |
 //! | [`edf`] | options in a file that users share |
-//! | [`config`] | the site's file |
+//! | [`config`], [`arguments`] | the site's file; what plugstack.conf gives the plugin |
 //! | [`environment`] | variables, and changes of them |
 //! | [`handover`], [`text`] | what one process of Chariot's says to another |
 //! | [`join`] | joining a container that another process has made |
@@ -23,6 +23,7 @@
     allow(clippy::disallowed_methods, reason = "tests make what they need")
 )]
 
+pub mod arguments;
 pub mod config;
 pub mod edf;
 pub mod environment;

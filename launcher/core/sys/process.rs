@@ -36,6 +36,17 @@ pub fn end_with(parent: u32) -> Call<()> {
     }
 }
 
+/// Lets this process write its own files of proc(5), which a change of user has taken from it: `PR_SET_DUMPABLE`,
+/// PR_SET_DUMPABLE(2const). Only for one whose memory holds nothing that its user may not know.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn show_in_proc() -> Call<()> {
+    called(nix::sys::prctl::set_dumpable(true), || {
+        "prctl(PR_SET_DUMPABLE, 1)".into()
+    })
+}
+
 /// Has a command that this process starts be asked to end when this process ends: `PR_SET_PDEATHSIG`,
 /// PR_SET_PDEATHSIG(2const).
 pub fn end_with_this(command: &mut Command) {
