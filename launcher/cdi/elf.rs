@@ -20,6 +20,19 @@ pub struct Library {
     pub flags: u32,
 }
 
+impl Library {
+    /// Whether the dynamic loader of this machine's own programs takes it.
+    pub fn is_for_this_machine(&self) -> bool {
+        let machine = match std::env::consts::ARCH {
+            "x86_64" => 0x0300,
+            "aarch64" => 0x0a00,
+            "powerpc64" => 0x0500,
+            _ => return true,
+        };
+        self.flags == LIBC6 | machine
+    }
+}
+
 /// Flags of ld.so.cache: a library for glibc 2, and for which machine.
 const LIBC6: u32 = 0x0003;
 

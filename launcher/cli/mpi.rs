@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::check::Finding;
+use super::check::finding::{Finding, MPI, MPI_OF_SLURM, PMIX, SRUN};
 use crate::image::Image;
 
 /// Where libraries are, and below each where distributions put one MPI beside another.
@@ -88,24 +88,23 @@ pub(super) fn findings(image: &Image) -> Vec<Finding> {
     let offered = offered();
     let mut findings = Vec::new();
     findings.push(match &found {
-        Some((family, path)) => Finding::good(
-            "MPI of the image",
-            format!("{} ({})", family.name(), path.display()),
-        ),
+        Some((family, path)) => {
+            Finding::good(MPI, format!("{} ({})", family.name(), path.display()))
+        }
         None => Finding::bad(
-            "MPI of the image",
+            MPI,
             "none in the usual directories",
             "programs may bring their own",
         )
         .optional(),
     });
     if let Some(pmix) = &pmix {
-        findings.push(Finding::good("PMIx of the image", pmix));
+        findings.push(Finding::good(PMIX, pmix));
     }
     findings.push(match &offered {
-        Some(offered) => Finding::good("MPI of this Slurm", offered.join(", ")),
+        Some(offered) => Finding::good(MPI_OF_SLURM, offered.join(", ")),
         None => Finding::bad(
-            "MPI of this Slurm",
+            MPI_OF_SLURM,
             "srun --mpi=list says nothing here",
             "ask on a login node",
         )
@@ -118,7 +117,7 @@ pub(super) fn findings(image: &Image) -> Vec<Finding> {
 }
 
 fn advice(wanted: &[&str], offered: Option<&[String]>) -> Finding {
-    let what = "srun";
+    let what = SRUN;
     let why = "with another, each rank is rank 0 of 1";
     let Some(offered) = offered else {
         return Finding::good(what, format!("--mpi={}; {why}", wanted.join(" or --mpi=")));

@@ -78,7 +78,10 @@ mod tests {
         for word in ["lancher=/x", "config=relative", "strict=yes", "launcher"] {
             let (arguments, result) = read(&[word, "launcher=/l", "config=/c", "strict"]);
             let error = result.unwrap_err();
-            assert!(error.to_string().contains(&format!("\"{word}\"")), "{error}");
+            assert!(
+                error.to_string().contains(&format!("\"{word}\"")),
+                "{error}"
+            );
             assert!(error.advice().unwrap().contains("launcher=PATH"));
             let expected = Arguments {
                 launcher: "/l".into(),

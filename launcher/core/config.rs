@@ -3,6 +3,7 @@
 
 pub mod key;
 pub mod registries;
+mod syntax;
 
 use crate::sys::rights;
 use std::fs::File;
@@ -19,7 +20,7 @@ use crate::open;
 use crate::options::table::{self, OptionRow, Shape};
 use crate::options::{Dialect, Given, Source};
 use crate::private::{self, Whose};
-use key::{Key, line_of};
+use key::Key;
 use registries::Registries;
 
 /// Where the site's file lies unless plugstack.conf or the command line says otherwise.
@@ -224,13 +225,7 @@ impl Config {
     /// # Errors
     /// The line, and what is wrong with it.
     pub fn parse(text: &str) -> Result<Config> {
-        let table = DeTable::parse(text).map_err(|error| {
-            let line = line_of(text, error.span().map_or(0, |span| span.start));
-            Error::new(format!(
-                "line {line}: {}",
-                error.message().replace('\n', ", ")
-            ))
-        })?;
+        let table = DeTable::parse(text).map_err(|error| syntax::mistake(text, &error))?;
         let mut config = Config::default();
         for (key, value) in table.get_ref() {
             let at = Key { text, key };
@@ -387,9 +382,23 @@ fn cannot_use(path: &Path) -> String {
 
 /// Root takes orders from a file only if nobody else could have written it, or put it there; others from their own too.
 fn refuse_foreign(file: &File, path: &Path) -> Result<()> {
+    refuse_foreign_to(rights::is_root(), file, path)
+}
+
+/// Refuses a file that root would not take orders from, whoever asks. One that is not there is none of those.
+///
+/// # Errors
+/// As [`Config::load`].
+pub fn refuse_all_but_roots(path: &Path) -> Result<()> {
+    match open::typed(path) {
+        Ok(file) => refuse_foreign_to(true, &file, path),
+        Err(_) => Ok(()),
+    }
+}
+
+fn refuse_foreign_to(is_root: bool, file: &File, path: &Path) -> Result<()> {
     let what = || cannot_use(path);
     let data = file.metadata().explain(what)?;
-    let is_root = rights::is_root();
     // A user's shell can give a pipe the name of a file.
     if !is_root && !data.is_file() {
         return Ok(());
