@@ -52,6 +52,14 @@ pub fn json(value: &impl Serialize) -> Result<ExitCode> {
     own_text(&(escape::json_for_terminals(&text) + "\n"))
 }
 
+/// Prints a value as one line of JSON.
+///
+/// # Errors
+/// As write(2).
+pub fn line_of_json(value: &impl Serialize) -> Result<ExitCode> {
+    own_text(&(escape::json_for_terminals(&handover::line(value)) + "\n"))
+}
+
 /// Says something to the process that has started this one, on standard output.
 pub fn say(said: &Said) {
     say_line(&handover::line(said));

@@ -6,6 +6,7 @@
 //! called of Slurm, and the only module with `unsafe` blocks.
 
 mod abi;
+mod asked;
 mod audit;
 mod components;
 mod creator;

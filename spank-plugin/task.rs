@@ -22,6 +22,7 @@ use chariot_core::sys::namespaces::Namespaces;
 use chariot_core::sys::process;
 use chariot_core::sys::sharing::{Held, MeetingPlace, Readiness};
 
+use crate::asked;
 use crate::audit;
 use crate::creator;
 use crate::gpus;
@@ -124,7 +125,10 @@ fn enter_or_fail(slurm: &Slurm<'_>, state: &State) -> Result<(), Error> {
     let givens = givens(slurm, state)?;
     let options = Options::resolve(state.config.under(givens.clone()), Dialect::Slurm)?;
     let is_wanted = options.image.is_some() || (state.broken.is_some() && site::asks(&givens));
-    if !is_wanted || stays_on_host(slurm, &options) {
+    if !is_wanted {
+        return asked::answer(slurm, state);
+    }
+    if stays_on_host(slurm, &options) {
         return Ok(());
     }
     if let Some(problem) = state.broken.as_ref().or(state.problem.as_ref()) {

@@ -21,8 +21,10 @@ use crate::error::{Error, Explain, Result};
 use crate::escape;
 use crate::text;
 
+mod loaded;
 mod said;
 
+pub use loaded::{ASKED, Loaded, QUESTION};
 pub use said::{Said, Told, is_foreign, line, read_line};
 
 /// What a sealed message begins with, before its form and the version that wrote it.

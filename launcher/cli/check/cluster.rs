@@ -1,6 +1,251 @@
-//! stub
-use chariot_core::error::Result;
-use std::process::ExitCode;
-pub(super) fn check(_: &clap::ArgMatches) -> Result<ExitCode> {
-    Ok(ExitCode::SUCCESS)
+//! All nodes of a job in one table: a step without a container asks each, and those that say the same share a line.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use clap::ArgMatches;
+use serde::Serialize;
+
+use super::node::Node;
+use crate::print;
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::handover::{self, ASKED, QUESTION};
+use chariot_core::sys::helper;
+
+/// How long nodes that do not answer are waited for once the first has, in seconds.
+const LAST: u32 = 60;
+
+/// How long scontrol may take to write out a list of nodes, which it does by itself.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What JSON has.
+#[derive(Debug, Serialize)]
+struct Report {
+    ok: bool,
+    /// Whether all nodes have the same plugin, launcher and site file.
+    same: bool,
+    nodes: Vec<Node>,
+    /// Those that have said nothing.
+    silent: Vec<String>,
 }
+
+pub(super) fn check(matches: &ArgMatches) -> Result<ExitCode> {
+    let words: Vec<OsString> = matches
+        .get_many("srun")
+        .map(|words| words.cloned().collect())
+        .unwrap_or_default();
+    let report = compare(ask(words)?);
+    match matches.get_flag("json") {
+        true => print::json(&report)?,
+        false => print::lines(lines(&report))?,
+    };
+    Ok(ExitCode::from(u8::from(!report.ok)))
+}
+
+/// What came back.
+#[derive(Debug, Default)]
+struct Answers {
+    nodes: Vec<Node>,
+    /// Those that were asked, as far as it is known.
+    asked: Vec<String>,
+}
+
+/// Runs the step. srun's own words, and those of the nodes that have no container at all, go to standard error.
+fn ask(words: Vec<OsString>) -> Result<Answers> {
+    let what = || "can't ask the nodes".to_owned();
+    let own = env::current_exe().explain(what)?;
+    let mut command = Command::new("srun");
+    match env::var_os("SLURM_JOB_NUM_NODES") {
+        Some(count) if words.is_empty() => {
+            let count = count.to_string_lossy();
+            command.args([
+                format!("--nodes={count}"),
+                format!("--ntasks={count}"),
+                "--overlap".into(),
+            ]);
+        }
+        None if words.is_empty() => {
+            return Err(Error::new(format!("{}: this is no job", what()))
+                .hint("say which nodes: chariot check --cluster -- -N4, with srun's own options; or run it in a job"));
+        }
+        _ => {}
+    }
+    command
+        .args([
+            "--ntasks-per-node=1",
+            "--mpi=none",
+            "--kill-on-bad-exit=0",
+            "--input=none",
+        ])
+        .arg(format!("--wait={LAST}"))
+        .args(words)
+        // Without a container, whatever the job or the site has by default: the host is what is asked about.
+        .env("CH_IMAGE", "none")
+        .env(QUESTION, ASKED)
+        .arg(own)
+        .args(["check", "--report"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    let mut step = command.spawn().explain(|| format!("{}: srun", what()))?;
+    let mut answers = Answers::default();
+    let lines = step.stdout.take().map(|out| BufReader::new(out).lines());
+    for line in lines
+        .into_iter()
+        .flatten()
+        .map_while(std::result::Result::ok)
+    {
+        // A task prolog can print between.
+        answers.nodes.extend(handover::read_line::<Node>(&line));
+    }
+    step.wait().explain(what)?;
+    if answers.nodes.is_empty() {
+        return Err(Error::new(format!("{}: none has answered", what()))
+            .hint("srun has said why; a plugin that cannot be loaded here keeps it from starting: chariot check --login"));
+    }
+    answers.asked = names(
+        answers
+            .nodes
+            .iter()
+            .find_map(|node| node.list.as_deref())
+            .unwrap_or_default(),
+    );
+    Ok(answers)
+}
+
+/// The names in a list of Slurm's.
+fn names(list: &str) -> Vec<String> {
+    let mut command = Command::new("scontrol");
+    command.args(["show", "hostnames", list]);
+    let said = helper::start_asking(command).and_then(|helper| helper.report(PATIENCE));
+    said.unwrap_or_default()
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+fn compare(answers: Answers) -> Report {
+    let Answers { mut nodes, asked } = answers;
+    nodes.sort_by(|a, b| a.name.cmp(&b.name));
+    let heard: BTreeSet<_> = nodes.iter().map(|node| node.name.clone()).collect();
+    let silent: Vec<_> = asked
+        .into_iter()
+        .filter(|name| !heard.contains(name))
+        .collect();
+    let kinds: BTreeSet<_> = nodes
+        .iter()
+        .map(|node| (&node.plugin, &node.launcher, &node.site_file))
+        .collect();
+    let same = kinds.len() < 2;
+    let ok = same && silent.is_empty() && nodes.iter().all(|node| node.faults.is_empty());
+    Report {
+        ok,
+        same,
+        nodes,
+        silent,
+    }
+}
+
+/// The table, and below it what is wrong.
+fn lines(report: &Report) -> Vec<String> {
+    let mut groups: BTreeMap<Node, Vec<String>> = BTreeMap::new();
+    for node in &report.nodes {
+        let kind = Node {
+            name: String::new(),
+            list: None,
+            ..node.clone()
+        };
+        groups.entry(kind).or_default().push(node.name.clone());
+    }
+    let mut rows = vec![HEADER.map(str::to_owned)];
+    rows.extend(groups.iter().map(|(kind, names)| row(kind, names)));
+    let mut lines = aligned(&rows);
+    if !report.silent.is_empty() {
+        lines.push(format!("{} did not answer", folded(&report.silent)));
+    }
+    for (kind, names) in &groups {
+        let faults = kind.faults.iter();
+        lines.extend(faults.map(|fault| format!("{}: {fault}", folded(names))));
+    }
+    if !report.same {
+        lines.push("the nodes differ: a job on several of them has several Chariots".to_owned());
+    }
+    lines
+}
+
+const HEADER: [&str; 7] = [
+    "nodes",
+    "plugin",
+    "launcher",
+    "site file",
+    "Linux",
+    "user namespaces",
+    "FUSE",
+];
+
+fn row(kind: &Node, names: &[String]) -> [String; 7] {
+    let yes = |is_so| if is_so { "yes" } else { "NO" }.to_owned();
+    let or_missing = |text: &Option<String>| text.clone().unwrap_or_else(|| "MISSING".to_owned());
+    [
+        folded(names),
+        or_missing(&kind.plugin),
+        or_missing(&kind.launcher),
+        kind.site_file.clone().unwrap_or_else(|| "none".to_owned()),
+        kind.kernel.clone(),
+        yes(kind.user_namespaces),
+        yes(kind.fuse),
+    ]
+}
+
+fn aligned<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: [usize; N] = std::array::from_fn(|column| width(column).unwrap_or(0));
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(widths);
+        let line: String = cells
+            .map(|(cell, width)| format!("{cell:width$}  "))
+            .collect();
+        line.trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Names as Slurm writes them, numbers that follow each other in brackets: `n[1-3],n7,login`.
+fn folded(names: &[String]) -> String {
+    let mut runs: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut sorted: Vec<_> = names.iter().map(|name| split(name)).collect();
+    sorted.sort_by_key(|(stem, digits)| (*stem, digits.len(), *digits));
+    for (stem, digits) in sorted {
+        match runs.last_mut() {
+            Some((last, run)) if *last == stem && follows(run.last(), digits) => run.push(digits),
+            _ => runs.push((stem, vec![digits])),
+        }
+    }
+    let shown = runs.iter().map(|(stem, run)| match run.as_slice() {
+        [first, .., last] => format!("{stem}[{first}-{last}]"),
+        one => format!("{stem}{}", one.concat()),
+    });
+    shown.collect::<Vec<_>>().join(",")
+}
+
+/// The number at the end of a name.
+fn split(name: &str) -> (&str, &str) {
+    name.split_at(
+        name.trim_end_matches(|last: char| last.is_ascii_digit())
+            .len(),
+    )
+}
+
+fn follows(before: Option<&&str>, digits: &str) -> bool {
+    let number = |digits: &str| digits.parse::<u64>().ok();
+    before.is_some_and(|before| {
+        before.len() == digits.len() && number(before).map(|number| number + 1) == number(digits)
+    })
+}
+
+#[cfg(test)]
+#[path = "cluster/tests.rs"]
+mod tests;

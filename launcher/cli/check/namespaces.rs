@@ -30,7 +30,8 @@ pub(super) fn try_inside(attempt: impl FnOnce() -> Call<()>) -> Outcome {
     try_as_user(|| {
         let (user, group) = (rights::user(), rights::group());
         let made = namespaces::unshare_user()
-            .and_then(|()| namespaces::write_id_maps((user, user), (group, group)))
+            .and_then(|()| process::own_directory())
+            .and_then(|own| namespaces::write_id_maps(own, (user, user), (group, group)))
             .and_then(|()| namespaces::unshare_mounts())
             .and_then(|()| mounts::receive_only());
         match made {
