@@ -14,6 +14,7 @@ mod support;
 mod advisories;
 mod attack;
 mod ch_run;
+mod check;
 mod coming_from;
 mod corpus;
 mod destinations;

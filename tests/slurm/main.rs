@@ -13,6 +13,7 @@
 mod support;
 
 mod audit;
+mod check;
 mod closed;
 mod coming_from;
 mod devices;
