@@ -181,3 +181,51 @@ fn dnf_installs_a_package_and_does_not_without_pretending() {
     let said = run("--fakeroot", install);
     assert!(said.ok().ends_with("turn\nwheel-1-1.x86_64"), "{said:#?}");
 }
+
+/// Installs Chariot's own package by rpm, takes away what it put there as an administrator does, and removes it. RPM is the
+/// package, and `see` says what is there. A package over itself is what an upgrade is to its scripts.
+const LIFE: &str = r#"
+see() { echo "$1: $(cat /etc/slurm/plugstack.conf.d/chariot.conf 2>&1 | grep -e ^required -e ^off -e such)"; }
+up() { rpm -U --force --nodeps RPM || echo failed; }
+erase() { rpm -e --nodeps chariot || echo failed; }
+rm -rf /etc/slurm
+up; see installed
+up; see upgraded
+echo off >/etc/slurm/plugstack.conf.d/chariot.conf; up; see "turned off"
+rm /etc/slurm/plugstack.conf.d/chariot.conf; up; see "taken out"
+erase; find / -xdev -iname "*chariot*" -not -path "/proc/*" -not -path "/work*" -not -path "HERE*"; ls -d /etc/slurm
+up; see "installed again"
+echo off >/etc/slurm/plugstack.conf.d/chariot.conf; erase; ls -A /etc/slurm/plugstack.conf.d
+"#;
+
+#[test]
+fn the_rpm_brings_back_nothing_that_was_taken_out_and_leaves_nothing() {
+    let place = place!();
+    let images = crate::support::images().map(|images| images.join("dnf.sqfs"));
+    let (Some(image), Ok(package)) = (
+        images.filter(|image| image.exists()),
+        std::env::var("CHARIOT_TEST_RPM"),
+    ) else {
+        skip!("no image with rpm, or no package: tests/run makes both");
+    };
+    let here = place.here().display().to_string();
+    std::fs::copy(package, place.here().join("own.rpm")).unwrap();
+    let life = LIFE
+        .replace("RPM", &format!("{here}/own.rpm"))
+        .replace("HERE", &here);
+    std::fs::write(place.here().join("life"), life).unwrap();
+    let said = place.run(&format!(
+        "mkdir changes; $C run --root --fakeroot --overlay changes {} -- bash ./life 2>&1",
+        image.display()
+    ));
+    let line = "required /usr/lib64/slurm/chariot.so";
+    assert_eq!(
+        said.ok(),
+        format!(
+            "installed: {line}\nupgraded: {line}\nturned off: off\n\
+             taken out: cat: /etc/slurm/plugstack.conf.d/chariot.conf: No such file or directory\n\
+             ls: cannot access '/etc/slurm': No such file or directory\n\
+             installed again: {line}\nchariot.conf.rpmsave"
+        )
+    );
+}

@@ -67,13 +67,13 @@ const STATES: [State; 13] = [
     },
     State {
         plugstack: INCLUDE,
-        line: "required HERE/gone/chariot.so",
+        line: "required HERE/gone/chariot.so LAUNCHER CONFIG",
         said: "there is no ",
         is_harmless: false,
     },
     State {
         plugstack: INCLUDE,
-        line: "required HERE/chariot.so LAUNCHER",
+        line: "required HERE/chariot.so LAUNCHER CONFIG",
         said: "is no shared library",
         is_harmless: false,
     },

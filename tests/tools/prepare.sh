@@ -8,7 +8,7 @@
 # | dnf      | a SquashFS file with a package manager of another family |
 # | layers   | images of layers, and a registry that has them |
 # | ranks    | a program for MPI |
-# | package  | Chariot's own Debian package |
+# | package  | Chariot's own packages |
 # | slurm    | the program with the Slurm tests |
 # | nothing  | no more than the launcher, the plugin and the user |
 #
@@ -133,8 +133,9 @@ make_ranks() {
 
 make_package() {
     etc/make-packages >/dev/null
-    export CHARIOT_TEST_DEB=$place/chariot.deb
+    export CHARIOT_TEST_DEB=$place/chariot.deb CHARIOT_TEST_RPM=$place/chariot.rpm
     cp target/package/chariot_*.deb "$CHARIOT_TEST_DEB"
+    cp target/package/chariot-*."$(uname -m)".rpm "$CHARIOT_TEST_RPM"
 }
 
 # The programs of the tests: a line each with the kind, the directory in which it runs, and the file.

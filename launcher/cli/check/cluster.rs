@@ -213,20 +213,27 @@ fn aligned<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-/// Names as Slurm writes them, numbers that follow each other in brackets: `n[1-3],n7,login`.
+/// Names as Slurm writes them, with their numbers in brackets: `login,n[1-3,7]`.
 fn folded(names: &[String]) -> String {
-    let mut runs: Vec<(&str, Vec<&str>)> = Vec::new();
     let mut sorted: Vec<_> = names.iter().map(|name| split(name)).collect();
     sorted.sort_by_key(|(stem, digits)| (*stem, digits.len(), *digits));
-    for (stem, digits) in sorted {
-        match runs.last_mut() {
-            Some((last, run)) if *last == stem && follows(run.last(), digits) => run.push(digits),
-            _ => runs.push((stem, vec![digits])),
+    let parts = sorted.chunk_by(|(one, _), (other, _)| one == other);
+    let shown = parts.map(|part| {
+        let (stem, _) = part[0];
+        let digits: Vec<_> = part.iter().map(|(_, digits)| *digits).collect();
+        match digits.as_slice() {
+            [one] => format!("{stem}{one}"),
+            all => format!("{stem}[{}]", ranges(all)),
         }
-    }
-    let shown = runs.iter().map(|(stem, run)| match run.as_slice() {
-        [first, .., last] => format!("{stem}[{first}-{last}]"),
-        one => format!("{stem}{}", one.concat()),
+    });
+    shown.collect::<Vec<_>>().join(",")
+}
+
+fn ranges(digits: &[&str]) -> String {
+    let runs = digits.chunk_by(|before, next| follows(before, next));
+    let shown = runs.map(|run| match run {
+        [first, .., last] => format!("{first}-{last}"),
+        one => one.concat(),
     });
     shown.collect::<Vec<_>>().join(",")
 }
@@ -239,11 +246,9 @@ fn split(name: &str) -> (&str, &str) {
     )
 }
 
-fn follows(before: Option<&&str>, digits: &str) -> bool {
+fn follows(before: &str, next: &str) -> bool {
     let number = |digits: &str| digits.parse::<u64>().ok();
-    before.is_some_and(|before| {
-        before.len() == digits.len() && number(before).map(|number| number + 1) == number(digits)
-    })
+    number(before).and_then(|number| number.checked_add(1)) == number(next) && !next.is_empty()
 }
 
 #[cfg(test)]

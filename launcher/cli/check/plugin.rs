@@ -14,6 +14,9 @@ use chariot_core::sys;
 /// What to do about a file that others can change.
 const ROOTS: &str = "chown root it, and chmod go-w it, with all directories above it";
 
+/// Where packages put the line.
+const PACKAGES: &str = "/etc/slurm/plugstack.conf.d";
+
 /// What is said of the plugin, and of its launcher where there is a line that names it.
 pub(super) fn findings(slurm: Option<&Slurm>, role: Role) -> Vec<Finding> {
     let Some(slurm) = slurm else {
@@ -53,8 +56,13 @@ fn absent(slurm: &Slurm) -> Finding {
             "a line is `required`, the plugin and its arguments: required chariot.so",
         );
     }
-    // Where a package puts its line, by which nobody has been led.
-    if let Some(line) = Stack::read(&below.join("chariot.conf")).line {
+    // Where packages put their line, by which nobody has been led.
+    let places = [below, PathBuf::from(PACKAGES)];
+    let unread = places.iter().find_map(|place| {
+        let line = Stack::read(&place.join("chariot.conf")).line?;
+        Some((place, line))
+    });
+    if let Some((below, line)) = unread {
         let found = found(format!(
             "Slurm does not read {}: {}",
             line.shown(),

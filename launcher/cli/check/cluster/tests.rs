@@ -77,8 +77,8 @@ fn another_site_file_is_a_failure_and_another_kernel_a_line_of_its_own() {
 #[test]
 fn names_are_folded_as_slurm_writes_them() {
     for (names, folded_) in [
-        (&["n1", "n2", "n3", "n5"][..], "n[1-3],n5"),
-        (&["n10", "n9", "n11"], "n9,n[10-11]"),
+        (&["n1", "n2", "n3", "n5"][..], "n[1-3,5]"),
+        (&["n10", "n9", "n11"], "n[9-11]"),
         (&["a01", "a02", "b03", "login"], "a[01-02],b03,login"),
         (&[], ""),
     ] {
