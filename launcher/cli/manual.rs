@@ -94,7 +94,7 @@ fn launcher() -> String {
         &mut page,
         &[(
             "1",
-            "of `chariot check`: something that containers need is missing",
+            "of `chariot check`: something is missing that containers need, or Slurm to have the plugin; `--node` and `--login` say what this machine is for",
         )],
     );
     page.section("SEE ALSO");

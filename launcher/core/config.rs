@@ -4,11 +4,9 @@
 pub mod key;
 pub mod registries;
 mod syntax;
+mod whose;
 
-use crate::sys::rights;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,9 +17,9 @@ use crate::error::{Error, Explain, Result};
 use crate::open;
 use crate::options::table::{self, OptionRow, Shape};
 use crate::options::{Dialect, Given, Source};
-use crate::private::{self, Whose};
 use key::Key;
 use registries::Registries;
+pub use whose::refuse_all_but_roots;
 
 /// Where the site's file lies unless plugstack.conf or the command line says otherwise.
 pub const PATH: &str = "/etc/chariot/chariot.toml";
@@ -214,7 +212,7 @@ impl Config {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.explain(what)?,
         };
-        refuse_foreign(&file, path)?;
+        whose::refuse_foreign(&file, path)?;
         let text = open::text_of(&file, LARGEST).explain(what)?;
         let config = Config::parse(&text).map_err(|error| error.within(&what()))?;
         Ok(Some(config))
@@ -378,47 +376,6 @@ fn default(at: &Key<'_>, value: &DeValue<'_>, defaults: &mut Vec<Given>) -> Resu
 
 fn cannot_use(path: &Path) -> String {
     format!("can't use the site configuration file {}", path.display())
-}
-
-/// Root takes orders from a file only if nobody else could have written it, or put it there; others from their own too.
-fn refuse_foreign(file: &File, path: &Path) -> Result<()> {
-    refuse_foreign_to(rights::is_root(), file, path)
-}
-
-/// Refuses a file that root would not take orders from, whoever asks. One that is not there is none of those.
-///
-/// # Errors
-/// As [`Config::load`].
-pub fn refuse_all_but_roots(path: &Path) -> Result<()> {
-    match open::typed(path) {
-        Ok(file) => refuse_foreign_to(true, &file, path),
-        Err(_) => Ok(()),
-    }
-}
-
-fn refuse_foreign_to(is_root: bool, file: &File, path: &Path) -> Result<()> {
-    let what = || cannot_use(path);
-    let data = file.metadata().explain(what)?;
-    // A user's shell can give a pipe the name of a file.
-    if !is_root && !data.is_file() {
-        return Ok(());
-    }
-    let whose = match is_root {
-        true => Whose::Roots,
-        false => Whose::Trusted,
-    };
-    // What anybody writes to /dev/null nobody reads.
-    let refused = match data.file_type().is_char_device() {
-        true => private::refuse_way(path, whose),
-        false => private::refuse_file(file, path, whose),
-    };
-    refused.map_err(|refusal| {
-        let error = Error::new(format!("{}: {refusal}", what()));
-        match refusal.is_foreign() {
-            true => error.hint("others could change it: chown root it, and chmod go-w it"),
-            false => error,
-        }
-    })
 }
 
 #[cfg(test)]

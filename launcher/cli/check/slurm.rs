@@ -72,12 +72,7 @@ impl Slurm {
                 (Words::of(&text), Some(why.to_owned()))
             }
         };
-        // slurmctld names its own file, which nodes without configuration of their own have elsewhere.
-        let own = directory.join("plugstack.conf");
-        let named = words
-            .plugstack
-            .filter(|path| path.exists() || !own.exists());
-        let plugstack = named.unwrap_or(own);
+        let plugstack = plugstack(&directory, words.plugstack);
         Some(Slurm {
             stack: Stack::read(&plugstack),
             plugstack,
@@ -87,6 +82,18 @@ impl Slurm {
             srun: srun(),
         })
     }
+}
+
+/// The file that Slurm reads on this machine. slurmctld names its own, which a node that has its configuration from there
+/// has elsewhere.
+fn plugstack(directory: &Path, named: Option<PathBuf>) -> PathBuf {
+    let own = directory.join("plugstack.conf");
+    if directory == Path::new(CONFIGLESS) {
+        let sent = open::read_text(&directory.join("slurm.conf"), LARGEST).unwrap_or_default();
+        return Words::of(&sent).plugstack.unwrap_or(own);
+    }
+    let named = named.filter(|path| path.exists() || !own.exists());
+    named.unwrap_or(own)
 }
 
 /// What configuration of Slurm's says, as scontrol prints it or as slurm.conf has it.
