@@ -33,7 +33,16 @@ pub(super) fn findings(slurm: Option<&Slurm>, role: Role) -> Vec<Finding> {
     let Some(line) = &slurm.stack.line else {
         return vec![absent(slurm).needed_if(role != Role::Any)];
     };
-    vec![present(slurm, line), launcher(line)]
+    let plugin = match &slurm.srun {
+        Srun::Broken(said) => Finding::bad(
+            PLUGIN,
+            with_source(slurm, format!("Slurm itself does not start here: {said}")),
+            "set Slurm up first: has this machine its slurm.conf?",
+        )
+        .needed_if(role != Role::Any),
+        _ => present(slurm, line),
+    };
+    vec![plugin, launcher(line)]
 }
 
 /// What the plugin is given, as far as that is understood.
@@ -149,7 +158,7 @@ fn refusal(slurm: &Slurm, line: &Line, place: &Place) -> Option<(String, String)
             "srun --help has no --ch-image".into(),
             "does srun read another configuration? compare slurm.conf and SLURM_CONF".into(),
         )),
-        Srun::Loads | Srun::Unknown => None,
+        Srun::Loads | Srun::Broken(_) | Srun::Unknown => None,
     }
 }
 

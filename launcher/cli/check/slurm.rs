@@ -44,8 +44,10 @@ pub(super) enum Srun {
     Loads,
     /// It works, and has none of them.
     DoesWithout,
-    /// It does not work, and says why.
+    /// It does not start because of a plugin, and says why.
     Refuses(String),
+    /// It does not start for a reason of its own.
+    Broken(String),
 }
 
 impl Slurm {
@@ -176,15 +178,13 @@ fn srun_of(said: &str) -> Srun {
         return Srun::DoesWithout;
     }
     let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
-    // Not every complaint of srun's is about plugins.
-    let about = lines().find(|line| line.contains("chariot"));
-    match about
-        .or_else(|| lines().find(|line| line.contains("spank")))
-        .or_else(|| lines().next())
-    {
-        Some(line) => Srun::Refuses(line.to_owned()),
-        None => Srun::Unknown,
+    let about = |part: &str| lines().find(|line| line.contains(part));
+    let of_plugins = ["chariot", "spank", "lug-in"];
+    if let Some(line) = of_plugins.into_iter().find_map(about) {
+        return Srun::Refuses(line.to_owned());
     }
+    let first = lines().next();
+    first.map_or(Srun::Unknown, |line| Srun::Broken(line.to_owned()))
 }
 
 #[cfg(test)]
@@ -230,6 +230,8 @@ mod tests {
             srun_of(refused),
             Srun::Refuses("srun: error: spank: /x/chariot.so: Incompatible plugin version".into())
         );
+        let alone = "srun: fatal: Could not establish a configuration source\n";
+        assert_eq!(srun_of(alone), Srun::Broken(alone.trim().into()));
         assert_eq!(srun_of(""), Srun::Unknown);
     }
 }

@@ -141,6 +141,13 @@ fn what_srun_says_is_believed() {
     );
     site.slurm.srun = Srun::DoesWithout;
     told(&site.finding(), "no --ch-image", "SLURM_CONF");
+    site.slurm.srun = Srun::Broken("Could not establish a configuration source".into());
+    told(
+        &site.finding(),
+        "Slurm itself does not start here",
+        "slurm.conf",
+    );
+    assert!(!site.finding().is_fatal() && findings(Some(&site.slurm), Role::Node)[0].is_fatal());
     site.slurm.srun = Srun::Loads;
     assert!(!site.finding().is_fatal());
 }
