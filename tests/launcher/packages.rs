@@ -186,14 +186,14 @@ fn dnf_installs_a_package_and_does_not_without_pretending() {
 /// package, and `see` says what is there. A package over itself is what an upgrade is to its scripts.
 const LIFE: &str = r#"
 see() { echo "$1: $(cat /etc/slurm/plugstack.conf.d/chariot.conf 2>&1 | grep -e ^required -e ^off -e such)"; }
-up() { rpm -U --force --nodeps RPM || echo failed; }
-erase() { rpm -e --nodeps chariot || echo failed; }
+up() { rpm -U --force --nodeps RPM >/dev/null 2>&1 || echo failed; }
+erase() { rpm -e --nodeps chariot >/dev/null 2>&1 || echo failed; }
 rm -rf /etc/slurm
 up; see installed
 up; see upgraded
 echo off >/etc/slurm/plugstack.conf.d/chariot.conf; up; see "turned off"
 rm /etc/slurm/plugstack.conf.d/chariot.conf; up; see "taken out"
-erase; find / -xdev -iname "*chariot*" -not -path "/proc/*" -not -path "/work*" -not -path "HERE*"; ls -d /etc/slurm
+erase; find /etc /usr /var/lib -iname "*chariot*"; ls -d /etc/slurm
 up; see "installed again"
 echo off >/etc/slurm/plugstack.conf.d/chariot.conf; erase; ls -A /etc/slurm/plugstack.conf.d
 "#;
@@ -210,9 +210,7 @@ fn the_rpm_brings_back_nothing_that_was_taken_out_and_leaves_nothing() {
     };
     let here = place.here().display().to_string();
     std::fs::copy(package, place.here().join("own.rpm")).unwrap();
-    let life = LIFE
-        .replace("RPM", &format!("{here}/own.rpm"))
-        .replace("HERE", &here);
+    let life = LIFE.replace("RPM", &format!("{here}/own.rpm"));
     std::fs::write(place.here().join("life"), life).unwrap();
     let said = place.run(&format!(
         "mkdir changes; $C run --root --fakeroot --overlay changes {} -- bash ./life 2>&1",
