@@ -7,6 +7,7 @@ mod client;
 mod connection;
 mod credentials;
 mod download;
+mod hosts;
 pub use std::path::Path;
 
 pub use client::{Cause, Client, Failure, Patience};

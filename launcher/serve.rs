@@ -94,7 +94,8 @@ impl Server {
     pub fn mount(self, empty: BorrowedFd<'_>) -> Result<(OwnedFd, Watch)> {
         let what = || format!("can't mount the image {}", self.service.word);
         let Service { owner, word, .. } = &self.service;
-        let tree = mounts::fuse(&self.device, *owner, word, answers::MOST_IN_ONE).explain(what)?;
+        let most = answers::most_in_one(sys::page_size());
+        let tree = mounts::fuse(&self.device, *owner, word, most).explain(what)?;
         sharing::send(self.go.as_fd(), &[empty]).explain(what)?;
         // This process's copy of the device goes away here: a request to a server that has died would
         // otherwise wait for ever.

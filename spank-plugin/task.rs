@@ -18,9 +18,10 @@ use chariot_core::join::{self, CANT_JOIN};
 use chariot_core::options::given::{self, CARRIER};
 use chariot_core::options::table::OptionRow;
 use chariot_core::options::{Batch, Dialect, Given, Options, Source};
+use chariot_core::sys::lock::Held;
 use chariot_core::sys::namespaces::Namespaces;
 use chariot_core::sys::process;
-use chariot_core::sys::sharing::{Held, MeetingPlace, Readiness};
+use chariot_core::sys::sharing::{MeetingPlace, Readiness};
 
 use crate::asked;
 use crate::audit;

@@ -11,6 +11,7 @@ pub mod detached;
 pub mod fork;
 pub mod helper;
 pub mod lease;
+pub mod lock;
 pub mod loopback;
 pub mod message;
 pub mod mounts;
@@ -45,6 +46,15 @@ pub fn called<T>(
         let errno = error.into().raw_os_error();
         CallError::new(call(), errno.map_or(Errno::EIO, Errno::from_raw))
     })
+}
+
+/// How many bytes a page of the kernel's has, sysconf(3).
+pub fn page_size() -> u32 {
+    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
+    size.ok()
+        .flatten()
+        .and_then(|size| size.try_into().ok())
+        .unwrap_or(4096)
 }
 
 /// A path as strace(1) quotes it.

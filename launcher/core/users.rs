@@ -1,12 +1,12 @@
 //! The user database: who a number is. Asked from outside the container: an image knows nothing of the site's LDAP.
 
-use crate::sys::helper;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use crate::open;
-use crate::sys::helper::Helper;
+use crate::sys::Call;
+use crate::sys::helper::{self, Helper};
 
 /// An entry of the user database, passwd(5).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +67,16 @@ pub fn is_own_group(uid: u32, gid: u32) -> bool {
     is_named && members.all(|member| member.is_empty() || member == name)
 }
 
+/// Asks getent(1) for the entry of `key` in a database: it looks where nsswitch.conf(5) says.
+///
+/// # Errors
+/// The machine does not have it.
+pub fn getent(database: &str, key: &str) -> Call<Helper> {
+    let mut getent = Command::new("/usr/bin/getent");
+    getent.arg(database).arg(key);
+    helper::start_asking(getent)
+}
+
 /// A line of passwd(5).
 fn read_user(line: &str) -> Option<User> {
     let mut fields = line.split(':').map(str::to_owned);
@@ -95,9 +105,7 @@ impl Lookup {
         if let Some(line) = line_of(&file, id) {
             return Lookup::Found(line.to_owned());
         }
-        let mut getent = Command::new("/usr/bin/getent");
-        getent.arg(database).arg(id.to_string());
-        helper::start_asking(getent).map_or(Lookup::Unknown, Lookup::Asked)
+        getent(database, &id.to_string()).map_or(Lookup::Unknown, Lookup::Asked)
     }
 
     fn line(self) -> Option<String> {

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use ureq::http::Uri;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Proxy};
 
 use super::client::Patience;
+use super::hosts::Hosts;
 use crate::oci;
 use chariot_core::config::registries::Registry;
 use chariot_core::error::{Explain, Result};
 use chariot_core::open;
-use chariot_core::sys::process;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -27,7 +28,6 @@ pub(super) fn agent(
     registry: &Registry,
     patience: Patience,
 ) -> Result<Agent> {
-    process::resolve_hosts_alone();
     let mut config = Agent::config_builder()
         .http_status_as_error(false)
         .user_agent(concat!("chariot/", env!("CARGO_PKG_VERSION")))
@@ -40,7 +40,8 @@ pub(super) fn agent(
     if !is_plain {
         config = config.tls_config(tls(registry)?);
     }
-    Ok(config.build().into())
+    let connector = DefaultConnector::default();
+    Ok(Agent::with_parts(config.build(), connector, Hosts))
 }
 
 /// The proxy that the usual variables name.

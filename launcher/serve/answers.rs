@@ -40,7 +40,13 @@ const READ_AHEAD: u32 = 128 << 10;
 /// The most that it asks for in one request, in bytes. What it reads ahead around a page fault is often half of one
 /// block and half of the next: several workers then uncompress the two, and the page that somebody waits for is
 /// there when the first is.
-pub(super) const MOST_IN_ONE: u32 = 32 << 10;
+const MOST_IN_ONE: u32 = 32 << 10;
+
+/// The same where the kernel's pages have so many bytes: one at least. Of less than a page the kernel makes none, and
+/// reads nothing ahead; processors of the kind aarch64 may have pages of 64 KiB.
+pub(super) fn most_in_one(page: u32) -> u32 {
+    MOST_IN_ONE.max(page)
+}
 
 struct Answers {
     service: Service,
@@ -438,5 +444,19 @@ impl Filesystem for Answers {
             }
             Err(error) => reply.error(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_has_room_for_a_page_of_any_size() {
+        for (page, most) in [(4, 32), (16, 32), (64, 64)] {
+            assert_eq!(most_in_one(page << 10), most << 10);
+        }
+        let page = chariot_core::sys::page_size();
+        assert!(page.is_power_of_two() && page >= 4096, "{page}");
     }
 }

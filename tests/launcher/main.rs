@@ -19,6 +19,7 @@ mod coming_from;
 mod corpus;
 mod destinations;
 mod devices;
+mod distributions;
 mod documents;
 mod drivers;
 mod edf;

@@ -2,7 +2,7 @@
 
 mod caches;
 mod kinds;
-mod lying;
+pub(crate) mod lying;
 
 use crate::support::Said;
 use crate::support::registry::{Access, Answer, Registry, Server, oci, plain};

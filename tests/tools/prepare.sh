@@ -8,6 +8,7 @@
 # | dnf      | a SquashFS file with a package manager of another family |
 # | layers   | images of layers, and a registry that has them |
 # | ranks    | a program for MPI |
+# | roots    | root file systems of other distributions |
 # | package  | Chariot's own packages |
 # | slurm    | the program with the Slurm tests |
 # | nothing  | no more than the launcher, the plugin and the user |
@@ -15,7 +16,7 @@
 # It removes all that at the end, and then calls what `at_end` names. Whoever calls a command with CHARIOT_TEST_PREPARED set, as .ci/run does, has done it
 # already, and removes it.
 . tests/tools/kept.sh
-all_needs="busybox debian dnf layers ranks package slurm"
+all_needs="busybox debian dnf layers ranks roots package slurm"
 
 prepare() {
     [ "$(id -u)" = 0 ] || { echo "$0: as root, please; without, there is: cargo test" >&2; exit 1; }
@@ -129,6 +130,11 @@ make_layers() {
 make_ranks() {
     export CHARIOT_TEST_RANKS=$place/ranks
     mpicc -o "$CHARIOT_TEST_RANKS" tests/slurm/ranks.c
+}
+
+make_roots() {
+    export CHARIOT_TEST_ROOTS=$place/roots
+    tests/tools/make-other-roots "$CHARIOT_TEST_ROOTS"
 }
 
 make_package() {

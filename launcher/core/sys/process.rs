@@ -59,8 +59,8 @@ pub fn end_with_this(command: &mut Command) {
     unsafe { command.pre_exec(asked) };
 }
 
-/// Has a static program resolve host names by /etc/hosts and DNS alone, whatever nsswitch.conf(5) says. The C
-/// library would otherwise load modules of the machine's own, which are made for another version of it.
+/// Has a static program that resolves host names itself do it by /etc/hosts and DNS alone, whatever nsswitch.conf(5)
+/// says. The C library would otherwise load modules of the machine's own, which are made for another version of it.
 pub fn resolve_hosts_alone() {
     #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
     {

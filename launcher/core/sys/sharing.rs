@@ -7,8 +7,6 @@
 //! alive for the container's sake, and no name exists that another user could find. The kernel
 //! drops the message, and with it the last hold on the namespaces, when slurmstepd ends.
 
-use std::cell::UnsafeCell;
-use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -17,10 +15,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use nix::sys::time::TimeSpec;
-use nix::time::ClockId;
 use rustix::net::RecvFlags;
 
+use super::lock::{Held, Lock};
 use super::namespaces::Namespaces;
 use super::{Call, called, message};
 use crate::error::CallError;
@@ -36,20 +33,10 @@ pub enum Readiness {
     Failed(u8),
 }
 
-unsafe extern "C" {
-    /// Of glibc 2.30, and not in the crate.
-    fn pthread_mutex_clocklock(
-        mutex: *mut libc::pthread_mutex_t,
-        clock: libc::clockid_t,
-        when: *const libc::timespec,
-    ) -> libc::c_int;
-}
-
 #[repr(C)]
 #[derive(Debug)]
 struct Page {
-    /// Other tasks change it whenever they like: nothing here refers to it but by a pointer.
-    lock: UnsafeCell<libc::pthread_mutex_t>,
+    lock: Lock,
     state: AtomicU32,
     /// Counts up as long as whoever makes the container is waiting for its image.
     beats: AtomicU32,
@@ -70,10 +57,6 @@ struct Note {
     length: AtomicU32,
     bytes: [AtomicU8; LONGEST],
 }
-
-// SAFETY: the mutex is for use from several processes, and so threads, and is reached by pthread_mutex_clocklock(3) and
-// its like alone; all else in it is atomic.
-unsafe impl Sync for Page {}
 
 const READY: u32 = 0x100;
 const FAILED: u32 = 0x200;
@@ -220,31 +203,12 @@ impl MeetingPlace {
         bytes.map(|byte| byte.load(Ordering::Relaxed)).collect()
     }
 
-    /// Takes the lock, pthread_mutex_clocklock(3): pthread_mutex_timedlock(3) goes by the time of day, and would end at
-    /// once, or never, when somebody sets that. A task that died holding the lock gives it up: the mutex is robust,
-    /// pthread_mutexattr_setrobust(3).
+    /// Takes the lock. A task that dies holding it gives it up.
     ///
     /// # Errors
     /// ETIMEDOUT after `patience`.
     pub fn lock(&self, patience: Duration) -> Call<Held<'_>> {
-        let clock = ClockId::CLOCK_MONOTONIC;
-        let now = called(clock.now(), || "clock_gettime()".into())?;
-        let when = *(now + TimeSpec::from_duration(patience)).as_ref();
-        let lock = self.page.lock.get();
-        // SAFETY: the mutex was initialised by `map_page` and lies in memory that stays mapped.
-        let mut result = unsafe { pthread_mutex_clocklock(lock, clock.as_raw(), &raw const when) };
-        if result == libc::EOWNERDEAD {
-            // SAFETY: this thread holds the mutex, in the state that this call is made for. What the
-            // mutex guards is one atomic, which is consistent at any moment.
-            result = unsafe { libc::pthread_mutex_consistent(lock) };
-        }
-        match result {
-            0 => Ok(Held { place: self }),
-            number => Err(CallError::new(
-                "pthread_mutex_clocklock()",
-                Errno::from_raw(number),
-            )),
-        }
+        self.page.lock.take(patience)
     }
 
     /// The end that the container's maker sends into.
@@ -278,19 +242,6 @@ impl MeetingPlace {
     }
 }
 
-/// The lock, held until dropped.
-#[derive(Debug)]
-pub struct Held<'a> {
-    place: &'a MeetingPlace,
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        // SAFETY: a `Held` exists only while this thread holds the mutex.
-        unsafe { libc::pthread_mutex_unlock(self.place.page.lock.get()) };
-    }
-}
-
 fn map_page() -> Call<&'static Page> {
     let length = NonZeroUsize::new(size_of::<Page>()).unwrap_or(NonZeroUsize::MIN);
     let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
@@ -300,26 +251,9 @@ fn map_page() -> Call<&'static Page> {
     // SAFETY: it is mapped for the life of the process, aligned as every mapping, and large enough; the kernel has filled it
     // with zeros, which all its fields may be.
     let page: &'static Page = unsafe { page.as_ref() };
-    let lock = page.lock.get();
-    let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
-    let attributes = attributes.as_mut_ptr();
-    let mut failed = 0;
-    // SAFETY: the pointer is to memory for one attribute object.
-    failed |= unsafe { libc::pthread_mutexattr_init(attributes) };
-    // SAFETY: the attributes were initialised above.
-    failed |=
-        unsafe { libc::pthread_mutexattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED) };
-    // SAFETY: the attributes were initialised above.
-    failed |= unsafe { libc::pthread_mutexattr_setrobust(attributes, libc::PTHREAD_MUTEX_ROBUST) };
-    // SAFETY: the mutex lies in memory of ours that nobody uses yet; the attributes are initialised.
-    failed |= unsafe { libc::pthread_mutex_init(lock, attributes) };
-    match failed {
-        0 => Ok(page),
-        number => Err(CallError::new(
-            "pthread_mutex_init()",
-            Errno::from_raw(number),
-        )),
-    }
+    // SAFETY: nobody else knows the page just mapped, and it is never unmapped.
+    unsafe { page.lock.initialise() }?;
+    Ok(page)
 }
 
 /// Sends descriptors as one message, see [`message::send`].
@@ -374,7 +308,7 @@ mod tests {
     #[test]
     fn the_lock_is_given_up_by_a_task_that_dies_and_waits_no_longer_than_asked() {
         let place = MeetingPlace::new().unwrap();
-        // SAFETY: the child calls only clock_gettime, pthread_mutex_clocklock and _exit.
+        // SAFETY: the child calls only clock_gettime, pthread_mutex_trylock and _exit.
         match unsafe { nix::unistd::fork() }.unwrap() {
             nix::unistd::ForkResult::Child => {
                 std::mem::forget(place.lock(Duration::from_secs(5)));

@@ -6,7 +6,7 @@ use crate::support::registry::{Answer, Server, plain};
 use crate::{Place, place};
 
 /// A registry with one image of one layer, `team/app:1`, that does what `bend` makes of its answers.
-pub(super) struct Lying {
+pub(crate) struct Lying {
     pub(super) server: Server,
     pub(super) layer: Vec<u8>,
 }
@@ -21,7 +21,7 @@ pub(super) fn digest(bytes: &[u8]) -> String {
 }
 
 impl Lying {
-    pub(super) fn start(
+    pub(crate) fn start(
         bend: impl Fn(&str, &crate::support::registry::Asked, Answer) -> Answer + Send + Sync + 'static,
     ) -> Lying {
         let layer = {
@@ -65,6 +65,10 @@ impl Lying {
             bend(kind, asked, answer)
         });
         Lying { server, layer }
+    }
+
+    pub(crate) fn port(&self) -> &str {
+        self.server.host.rsplit(':').next().unwrap()
     }
 
     fn pull(&self, place: &Place) -> Said {
