@@ -75,12 +75,20 @@ impl Ahead {
         let _ = empty.map(|empty| self.next.send(Next::ShutIn(empty)));
     }
 
-    /// After a file was read from `offset` on.
-    pub(super) fn after_read(&self, image: &SquashFs, node: u64, inode: &Inode, offset: u64) {
+    /// After a file was read from `offset` on, so many bytes.
+    pub(super) fn after_read(
+        &self,
+        image: &SquashFs,
+        node: u64,
+        inode: &Inode,
+        offset: u64,
+        length: usize,
+    ) {
         let block = u64::from(image.block_size());
-        let index = offset / block;
-        if self.is_next(node, index, offset) {
-            let next = (index + 1) * block;
+        let end = offset.saturating_add((length as u64).max(1));
+        let (first, last) = (offset / block, (end - 1) / block);
+        if self.is_next(node, offset == 0, first, last) {
+            let next = (last + 1) * block;
             if next < inode.size {
                 let _ = self.next.try_send(Next::Block(inode.clone(), next));
             } else {
@@ -89,12 +97,14 @@ impl Ahead {
         }
     }
 
-    /// Whether a reader goes through the file from its start, and has just come to this block.
-    fn is_next(&self, node: u64, index: u64, offset: u64) -> bool {
+    /// Whether a reader goes through the file from its start, and has just come to the `last` of these blocks. There are
+    /// several where a page of the kernel's is larger than a block.
+    fn is_next(&self, node: u64, is_start: bool, first: u64, last: u64) -> bool {
         let mark = |index: u64| node.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ index;
         let slot = &self.last[usize::try_from(node % FOLLOWED as u64).unwrap_or(0)];
-        let before = slot.swap(mark(index), Ordering::Relaxed);
-        offset == 0 || index > 0 && before == mark(index - 1)
+        let before = slot.swap(mark(last), Ordering::Relaxed);
+        let is_new = last > first && before == mark(first);
+        is_start || is_new || first > 0 && before == mark(first - 1)
     }
 
     /// Trees are mostly read in the order in which they were packed.
@@ -156,5 +166,26 @@ impl Work {
             }
         })
         .map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_is_followed_from_block_to_block_also_where_a_page_has_several() {
+        let (ahead, _work) = Ahead::new();
+        // Parts of one block, then the next one.
+        assert!(ahead.is_next(1, true, 0, 0));
+        assert!(!ahead.is_next(1, false, 0, 0));
+        assert!(ahead.is_next(1, false, 1, 1));
+        assert!(!ahead.is_next(1, false, 5, 5));
+        // Pages of 64 KiB over blocks of 16 KiB; and one that begins in the block in which the last one ended.
+        assert!(ahead.is_next(7, true, 0, 3));
+        assert!(ahead.is_next(7, false, 4, 7));
+        assert!(ahead.is_next(7, false, 8, 11));
+        assert!(ahead.is_next(7, false, 11, 14));
+        assert!(!ahead.is_next(7, false, 40, 43));
     }
 }

@@ -327,7 +327,7 @@ impl Filesystem for Answers {
                 Err(damage) => reply.error(self.complain(damage)),
             },
         }
-        self.ahead.after_read(image, node.0, &inode, offset);
+        self.ahead.after_read(image, node.0, &inode, offset, wanted);
     }
 
     fn lseek(

@@ -48,7 +48,7 @@ impl Root {
         assert!(status.unwrap().success());
         let root = Root { place };
         // Whoever runs the tests has its directory for itself.
-        root.host("chown 0:0 . && chmod 755 . && mkdir -p images work && chown 4711:4712 work");
+        root.host("chown 0:0 . && chmod 755 . && mkdir -p dev images proc sys tmp work && chown 4711:4712 work");
         root.host("cp /bin/busybox busybox && cp -a $CHARIOT_TEST_IMAGES/busybox* images/ && chmod 755 images/busybox");
         root.host(
             "install -m 755 $CHARIOT_STATIC chariot && install -m 644 $CHARIOT_SO chariot.so",
@@ -81,8 +81,8 @@ impl Root {
     /// Runs a script there, in a mount namespace in which this is the root, as `user`, a pair of numbers. A plain chroot(2) would not
     /// do: the kernel makes no user namespace in one.
     fn run(&self, user: &str, script: &str) -> Said {
-        let enter = "mount --bind . . && cd . && for d in dev sys; do mount --rbind /$d $d; done && \
-            mount -t proc proc proc && mount -t tmpfs -o mode=1777 tmpfs tmp && cd \"$PWD\" && pivot_root . . && \
+        let enter = "mount --bind . . && cd \"$PWD\" && for d in dev sys; do mount --rbind /$d $d; done && \
+            mount -t proc proc proc && mount -t tmpfs -o mode=1777 tmpfs tmp && pivot_root . . && \
             cd / && ./busybox umount -l / && cd /work && \
             exec env -i PATH=/usr/bin:/bin:/usr/sbin:/sbin HOME=/work chroot --userspec=\"$1\" / bash -c \"cd /work; $2\"";
         let output = Command::new("timeout")

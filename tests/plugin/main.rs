@@ -116,8 +116,9 @@ fn panics(name: &str) -> bool {
 /// are made for every caller and may have such a path; those that are made for the plugin, as generic ones, may not.
 #[test]
 fn no_function_of_the_plugins_own_can_panic() {
-    let library = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../target/release/libchariot_spank.rlib");
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or("target".into());
+    let library = root.join(target).join("release/libchariot_spank.rlib");
     if std::env::var_os("CHARIOT_SO").is_none() || !library.exists() {
         skip!("CHARIOT_SO names no plugin, or etc/build has not made it here");
     }
