@@ -34,6 +34,7 @@ mod steps;
 mod told;
 mod trusted;
 mod upgrade;
+mod vm;
 
 use std::path::{Path, PathBuf};
 
@@ -115,9 +116,10 @@ impl Site {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// The cluster's site file.
+    /// The cluster's site file; where a package has installed one, that.
     fn file(&self) -> PathBuf {
-        self.cluster.join("chariot.toml")
+        let file = self.cluster.join("chariot.toml");
+        file.canonicalize().unwrap_or(file)
     }
 
     /// Runs `work` with the cluster's site file replaced, and puts it back.

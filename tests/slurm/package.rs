@@ -13,12 +13,24 @@ fn dpkg(arguments: &[&str]) {
     assert!(output.status.success(), "dpkg {arguments:?}: {output:?}");
 }
 
-/// Removes the package at the end, also when the test fails.
-struct Installed;
+/// Removes the package at the end, also when the test fails; or installs it, where it was before.
+struct AsBefore(Option<String>);
 
-impl Drop for Installed {
+impl AsBefore {
+    /// From now on it is not there.
+    fn of(package: &str) -> AsBefore {
+        let was_there = std::path::Path::new(CONF).exists();
+        dpkg(&["--purge", "chariot"]);
+        AsBefore(was_there.then(|| package.to_owned()))
+    }
+}
+
+impl Drop for AsBefore {
     fn drop(&mut self) {
         let _ = Command::new("dpkg").args(["--purge", "chariot"]).output();
+        if let Some(package) = &self.0 {
+            let _ = Command::new("dpkg").args(["-i", package]).output();
+        }
     }
 }
 
@@ -32,14 +44,14 @@ fn the_package_serves_the_next_step_and_leaves_a_slurm_that_works() {
     else {
         skip!("tests/matrix makes the package and a cluster for it");
     };
-    let inside = "srun -N4 --ch-image=$I sh -c 'echo $CH_RUNNING' | sort -u";
+    let _as_before = AsBefore::of(&package);
+    let inside = "srun -N$(sinfo -h -o %D) --ch-image=$I sh -c 'echo $CH_RUNNING' | sort -u";
     assert_ne!(
         site.run("srun --ch-image=$I true").code,
         0,
         "there before it is installed"
     );
     assert_eq!(site.run("srun echo plain").ok(), "plain");
-    let _installed = Installed;
     dpkg(&["-i", &package]);
     assert_eq!(site.run(inside).ok(), site.image);
     for file in [
@@ -64,7 +76,8 @@ fn the_package_serves_the_next_step_and_leaves_a_slurm_that_works() {
     assert_eq!(site.run(inside).ok(), site.image);
 
     let removed = || {
-        assert_eq!(site.run("srun -N4 echo plain | sort -u").ok(), "plain");
+        let plain = "srun -N$(sinfo -h -o %D) echo plain | sort -u";
+        assert_eq!(site.run(plain).ok(), "plain");
         assert_ne!(site.run("srun --ch-image=$I true").code, 0);
     };
     dpkg(&["-r", "chariot"]);

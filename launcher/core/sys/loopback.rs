@@ -98,7 +98,8 @@ pub fn attach(file: &File, offset: u64, length: u64) -> Call<LoopDevice> {
 }
 
 fn find(wanted: &Info) -> Option<LoopDevice> {
-    (0..MOST).map_while(open).find(|device| {
+    let mut there = (0..MOST).map_while(|number| open(number).ok());
+    there.find(|device| {
         let mut info = NO_INFO;
         // SAFETY: LOOP_GET_STATUS64 writes one `loop_info64`, and the device is open.
         let result = unsafe {
@@ -113,13 +114,10 @@ fn find(wanted: &Info) -> Option<LoopDevice> {
     })
 }
 
-fn open(number: u32) -> Option<LoopDevice> {
+fn open(number: u32) -> Call<LoopDevice> {
     let path = PathBuf::from(format!("/dev/loop{number}"));
-    let open = super::open(&path, OFlags::RDONLY).ok()?;
-    Some(LoopDevice {
-        path,
-        open_device: open,
-    })
+    let open_device = super::open(&path, OFlags::RDONLY)?;
+    Ok(LoopDevice { path, open_device })
 }
 
 fn make(file: &File, wanted: &Info) -> Call<LoopDevice> {
@@ -129,12 +127,7 @@ fn make(file: &File, wanted: &Info) -> Call<LoopDevice> {
         // SAFETY: LOOP_CTL_GET_FREE takes no argument.
         let result = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) };
         let number = called(Errno::result(result), || "ioctl(LOOP_CTL_GET_FREE)".into())?;
-        let Some(device) = u32::try_from(number).ok().and_then(open) else {
-            return Err(CallError::new(
-                format!("open(\"/dev/loop{number}\")"),
-                Errno::ENOENT,
-            ));
-        };
+        let device = open(number.unsigned_abs())?;
         let configuration = Configuration {
             file: file.as_raw_fd().unsigned_abs(),
             block_size: 0,
