@@ -38,7 +38,7 @@ use chariot_core::config::Config;
 use chariot_core::error::{Error, Explain, Result};
 use chariot_core::private::{self, Whose};
 use chariot_core::sys::{process, signals};
-use lease::Turn;
+use lease::{Crowd, Turn, Want};
 
 /// How hints end about a file system that is full, or a quota.
 const FULL: &str = "or choose another place";
@@ -287,9 +287,23 @@ impl<'a> Cache<'a> {
         self.prepare()?;
         let root = self.root()?;
         let leases = root.join("leases");
-        let patience = self.config.wait_fetch;
-        let turn = lease::take(&leases, digest.hex(), word, patience, is_there, see);
+        let turn = lease::take(&self.want(&leases, digest, word), is_there, see);
         turn.map_err(|error| self.with_room(error, root))
+    }
+
+    /// What those wait for who want what has this digest.
+    pub fn want<'w>(&self, leases: &'w Path, digest: &'w Digest, word: &'w str) -> Want<'w> {
+        Want {
+            directory: leases,
+            name: digest.hex(),
+            word,
+            patience: self.config.wait_fetch,
+            crowd: match self.purpose {
+                // Other nodes have their own.
+                Purpose::Stage => Crowd::ALONE,
+                _ => Crowd::of(self.host),
+            },
+        }
     }
 
     /// A failure to write at `place` because that is full, with what `chariot gc` could do about it: something, if the

@@ -1,16 +1,21 @@
 //! Who makes an image that many want at once, on any number of nodes: whoever creates a file first. Its holder
 //! writes into it every second; the others look whether it changes, each by its own clock, and the first to find
-//! it silent for too long takes over by creating the next one. Nothing is needed of the file system but that
-//! O_EXCL works, which holds for NFS and Lustre where locks may not.
+//! it silent for too long takes over by creating the next one; [`pace`] has how often they look. Nothing is needed of
+//! the file system but that O_EXCL works, which holds for NFS and Lustre where locks may not.
 //!
 //! A silent holder may be suspended, and wake up at any time: minutes later, when who took over has ended and
 //! removed all leases, or when somebody else has begun anew under the same number. So a lease names who holds it,
 //! and a holder writes to it, and removes it, only while it says that it is this one's.
 
+mod pace;
+mod turn;
 mod watched;
 
+pub use pace::Crowd;
+pub use turn::{Turn, Want, take};
+
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -19,21 +24,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::files::maker::{self, Maker, Role, host_name};
 use crate::files::own::Below;
-use crate::files::{output, removal, space};
+use crate::files::{output, removal};
 use crate::work::{Progress, Reporter};
-use chariot_core::error::{Error, Explain, Result};
+use chariot_core::error::{Error, Result};
 use chariot_core::escape;
 use chariot_core::open;
-use watched::Watched;
 
 /// After how long a silent holder is taken for dead. A shared file system can hang for some seconds.
 const SILENCE: Duration = Duration::from_secs(15);
-
-/// How often those who wait look, at first and later: a thousand nodes that wait for one should not be felt.
-const LOOK: Duration = Duration::from_millis(50);
-const LOOK_LATER: Duration = Duration::from_secs(1);
-const LOOK_MUCH_LATER: Duration = Duration::from_secs(2);
-const MUCH_LATER: Duration = Duration::from_secs(60);
 
 /// How often whoever watches this process hears that it waits.
 const SHOWN: Duration = Duration::from_millis(500);
@@ -49,15 +47,6 @@ const FAILED_LATELY: Duration = Duration::from_secs(60);
 
 /// What a lease begins with whose holder has given up.
 const FAILED: &str = "failed\n";
-
-/// How a wait ended.
-#[derive(Debug)]
-pub enum Turn {
-    /// The caller is to make the image.
-    Mine(Lease),
-    /// It is there.
-    Made,
-}
 
 /// The right to make an image.
 #[derive(Debug)]
@@ -84,96 +73,6 @@ impl Lease {
             shown: AtomicU64::new(0),
         }
     }
-}
-
-/// Waits until the image is there, or until it is the caller's turn to make it.
-///
-/// # Errors
-/// Whoever made it failed while this one waited, or it takes longer than `patience`.
-pub fn take(
-    directory: &Path,
-    name: &str,
-    word: &str,
-    patience: Duration,
-    is_there: impl Fn() -> bool,
-    see: &mut dyn FnMut(&Progress),
-) -> Result<Turn> {
-    let mut watched = Watched::new(SILENCE);
-    take_watching(directory, name, word, patience, is_there, see, &mut watched)
-}
-
-fn take_watching(
-    directory: &Path,
-    name: &str,
-    word: &str,
-    patience: Duration,
-    is_there: impl Fn() -> bool,
-    see: &mut dyn FnMut(&Progress),
-    watched: &mut Watched,
-) -> Result<Turn> {
-    let what = || format!("can't use the cache's {}", directory.display());
-    let start = Instant::now();
-    let mut pause = LOOK;
-    loop {
-        // One open(2) a look, as long as the lease that is known shows that its holder is there.
-        if !watched.goes_on(directory, name).explain(what)? {
-            if is_there() {
-                return Ok(Turn::Made);
-            }
-            let newest = newest(directory, name).explain(what)?;
-            let next = match newest {
-                None => Some(1),
-                Some(number) => watched
-                    .look(directory, name, number, word)
-                    .explain(what)??,
-            };
-            if let Some(number) = next {
-                let lease = Lease::new(directory, name, number);
-                let created = lease.create();
-                let created =
-                    created.map_err(|error| space::explain(&error, &what(), "open", directory));
-                if created? {
-                    // Whoever held the last one may have finished just before.
-                    return match is_there() {
-                        true => {
-                            lease.end();
-                            Ok(Turn::Made)
-                        }
-                        false => Ok(Turn::Mine(lease)),
-                    };
-                }
-                continue;
-            }
-        }
-        if start.elapsed() > patience {
-            let holder = watched.holder().unwrap_or("another process");
-            let seconds = patience.as_secs();
-            return Err(Error::new(format!(
-                "timed out after {seconds} s waiting for {holder} to convert {word}"
-            ))
-            .hint("the site configuration file sets the bound: waits.fetch"));
-        }
-        watched.wait(pause, see);
-        let most = match start.elapsed() > MUCH_LATER {
-            true => LOOK_MUCH_LATER,
-            false => LOOK_LATER,
-        };
-        pause = (pause * 3 / 2).min(most);
-    }
-}
-
-/// The highest number among the leases of a name.
-fn newest(directory: &Path, name: &str) -> io::Result<Option<u64>> {
-    let mut newest = None;
-    for entry in fs::read_dir(directory)? {
-        let file = entry?.file_name();
-        let number = file
-            .to_str()
-            .and_then(number_of)
-            .and_then(|(of, number)| (of == name).then_some(number));
-        newest = newest.max(number);
-    }
-    Ok(newest)
 }
 
 /// The name and the number that a lease's file has: `HEX.N`.
@@ -338,7 +237,10 @@ impl Lease {
         let sentence = error.to_string();
         let [sentence, advice] = [&sentence, error.advice().unwrap_or_default()].map(escape::line);
         // Whoever does not hear of it takes over and fails by itself.
-        if self.write(&format!("{FAILED}{sentence}\n{advice}")).is_ok() {
+        let Some(file) = self.open_own() else { return };
+        if overwrite(&file, &format!("{FAILED}{sentence}\n{advice}")).is_ok() {
+            // By which also those see it who do not read it.
+            let _ = rustix::fs::fchmod(&file, rustix::fs::Mode::RUSR);
             self.remove_below();
         }
     }

@@ -82,14 +82,7 @@ fn meaning(reference: &Reference, cache: &Cache<'_>, access: &mut Access<'_>) ->
     let lease = Digest::of(format!("{job} {name}").as_bytes());
     let leases = cache.root()?.join("leases");
     let is_known = || cache.pin(&job, &name).is_some();
-    let turn = lease::take(
-        &leases,
-        lease.hex(),
-        &name,
-        cache.config.wait_fetch,
-        is_known,
-        access.see,
-    )?;
+    let turn = lease::take(&cache.want(&leases, &lease, &name), is_known, access.see)?;
     if let Turn::Mine(lease) = turn {
         let pinned =
             ask(access.see).and_then(|resolved| cache.set_pin(&job, &name, resolved.digest));

@@ -224,16 +224,14 @@ fn collectors_do_not_mind_each_other_and_layers_of_a_fetch_stay() {
     fill(place.path(), &files);
     let leases = own.root().enter(Path::new("leases")).unwrap();
     let take = || {
-        let patience = Duration::from_secs(1);
-        lease::take(
-            leases.path(),
-            &hex('0'),
-            "I",
-            patience,
-            || false,
-            &mut |_| {},
-        )
-        .unwrap()
+        let want = lease::Want {
+            directory: leases.path(),
+            name: &hex('0'),
+            word: "I",
+            patience: Duration::from_secs(1),
+            crowd: lease::Crowd::ALONE,
+        };
+        lease::take(&want, || false, &mut |_| {}).unwrap()
     };
     let lease::Turn::Mine(lease) = take() else {
         panic!()

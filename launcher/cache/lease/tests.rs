@@ -1,16 +1,23 @@
+use std::fs;
 use std::sync::atomic::AtomicBool;
 
+use super::pace::Pace;
+use super::turn::{newest, watching};
+use super::watched::Watched;
 use super::*;
 
-fn wait(directory: &Path, is_there: bool) -> Result<Turn> {
-    take(
+fn want(directory: &Path, seconds: u64) -> Want<'_> {
+    Want {
         directory,
-        "x",
-        "IMAGE",
-        Duration::from_secs(2),
-        || is_there,
-        &mut |_| {},
-    )
+        name: "x",
+        word: "IMAGE",
+        patience: Duration::from_secs(seconds),
+        crowd: Crowd::ALONE,
+    }
+}
+
+fn wait(directory: &Path, is_there: bool) -> Result<Turn> {
+    take(&want(directory, 2), || is_there, &mut |_| {})
 }
 
 #[test]
@@ -75,18 +82,67 @@ fn who_waits_hears_why_it_failed_and_who_comes_later_tries_again() {
 }
 
 fn take_over(directory: &Path) -> Lease {
-    let turn = take_watching(
-        directory,
-        "x",
-        "IMAGE",
-        Duration::from_secs(9),
-        || false,
-        &mut |_| {},
-        &mut Watched::new(Duration::from_millis(200)),
-    );
-    match turn {
+    take_over_by(directory, false)
+}
+
+fn take_over_by(directory: &Path, glances: bool) -> Lease {
+    match wait_by(directory, glances, || false) {
         Ok(Turn::Mine(lease)) => lease,
         turn => panic!("{turn:?}"),
+    }
+}
+
+/// Waits as one of few nodes, or as one of many.
+fn wait_by(directory: &Path, glances: bool, is_there: impl Fn() -> bool) -> Result<Turn> {
+    watching(
+        &want(directory, 9),
+        is_there,
+        &mut |_| {},
+        Pace::of(Crowd::ALONE),
+        &mut Watched::new(Duration::from_millis(200), glances),
+    )
+}
+
+#[test]
+fn who_only_glances_takes_over_from_the_silent_and_from_nobody_who_works() {
+    let place = tempfile::tempdir().unwrap();
+    let silent = take_over(place.path());
+    let next = take_over_by(place.path(), true);
+    assert!(silent.was_taken_over());
+    assert_eq!(next.number, 2);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| take_over_by(place.path(), true));
+        for beat in 1..20 {
+            next.write(&next.text(beat, &Progress::default())).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+            assert!(!waiting.is_finished());
+        }
+        let start = Instant::now();
+        assert_eq!(waiting.join().unwrap().number, 3);
+        assert!(start.elapsed() > Duration::from_millis(100));
+    });
+}
+
+#[test]
+fn who_only_glances_sees_that_the_image_is_there_and_hears_why_it_is_not() {
+    let place = tempfile::tempdir().unwrap();
+    for is_made in [true, false] {
+        let lease = take_over(place.path());
+        let made = AtomicBool::new(false);
+        let is_there = || made.load(Ordering::SeqCst);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| wait_by(place.path(), true, is_there));
+            std::thread::sleep(Duration::from_millis(100));
+            made.store(is_made, Ordering::SeqCst);
+            match is_made {
+                true => lease.end(),
+                false => lease.fail(&Error::new("no such image")),
+            }
+            match waiting.join().unwrap() {
+                Ok(turn) => assert!(is_made && matches!(turn, Turn::Made)),
+                Err(error) => assert_eq!(error.to_string(), "no such image"),
+            }
+        });
     }
 }
 
@@ -160,7 +216,7 @@ fn leases_that_nobody_holds_are_swept_and_a_users_files_are_not() {
 
 #[test]
 fn who_waits_is_told_what_is_known_and_no_more() {
-    let mut watched = Watched::new(SILENCE);
+    let mut watched = Watched::new(SILENCE, false);
     for (text, what, done) in [
         ("", "another process is working", 0),
         ("n1 token 0 0 0 \n", "n1 is working", 0),
@@ -183,15 +239,7 @@ fn of_many_at_once_one_makes_it() {
     let turns: Vec<Turn> = std::thread::scope(|scope| {
         let one = || {
             let is_there = || made.load(Ordering::SeqCst);
-            let turn = take(
-                place.path(),
-                "x",
-                "I",
-                Duration::from_secs(9),
-                is_there,
-                &mut |_| {},
-            )
-            .unwrap();
+            let turn = take(&want(place.path(), 9), is_there, &mut |_| {}).unwrap();
             if let Turn::Mine(lease) = &turn {
                 std::thread::sleep(Duration::from_millis(100));
                 assert!(!made.swap(true, Ordering::SeqCst), "twice");

@@ -4,6 +4,9 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{AtFlags, CWD, Mode, StatxFlags, statx};
+use rustix::io::Errno;
+
 use super::{FAILED, SHOWN, failure, is_dead, path, read};
 use crate::work::Progress;
 use chariot_core::error::Result;
@@ -12,15 +15,30 @@ use chariot_core::error::Result;
 #[derive(Debug)]
 pub(super) struct Watched {
     silence: Duration,
+    /// Whether it is looked at, and read only when nothing has changed for too long.
+    glances: bool,
+    glanced: Option<Glance>,
     number: u64,
     pub(super) text: String,
     since: Option<Instant>,
 }
 
+/// What tells without reading a lease that somebody has written into it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Glance {
+    inode: u64,
+    length: u64,
+    modified: (i64, u32),
+    /// Not any more if its holder has given up.
+    is_writable: bool,
+}
+
 impl Watched {
-    pub(super) fn new(silence: Duration) -> Watched {
+    pub(super) fn new(silence: Duration, glances: bool) -> Watched {
         Watched {
             silence,
+            glances,
+            glanced: None,
             number: 0,
             text: String::new(),
             since: None,
@@ -32,7 +50,25 @@ impl Watched {
         let Some(since) = self.since else {
             return Ok(false);
         };
-        let Some(text) = read(&path(directory, name, self.number))? else {
+        let path = path(directory, name, self.number);
+        if self.glances
+            && let Ok(glance) = glance(&path)
+        {
+            let Some(glance) = glance.filter(|glance| glance.is_writable) else {
+                return Ok(false);
+            };
+            if self.glanced.replace(glance) != Some(glance) {
+                self.since = Some(Instant::now());
+                return Ok(true);
+            }
+            if since.elapsed() <= self.silence {
+                return Ok(true);
+            }
+            // What it says it has said since then.
+            self.text = read(&path)?.unwrap_or_default();
+            return Ok(false);
+        }
+        let Some(text) = read(&path)? else {
             return Ok(false);
         };
         if text.starts_with(FAILED) {
@@ -113,5 +149,21 @@ impl Watched {
             total,
             elsewhere: true,
         }
+    }
+}
+
+/// Asks the file server itself, once, and nothing that this machine remembers: no open(2) with all that it brings. None
+/// if it is gone.
+fn glance(path: &Path) -> rustix::io::Result<Option<Glance>> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_FORCE_SYNC;
+    match statx(CWD, path, flags, StatxFlags::BASIC_STATS) {
+        Ok(data) => Ok(Some(Glance {
+            inode: data.stx_ino,
+            length: data.stx_size,
+            modified: (data.stx_mtime.tv_sec, data.stx_mtime.tv_nsec),
+            is_writable: Mode::from_raw_mode(data.stx_mode.into()).contains(Mode::WUSR),
+        })),
+        Err(Errno::NOENT | Errno::STALE) => Ok(None),
+        Err(errno) => Err(errno),
     }
 }
