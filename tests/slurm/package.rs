@@ -19,7 +19,7 @@ struct AsBefore(Option<String>);
 impl AsBefore {
     /// From now on it is not there.
     fn of(package: &str) -> AsBefore {
-        let was_there = std::path::Path::new(CONF).exists();
+        let was_there = Path::new(CONF).exists();
         dpkg(&["--purge", "chariot"]);
         AsBefore(was_there.then(|| package.to_owned()))
     }
@@ -121,7 +121,7 @@ fn what_the_administrator_has_taken_out_does_not_come_back_by_an_upgrade() {
     };
     let works = || site.run("srun --ch-image=$I true").code == 0;
     let conf = || std::fs::read_to_string(CONF).unwrap();
-    let _installed = Installed;
+    let _as_before = AsBefore::of(&package);
     dpkg(&["-i", &package]);
     assert!(works());
     let as_shipped = conf();
@@ -164,7 +164,7 @@ fn where_slurm_does_not_read_the_line_the_package_says_what_to_do() {
         skip!("tests/matrix makes the package and a cluster for it");
     };
     let plugstack = Path::new("/etc/slurm/plugstack.conf").to_owned();
-    let _installed = Installed;
+    let _as_before = AsBefore::of(&package);
     with_text(plugstack, "# nothing\n", || {
         let output = Command::new("dpkg")
             .args(["-i", &package])

@@ -1,6 +1,7 @@
 //! One parser, chosen by `CHARIOT_FUZZ`; with `list` and a directory it writes each one's examples there instead.
 
 #![no_main]
+#![allow(clippy::disallowed_methods, reason = "tests make what they need")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 #[path = "../examples.rs"]
@@ -16,7 +17,10 @@ use libfuzzer_sys::fuzz_target;
 /// Chosen once.
 static TARGET: LazyLock<&targets::Target> = LazyLock::new(|| {
     let name = std::env::var("CHARIOT_FUZZ").unwrap();
-    targets::ALL.iter().find(|target| target.name == name).unwrap()
+    targets::ALL
+        .iter()
+        .find(|target| target.name == name)
+        .unwrap()
 });
 
 fuzz_target!(
