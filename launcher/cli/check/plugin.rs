@@ -42,7 +42,10 @@ pub(super) fn findings(slurm: Option<&Slurm>, role: Role) -> Vec<Finding> {
         .needed_if(role != Role::Any),
         _ => present(slurm, line),
     };
-    vec![plugin, launcher(line)]
+    // Which launcher is meant by words that are not understood, nobody knows.
+    let is_understood = Arguments::default().read(&line.words).is_ok();
+    let launcher = is_understood.then(|| launcher(line));
+    [plugin].into_iter().chain(launcher).collect()
 }
 
 /// What the plugin is given, as far as that is understood.

@@ -119,6 +119,7 @@ fn arguments_are_what_the_plugin_itself_takes() {
         "the argument \"lancher=/x\"",
         "launcher=PATH",
     );
+    assert_eq!(findings(Some(&site.slurm), Role::Any).len(), 1);
     let site = Site::with_plugin("required HERE/chariot.so config=/c launcher=/nosuch\n").unwrap();
     assert!(!site.finding().is_fatal(), "{:?}", site.finding());
     let launcher = findings(Some(&site.slurm), Role::Any).remove(1);
