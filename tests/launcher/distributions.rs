@@ -54,6 +54,10 @@ impl Root {
             "install -m 755 $CHARIOT_STATIC chariot && install -m 644 $CHARIOT_SO chariot.so",
         );
         root.write("etc/hosts", "127.0.0.1 localhost registry.files.test\n");
+        root.write(
+            "etc/nsswitch.conf",
+            "passwd: files\ngroup: files\nhosts: files dns\n",
+        );
         root.write("etc/passwd", "root:x:0:0:root:/root:/bin/bash\n");
         root.write("etc/group", "root:x:0:\n");
         Some(root)

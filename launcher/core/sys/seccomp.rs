@@ -278,7 +278,12 @@ mod tests {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     #[test]
     fn the_numbers_of_this_machine_are_those_of_its_library() {
-        let mut names = vec![
+        // Newer ABIs have no calls without a directory's descriptor.
+        let mut names = [
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_chown,
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_lchown,
             libc::SYS_fchown,
             libc::SYS_setuid,
             libc::SYS_setgid,
@@ -292,26 +297,21 @@ mod tests {
             libc::SYS_capset,
             libc::SYS_fchownat,
         ];
-        let mut mknod = vec![(libc::SYS_mknodat, 2)];
+        let mknod = [
+            #[cfg(target_arch = "x86_64")]
+            (libc::SYS_mknod, 1),
+            (libc::SYS_mknodat, 2),
+        ];
         let arch = match cfg!(target_arch = "x86_64") {
             true => 0xc000_003e,
             false => 0xc000_00b7,
         };
-        // Newer ABIs have no calls without a directory's descriptor.
-        #[cfg(target_arch = "x86_64")]
-        {
-            names.extend([libc::SYS_chown, libc::SYS_lchown]);
-            mknod.insert(0, (libc::SYS_mknod, 1));
-        }
         names.sort_unstable();
         let number = |number| u32::try_from(number).unwrap();
-        let names: Vec<u32> = names.into_iter().map(number).collect();
-        let mknod: Vec<_> = mknod
-            .into_iter()
-            .map(|(call, mode)| (number(call), mode))
-            .collect();
+        let names = names.map(number);
+        let mknod = mknod.map(|(call, mode)| (number(call), mode));
         let abi = ABIS.iter().find(|abi| abi.arch == arch).unwrap();
-        assert_eq!((&*names, &*mknod), (abi.calls, abi.mknod));
+        assert_eq!((&names[..], &mknod[..]), (abi.calls, abi.mknod));
         let ioctl = IOCTL.iter().find(|(one, _)| *one == arch).unwrap();
         assert_eq!(ioctl.1, number(libc::SYS_ioctl));
     }
