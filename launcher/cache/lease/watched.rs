@@ -1,10 +1,11 @@
 //! Looking after a lease that somebody else holds, by this machine's own clock.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, CWD, Mode, StatxFlags, statx};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, statx};
 use rustix::io::Errno;
 
 use super::{FAILED, SHOWN, failure, is_dead, path, read};
@@ -17,7 +18,7 @@ pub(super) struct Watched {
     silence: Duration,
     /// Whether it is looked at, and read only when nothing has changed for too long.
     glances: bool,
-    glanced: Option<Glance>,
+    glanced: Option<(OwnedFd, Glance)>,
     number: u64,
     pub(super) text: String,
     since: Option<Instant>,
@@ -26,11 +27,8 @@ pub(super) struct Watched {
 /// What tells without reading a lease that somebody has written into it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Glance {
-    inode: u64,
     length: u64,
     modified: (i64, u32),
-    /// Not any more if its holder has given up.
-    is_writable: bool,
 }
 
 impl Watched {
@@ -52,21 +50,19 @@ impl Watched {
         };
         let path = path(directory, name, self.number);
         if self.glances
-            && let Ok(glance) = glance(&path)
+            && let Ok(is_new) = self.glance(&path)
         {
-            let Some(glance) = glance.filter(|glance| glance.is_writable) else {
-                return Ok(false);
-            };
-            if self.glanced.replace(glance) != Some(glance) {
-                self.since = Some(Instant::now());
-                return Ok(true);
+            match is_new {
+                Some(true) => self.since = Some(Instant::now()),
+                Some(false) if since.elapsed() <= self.silence => {}
+                // What it says it has said since then.
+                Some(false) => {
+                    self.text = read(&path)?.unwrap_or_default();
+                    return Ok(false);
+                }
+                None => return Ok(false),
             }
-            if since.elapsed() <= self.silence {
-                return Ok(true);
-            }
-            // What it says it has said since then.
-            self.text = read(&path)?.unwrap_or_default();
-            return Ok(false);
+            return Ok(true);
         }
         let Some(text) = read(&path)? else {
             return Ok(false);
@@ -80,6 +76,22 @@ impl Watched {
             return Ok(true);
         }
         Ok(since.elapsed() <= self.silence && !is_dead(&text))
+    }
+
+    /// Whether the lease has changed since the last glance; none if it has ended.
+    fn glance(&mut self, path: &Path) -> rustix::io::Result<Option<bool>> {
+        let (file, last) = match self.glanced.take() {
+            Some((file, last)) => (Ok(file), Some(last)),
+            None => (open_known(path), None),
+        };
+        match file.and_then(|file| Ok((glance_at(&file)?, file))) {
+            Ok((Some(now), file)) => {
+                self.glanced = Some((file, now));
+                Ok(Some(last != Some(now)))
+            }
+            Ok((None, _)) | Err(Errno::NOENT | Errno::STALE) => Ok(None),
+            Err(errno) => Err(errno),
+        }
     }
 
     /// Looks at the newest lease, and gives the number of the one to create if nobody holds it any more.
@@ -103,6 +115,7 @@ impl Watched {
             });
         }
         if is_new || self.text != text {
+            self.glanced = None;
             self.number = number;
             self.since = Some(Instant::now());
         }
@@ -152,18 +165,20 @@ impl Watched {
     }
 }
 
-/// Asks the file server itself, once, and nothing that this machine remembers: no open(2) with all that it brings. None
-/// if it is gone.
-fn glance(path: &Path) -> rustix::io::Result<Option<Glance>> {
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_FORCE_SYNC;
-    match statx(CWD, path, flags, StatxFlags::BASIC_STATS) {
-        Ok(data) => Ok(Some(Glance {
-            inode: data.stx_ino,
-            length: data.stx_size,
-            modified: (data.stx_mtime.tv_sec, data.stx_mtime.tv_nsec),
-            is_writable: Mode::from_raw_mode(data.stx_mode.into()).contains(Mode::WUSR),
-        })),
-        Err(Errno::NOENT | Errno::STALE) => Ok(None),
-        Err(errno) => Err(errno),
-    }
+/// Opened without the file server hearing of it, and known from then on whatever its name leads to.
+fn open_known(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(CWD, path, flags, Mode::empty())
+}
+
+/// Asks the file server itself, once, and nothing that this machine remembers. None if the file is gone, or its holder has
+/// given up.
+fn glance_at(file: &OwnedFd) -> rustix::io::Result<Option<Glance>> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
+    let data = statx(file, "", flags, StatxFlags::BASIC_STATS)?;
+    let is_writable = Mode::from_raw_mode(data.stx_mode.into()).contains(Mode::WUSR);
+    Ok((data.stx_nlink > 0 && is_writable).then_some(Glance {
+        length: data.stx_size,
+        modified: (data.stx_mtime.tv_sec, data.stx_mtime.tv_nsec),
+    }))
 }
