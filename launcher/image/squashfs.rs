@@ -94,7 +94,14 @@ impl Source {
             .map_err(|error| match error.raw_os_error() {
                 Some(number) => Damage {
                     errno: Some(Errno::from_raw(number)),
-                    advice: "the file system that it lies on fails: copy it to another, or tell those who run it",
+                    advice: match Errno::from_raw(number) {
+                        Errno::ESTALE => {
+                            "somebody has replaced or removed it on its file server: start the container again"
+                        }
+                        _ => {
+                            "the file system that it lies on fails: copy it to another, or tell those who run it"
+                        }
+                    },
                     ..Damage::new(offset, "the file cannot be read")
                 },
                 None => Damage::new(offset, "the file has become shorter"),

@@ -135,13 +135,15 @@ impl Answers {
 
     /// Tells the user, and whoever reads gets an I/O error.
     fn complain(&self, damage: Damage) -> Errno {
-        self.complaints.tell(&format!(
-            "chariot: can't read a file of the image {}: {damage}{}",
-            self.service.word,
-            damage
-                .errno
-                .map_or(String::new(), |errno| format!(": {}", errno.desc()))
-        ));
+        let errno = damage.errno.map(|errno| format!(": {}", errno.desc()));
+        self.complaints.tell([
+            &format!(
+                "chariot: can't read a file of the image {}: {damage}{}",
+                self.service.word,
+                errno.unwrap_or_default()
+            ),
+            &format!("chariot: hint: {}", damage.advice),
+        ]);
         Errno::EIO
     }
 

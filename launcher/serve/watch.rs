@@ -22,20 +22,21 @@ use chariot_core::sys::{self, Call, detached, fork, message, namespaces};
 /// a file is about to end, and the sentence with them.
 const WHOLE_STEP: Duration = Duration::from_millis(50);
 
-/// By which the server tells the process that watches it one line that the user should read.
+/// By which the server tells the process that watches it a sentence that the user should read, and its hint.
 #[derive(Debug)]
 pub(super) struct Complaints(Mutex<Option<UnixStream>>);
 
 impl Complaints {
     /// Tells the user one thing, the first.
-    pub(super) fn tell(&self, text: &str) {
+    pub(super) fn tell(&self, lines: [&str; 2]) {
         let stream = self
             .0
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
             .take();
         if let Some(mut stream) = stream {
-            let _ = writeln!(stream, "{}", escape::line(text));
+            let [sentence, hint] = lines.map(escape::line);
+            let _ = writeln!(stream, "{sentence}\n{hint}");
         }
     }
 }
@@ -62,17 +63,18 @@ pub(super) fn run(device: OwnedFd, ready: OwnedFd, hears: &OwnedFd, service: Ser
     detached::set_title("chariot-watch", &file);
     // None if the container is never made.
     let container = Container::hear(hears, inside).ok().flatten();
-    let complaint = BufReader::new(heard)
+    let complaint: Vec<String> = BufReader::new(heard)
         .lines()
         .map_while(io::Result::ok)
-        .next();
+        .take(2)
+        .collect();
     let tell = |lines: &[&str]| {
         if let Some(container) = &container {
             container.tell(lines);
         }
     };
-    if let Some(complaint) = complaint {
-        tell(&[&complaint]);
+    if !complaint.is_empty() {
+        tell(&complaint.iter().map(String::as_str).collect::<Vec<_>>());
     }
     if let Some(signal) = server.killed_by() {
         std::thread::sleep(WHOLE_STEP);

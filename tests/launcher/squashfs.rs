@@ -256,7 +256,7 @@ fn a_damaged_image_is_refused_or_an_error_that_says_where() {
     std::fs::write(place.here().join("broken.sqfs"), broken).unwrap();
     // The sentence comes from another process, which looks for one in the container to tell it by.
     let said = place.run(
-        "$C run ./broken.sqfs -- sh -c 'cat /d/large >/dev/null; cat /d/small; until grep -q offset err; do sleep 0.1; done' 2>err; \
+        "$C run ./broken.sqfs -- sh -c 'cat /d/large >/dev/null; cat /d/small; until grep -q hint: err; do sleep 0.1; done' 2>err; \
          cat err >&2",
     );
     assert_eq!(said.out, "x", "{said:#?}");
@@ -271,6 +271,8 @@ fn a_damaged_image_is_refused_or_an_error_that_says_where() {
         said.err.contains("at offset") && said.err.contains("Input/output error"),
         "{said:#?}"
     );
+    let hint = "hint: the image is damaged: copy or make it again";
+    assert_eq!(said.err.matches(hint).count(), 1, "{said:#?}");
 }
 
 #[test]
