@@ -76,6 +76,7 @@ clean() {
     [ -n "${own_place:-}" ] || { ${at_end:-:}; return 0; }
     # All others have ended with their namespaces.
     [ ! -e "$place/spark-cluster" ] || tests/tools/cluster stop "$place/spark-cluster"
+    [ ! -e "$place/soak-cluster" ] || find /sys/fs/cgroup/*/slurm_n[1-9]* -depth -type d -exec rmdir {} \; 2>/dev/null || true
     [ -z "${made_user:-}" ] || remove_user
     # By which slurmd's log has one line an hour on a site's file that is broken.
     rm -f /run/chariot-broken"${place//\//-}"-*
