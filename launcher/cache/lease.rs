@@ -1,6 +1,6 @@
 //! Who makes an image that many want at once, on any number of nodes: whoever creates a file first. Its holder
 //! writes into it every second; the others look whether it changes, each by its own clock, and the first to find
-//! it silent for too long takes over by creating the next one; [`pace`] has how often they look. Nothing is needed of
+//! it silent for too long takes over by creating the next one; `pace` has how often they look. Nothing is needed of
 //! the file system but that O_EXCL works, which holds for NFS and Lustre where locks may not.
 //!
 //! A silent holder may be suspended, and wake up at any time: minutes later, when who took over has ended and

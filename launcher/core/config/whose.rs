@@ -18,7 +18,7 @@ pub(super) fn refuse_foreign(file: &File, path: &Path) -> Result<()> {
 /// Refuses a file that root would not take orders from, whoever asks. One that is not there is none of those.
 ///
 /// # Errors
-/// As [`Config::load`].
+/// As [`Config::load`](super::Config::load).
 pub fn refuse_all_but_roots(path: &Path) -> Result<()> {
     match open::typed(path) {
         Ok(file) => refuse_foreign_to(true, &file, path),
