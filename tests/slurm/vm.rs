@@ -2,6 +2,7 @@
 //! sets, file systems of a network. `tests/vm` boots one; elsewhere these tests do not run.
 
 mod life;
+mod nfs;
 mod scope;
 
 use std::process::Command;
