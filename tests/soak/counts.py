@@ -2,7 +2,7 @@
 import contextlib, os, pathlib, re, time
 
 # slurmd may grow by so much in all, and for each step: what it keeps of plain ones, too.
-MEMORY, MEMORY_OF_STEP = 2 << 20, 4 << 10
+MEMORY, MEMORY_OF_STEP = 2 << 20, 8 << 10
 # How long after the last step something may still be on its way.
 PATIENCE = 90
 
