@@ -52,12 +52,18 @@ class Answers(http.server.BaseHTTPRequestHandler):
             return self.send(200, b"{}", "application/json", is_body)
         if path is None or not path.is_file():
             return self.send(404, b"{}", "application/json", is_body)
-        self.send(200, path.read_bytes(), media, is_body, digest)
+        body, wanted = path.read_bytes(), re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if wanted and int(wanted.group(1)) < len(body):
+            begin = int(wanted.group(1))
+            return self.send(206, body[begin:], media, is_body, digest, f"bytes {begin}-{len(body) - 1}/{len(body)}")
+        self.send(200, body, media, is_body, digest)
 
-    def send(self, status, body, media, is_body, digest=None):
+    def send(self, status, body, media, is_body, digest=None, stretch=None):
         self.send_response(status)
         self.send_header("Content-Type", media)
         self.send_header("Content-Length", str(len(body)))
+        if stretch:
+            self.send_header("Content-Range", stretch)
         if digest:
             self.send_header("Docker-Content-Digest", digest)
         self.end_headers()
