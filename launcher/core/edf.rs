@@ -235,13 +235,17 @@ fn shown(entry: &Entry) -> String {
     }
 }
 
-/// As a TOML string that is read back the same, variables and all.
-fn quoted(text: &str) -> String {
+/// As a TOML string that is read back the same where variables are replaced, as they are in values.
+fn quoted(value: &str) -> String {
+    string(&value.replace('$', "$$"))
+}
+
+/// As a TOML string.
+fn string(text: &str) -> String {
     let mut quoted = String::from("\"");
     for character in text.chars() {
         match character {
             '"' | '\\' => quoted.extend(['\\', character]),
-            '$' => quoted += "$$",
             other if escape::acts(other) => quoted += &format!("\\u{:04x}", u32::from(other)),
             other => quoted.push(other),
         }
@@ -253,7 +257,7 @@ fn quoted_key(key: &str) -> String {
     let is_bare = |character: char| character.is_ascii_alphanumeric() || "_-".contains(character);
     match key.chars().all(is_bare) {
         true => key.to_owned(),
-        false => quoted(key),
+        false => string(key),
     }
 }
 

@@ -135,6 +135,27 @@ fn a_file_builds_on_others_and_has_the_last_word() {
     assert_eq!(same, options);
 }
 
+/// Found by a fuzzer: variables are replaced in values, and not in names.
+#[test]
+fn a_dollar_in_a_name_is_printed_as_it_is_read() {
+    let files = Files::new(&[(
+        "one.toml",
+        "image = '/i'\n[annotations]\n\"x$y\" = 'v$$w'\n",
+    )]);
+    let of = |files: &Files, word: &str| {
+        let definition = files.load(word).unwrap();
+        let annotation = definition.annotations().next().unwrap();
+        (annotation.key.clone(), annotation.value.clone())
+    };
+    assert_eq!(
+        of(&files, "./one.toml"),
+        ("annotations.x$y".into(), "v$w".into())
+    );
+    let text = files.load("./one.toml").unwrap().lines().join("\n");
+    let again = Files::new(&[("again.toml", &text)]);
+    assert_eq!(of(&again, "./again.toml"), of(&files, "./one.toml"));
+}
+
 #[test]
 fn names_are_looked_for_in_order_and_paths_are_not() {
     let files = Files::new(&[
