@@ -129,3 +129,39 @@ fn a_step_outlives_a_file_server_that_goes_away_for_half_a_minute() {
     assert_eq!(said.ok(), sum.ok(), "{said:#?}");
     site.nodes_are_fine();
 }
+
+#[test]
+#[ignore = "alone: starts a file server"]
+fn who_replaced_an_image_on_its_file_server_is_told_of() {
+    let site = site!();
+    let _server = Server::start(&MOUNTS[1..2]);
+    // The server of NFS 4 keeps what is open.
+    let (_, at) = MOUNTS[1];
+    run_in(&site, at, LARGE).ok();
+    let kept = at.replace("/nfs", KEPT);
+    let said = std::thread::scope(|scope| {
+        let step = scope.spawn(|| run_in(&site, at, STEP));
+        support::until("the step starts", || {
+            std::path::Path::new(&kept).join("up").exists()
+        });
+        root(&format!(
+            "cd {kept} && cp -p large.sqfs new && rm large.sqfs && mv new large.sqfs && \
+             for i in 1 2 3; do echo 3 >/proc/sys/vm/drop_caches; touch go; sleep 1; done"
+        ))
+        .ok();
+        step.join().unwrap()
+    });
+    assert_ne!(said.code, 0, "{said:#?}");
+    assert!(
+        said.err
+            .contains("can't read a file of the image ./large.sqfs")
+            || said.err.contains("large.sqfs: the file cannot be read"),
+        "{said:#?}"
+    );
+    assert!(
+        said.err
+            .contains("hint: somebody has replaced or removed it"),
+        "{said:#?}"
+    );
+    site.nodes_are_fine();
+}
