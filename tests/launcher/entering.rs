@@ -124,12 +124,15 @@ fn whoever_has_made_what_an_images_proc_leads_to_is_not_asked_who_root_is() {
         .ok();
     for options in ["--writable", "--overlay kept"] {
         let script = format!("$C run {options} --bind ./own:/shared ./img id");
-        for said in [scene.as_root(&script), scene.place.run(&script)] {
-            said.failed(125, "its /proc would not be the kernel's", 1);
-        }
+        let said = scene.as_root(&script);
+        said.failed(125, "its /proc would not be the kernel's", 1);
         let said = scene.as_owner("cat x/self/*");
         assert_eq!(said.ok(), "before\nbefore\nbefore", "{options}");
     }
+    let said = scene
+        .place
+        .run("$C run --writable --bind ./own:/shared ./img id");
+    said.failed(125, "its /proc would not be the kernel's", 1);
     // A root that nobody writes to has no such link.
     let said = scene.as_root("$C run --bind ./own:/shared ./img sh -c 'cat /proc/self/comm'");
     assert_eq!(said.ok(), "cat");
