@@ -34,16 +34,24 @@ impl Drop for AsBefore {
     }
 }
 
+/// A cluster that has this machine's own configuration, and the package; or a skip.
+macro_rules! installable {
+    () => {{
+        let site = site!();
+        let Some(package) = std::env::var("CHARIOT_TEST_DEB")
+            .ok()
+            .filter(|_| support::user().is_some())
+        else {
+            skip!("tests/matrix makes the package and a cluster for it");
+        };
+        (site, package)
+    }};
+}
+
 #[test]
 #[ignore = "alone: installs the package on this machine"]
 fn the_package_serves_the_next_step_and_leaves_a_slurm_that_works() {
-    let site = site!();
-    let Some(package) = std::env::var("CHARIOT_TEST_DEB")
-        .ok()
-        .filter(|_| support::user().is_some())
-    else {
-        skip!("tests/matrix makes the package and a cluster for it");
-    };
+    let (site, package) = installable!();
     let _as_before = AsBefore::of(&package);
     let inside = "srun -N$(sinfo -h -o %D) --ch-image=$I sh -c 'echo $CH_RUNNING' | sort -u";
     assert_ne!(
@@ -112,13 +120,7 @@ fn left() -> Vec<String> {
 #[test]
 #[ignore = "alone: installs the package on this machine"]
 fn what_the_administrator_has_taken_out_does_not_come_back_by_an_upgrade() {
-    let site = site!();
-    let Some(package) = std::env::var("CHARIOT_TEST_DEB")
-        .ok()
-        .filter(|_| support::user().is_some())
-    else {
-        skip!("tests/matrix makes the package and a cluster for it");
-    };
+    let (site, package) = installable!();
     let works = || site.run("srun --ch-image=$I true").code == 0;
     let conf = || std::fs::read_to_string(CONF).unwrap();
     let _as_before = AsBefore::of(&package);
@@ -156,13 +158,7 @@ fn what_the_administrator_has_taken_out_does_not_come_back_by_an_upgrade() {
 #[test]
 #[ignore = "alone: installs the package on this machine"]
 fn where_slurm_does_not_read_the_line_the_package_says_what_to_do() {
-    let site = site!();
-    let Some(package) = std::env::var("CHARIOT_TEST_DEB")
-        .ok()
-        .filter(|_| support::user().is_some())
-    else {
-        skip!("tests/matrix makes the package and a cluster for it");
-    };
+    let (site, package) = installable!();
     let plugstack = Path::new("/etc/slurm/plugstack.conf").to_owned();
     let _as_before = AsBefore::of(&package);
     with_text(plugstack, "# nothing\n", || {

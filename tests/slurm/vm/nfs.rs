@@ -105,6 +105,17 @@ const LARGE: &str = "cp -r $I tree && head -c 3000000 /dev/urandom >tree/large &
 const STEP: &str = "srun --ch-image=./large.sqfs sh -c \
                     'touch up; while [ ! -e go ]; do sleep 0.2; done; md5sum </large'";
 
+/// What such a step says while root does something to its server, after which the step goes on to read.
+fn step_while(site: &Site, at: &str, script: &str) -> crate::support::Said {
+    let up = std::path::PathBuf::from(at.replace("/nfs", KEPT)).join("up");
+    std::thread::scope(|scope| {
+        let step = scope.spawn(|| run_in(site, at, STEP));
+        support::until("the step starts", || up.exists());
+        root(script).ok();
+        step.join().unwrap()
+    })
+}
+
 #[test]
 #[ignore = "alone: stops a file server"]
 fn a_step_outlives_a_file_server_that_goes_away_for_half_a_minute() {
@@ -113,18 +124,14 @@ fn a_step_outlives_a_file_server_that_goes_away_for_half_a_minute() {
     let (_, at) = MOUNTS[0];
     run_in(&site, at, LARGE).ok();
     let kept = at.replace("/nfs", KEPT);
-    let said = std::thread::scope(|scope| {
-        let step = scope.spawn(|| run_in(&site, at, STEP));
-        support::until("the step starts", || {
-            std::path::Path::new(&kept).join("up").exists()
-        });
-        root(&format!(
+    let said = step_while(
+        &site,
+        at,
+        &format!(
             "echo 3 >/proc/sys/vm/drop_caches; systemctl stop nfs-server; touch {kept}/go; sleep 30; \
              systemctl start nfs-server; exportfs -o rw,root_squash,insecure,no_subtree_check,fsid=77 localhost:{KEPT}"
-        ))
-        .ok();
-        step.join().unwrap()
-    });
+        ),
+    );
     let sum = root(&format!("md5sum <{kept}/tree/large"));
     assert_eq!(said.ok(), sum.ok(), "{said:#?}");
     site.nodes_are_fine();
@@ -139,18 +146,14 @@ fn who_replaced_an_image_on_its_file_server_is_told_of() {
     let (_, at) = MOUNTS[1];
     run_in(&site, at, LARGE).ok();
     let kept = at.replace("/nfs", KEPT);
-    let said = std::thread::scope(|scope| {
-        let step = scope.spawn(|| run_in(&site, at, STEP));
-        support::until("the step starts", || {
-            std::path::Path::new(&kept).join("up").exists()
-        });
-        root(&format!(
+    let said = step_while(
+        &site,
+        at,
+        &format!(
             "cd {kept} && cp -p large.sqfs new && rm large.sqfs && mv new large.sqfs && \
              for i in 1 2 3; do echo 3 >/proc/sys/vm/drop_caches; touch go; sleep 1; done"
-        ))
-        .ok();
-        step.join().unwrap()
-    });
+        ),
+    );
     assert_ne!(said.code, 0, "{said:#?}");
     assert!(
         said.err
