@@ -201,7 +201,11 @@ def whose_creator_is_shot(site, name, chance):
 
 
 def is_creator(pid):
-    words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") if pathlib.Path(f"/proc/{pid}").exists() else []
+    try:
+        words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        # It has ended meanwhile.
+        return False
     return len(words) > 1 and words[0].endswith(b"/chariot") and words[1] == b"step"
 
 
