@@ -255,7 +255,7 @@ fn string(text: &str) -> String {
 
 fn quoted_key(key: &str) -> String {
     let is_bare = |character: char| character.is_ascii_alphanumeric() || "_-".contains(character);
-    match key.chars().all(is_bare) {
+    match !key.is_empty() && key.chars().all(is_bare) {
         true => key.to_owned(),
         false => string(key),
     }

@@ -135,6 +135,20 @@ fn a_file_builds_on_others_and_has_the_last_word() {
     assert_eq!(same, options);
 }
 
+/// Found by a fuzzer: TOML has such names, in quotes.
+#[test]
+fn a_name_without_a_letter_is_printed_as_one() {
+    let files = Files::new(&[("one.toml", "image = '/i'\n[env]\n'' = 'v'\n")]);
+    let text = files.load("./one.toml").unwrap().lines().join("\n");
+    let again = Files::new(&[("again.toml", &text)]);
+    let entries = again.load("./again.toml").unwrap().entries;
+    assert!(
+        entries
+            .iter()
+            .any(|entry| entry.key == "env." && entry.value == "v")
+    );
+}
+
 /// Found by a fuzzer: variables are replaced in values, and not in names.
 #[test]
 fn a_dollar_in_a_name_is_printed_as_it_is_read() {
