@@ -14,7 +14,7 @@ use chariot_core::error::{Error, Explain};
 use chariot_core::handover::{self, Request, Said};
 use chariot_core::options::Given;
 use chariot_core::options::given;
-use chariot_core::sys::helper::Helper;
+use chariot_core::sys::helper::{Helper, Report};
 use chariot_core::sys::sharing::{MeetingPlace, Readiness};
 use chariot_core::sys::signals::{self, Signal};
 use chariot_core::sys::{self, process};
@@ -73,8 +73,7 @@ pub(crate) fn make(
         ))
         .hint(SLOW)
     })?;
-    let is_foreign = handover::is_foreign(&report.text);
-    relay(&report.text).map_or_else(|| silent(report.killed_by, is_foreign), Ok)
+    relay(&report.text).map_or_else(|| silent(&report), Ok)
 }
 
 /// Executes the launcher, which sends what it makes into `socket`, if there is one. `adjust` has the last word on how.
@@ -154,9 +153,9 @@ fn relay(report: &str) -> Option<Readiness> {
 }
 
 /// The launcher has ended without saying why, or not in the words of this version.
-fn silent(killed_by: Option<Signal>, is_foreign: bool) -> Result<Readiness, Error> {
+fn silent(report: &Report) -> Result<Readiness, Error> {
     let what = "the process that creates the container";
-    match killed_by {
+    match report.killed_by {
         // Slurm and terminals send it to every process of a step. Where there is no container, the task ends by it, and
         // nothing more is said.
         Some(signal) if signals::asks_to_end(signal) => {
@@ -168,7 +167,7 @@ fn silent(killed_by: Option<Signal>, is_foreign: bool) -> Result<Readiness, Erro
         Some(signal) if signal != Signal::SIGKILL => {
             Err(Error::new(format!("{what} was killed by {signal}")))
         }
-        None if is_foreign => {
+        None if handover::is_foreign(&report.text) => {
             let error = "the launcher's words are not understood";
             Err(Error::new(error).hint(handover::SAME_VERSION))
         }

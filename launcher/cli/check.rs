@@ -26,6 +26,7 @@ use super::run::locate;
 use super::{flag, mpi};
 use crate::host::Host;
 use crate::print;
+use chariot_core::arguments::Arguments;
 use chariot_core::config::Config;
 use chariot_core::error::Result;
 use chariot_core::options::given;
@@ -89,7 +90,7 @@ pub(super) fn check(matches: &ArgMatches) -> Result<ExitCode> {
         _ => Role::Any,
     };
     if matches.get_flag("report") {
-        return node::report(matches);
+        return node::report();
     }
     let findings = match matches.get_one::<String>("image") {
         Some(word) => of_image(word, config_path(matches))?,
@@ -131,17 +132,15 @@ fn site_file(matches: &ArgMatches, slurm: Option<&Slurm>) -> SiteFile {
     let is_typed = matches.value_source("config") == Some(ValueSource::CommandLine);
     let line = slurm.and_then(|slurm| Some((slurm, slurm.stack.line.as_ref()?)));
     match line {
-        Some((slurm, line)) if !is_typed => {
-            let arguments = plugin::arguments(line);
-            SiteFile {
-                path: arguments.config,
-                is_strict: arguments.strict,
-                is_for_root: slurm.is_roots,
-            }
-        }
+        Some((slurm, line)) if !is_typed => SiteFile {
+            arguments: plugin::arguments(line),
+            is_for_root: slurm.is_roots,
+        },
         _ => SiteFile {
-            path: config_path(matches).to_owned(),
-            is_strict: false,
+            arguments: Arguments {
+                config: config_path(matches).to_owned(),
+                ..Arguments::default()
+            },
             is_for_root: false,
         },
     }

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use clap::ArgMatches;
 use serde::{Deserialize, Serialize};
 
 use super::finding::{CONTAINERS, FUSE, Finding};
@@ -47,18 +46,18 @@ pub(super) struct Node {
 }
 
 /// Prints what is so on this node, in one line.
-pub(super) fn report(_: &ArgMatches) -> Result<ExitCode> {
+pub(super) fn report() -> Result<ExitCode> {
     let answer = env::var(QUESTION).unwrap_or_default();
     print::line_of_json(&look(Loaded::read(&answer)))
 }
 
 fn look(loaded: Option<Loaded>) -> Node {
-    let arguments = Arguments::default();
+    let mut arguments = Arguments::default();
+    if let Some(loaded) = &loaded {
+        arguments.config.clone_from(&loaded.config);
+    }
     let site = SiteFile {
-        path: loaded
-            .as_ref()
-            .map_or(arguments.config, |loaded| loaded.config.clone()),
-        is_strict: false,
+        arguments,
         is_for_root: false,
     };
     let findings: Vec<Finding> = kernel::findings()
@@ -101,7 +100,7 @@ fn look(loaded: Option<Loaded>) -> Node {
         name: name(),
         plugin: loaded.map(|loaded| loaded.version),
         launcher,
-        site_file: digest_of(&site.path),
+        site_file: digest_of(&site.arguments.config),
         kernel: sys::kernel().unwrap_or_default(),
         user_namespaces: works(CONTAINERS),
         fuse: works(FUSE),

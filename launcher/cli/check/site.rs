@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Role;
 use super::finding::{DEVICES, Finding, IMAGE_DIRS, SITE, USER};
 use crate::cdi;
+use chariot_core::arguments::Arguments;
 use chariot_core::config::{self, Config};
 use chariot_core::error::Result;
 use chariot_core::sys::rights;
@@ -14,9 +15,8 @@ use chariot_core::users;
 /// Which file it is, and who reads it.
 #[derive(Debug)]
 pub(super) struct SiteFile {
-    pub(super) path: PathBuf,
-    /// Whether nothing runs without it, `strict` in plugstack.conf.
-    pub(super) is_strict: bool,
+    /// By which the plugin would read it.
+    pub(super) arguments: Arguments,
     /// Whether slurmstepd reads it as root.
     pub(super) is_for_root: bool,
 }
@@ -24,12 +24,9 @@ pub(super) struct SiteFile {
 impl SiteFile {
     pub(super) fn load(&self) -> Result<Config> {
         if self.is_for_root {
-            config::refuse_all_but_roots(&self.path)?;
+            config::refuse_all_but_roots(&self.arguments.config)?;
         }
-        match self.is_strict {
-            true => Config::load_existing(&self.path),
-            false => Config::load(&self.path),
-        }
+        self.arguments.site()
     }
 }
 
@@ -37,7 +34,7 @@ impl SiteFile {
 pub(super) fn findings(site: &SiteFile, role: Role) -> Vec<Finding> {
     let loaded = site.load();
     let config = loaded.as_ref().cloned().unwrap_or_default();
-    let mut findings = vec![file(&site.path, loaded, role)];
+    let mut findings = vec![file(&site.arguments.config, loaded, role)];
     findings.extend(image_dirs(&config));
     findings.push(devices(&config));
     findings
@@ -143,8 +140,10 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         let site = SiteFile {
-            path,
-            is_strict: false,
+            arguments: Arguments {
+                config: path,
+                ..Arguments::default()
+            },
             is_for_root: false,
         };
         findings(&site, role)
