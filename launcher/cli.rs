@@ -7,6 +7,7 @@ mod convert;
 mod documentation;
 mod edf;
 mod exec;
+mod foreign;
 mod images;
 mod inspect;
 mod manual;
@@ -26,7 +27,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Arg, ArgAction, Command, value_parser};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::print;
 use chariot_core::config;
@@ -36,10 +38,14 @@ use chariot_core::sys::rights::Gain;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let matches = match command().try_get_matches() {
+    let matches = match parsed(env::args_os().collect()) {
         Ok(matches) => matches,
         // Help and version are no failures; any other complaint of the parser ends in 125.
         Err(error) => {
+            if let Some(told) = of_others(&error) {
+                print::failure("chariot", &told.to_string(), told.advice());
+                return ExitCode::from(told.exit_code());
+            }
             return match print::usage(error) {
                 true => ExitCode::from(Exit::Container.code()),
                 false => ExitCode::SUCCESS,
@@ -77,6 +83,38 @@ pub fn main() -> ExitCode {
         }
         ExitCode::from(error.exit_code())
     })
+}
+
+/// Parses the words of a command line. Apptainer's `exec IMAGE COMMAND` is `run`; a PID is what `exec` has here.
+fn parsed(words: Vec<OsString>) -> std::result::Result<ArgMatches, clap::Error> {
+    let error = match command().try_get_matches_from(&words) {
+        Ok(matches) => return Ok(matches),
+        Err(error) => error,
+    };
+    let exec = words.iter().position(|word| word == "exec");
+    let is_other = matches!(
+        error.kind(),
+        ErrorKind::ValueValidation | ErrorKind::UnknownArgument
+    );
+    let Some(exec) = exec.filter(|_| is_other) else {
+        return Err(error);
+    };
+    let mut words = words;
+    words[exec] = "run".into();
+    command().try_get_matches_from(words).map_err(|_| error)
+}
+
+/// What is said of a word that is another tool's.
+fn of_others(error: &clap::Error) -> Option<Error> {
+    let typed = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    match error.kind() {
+        ErrorKind::InvalidSubcommand => foreign::command(typed(ContextKind::InvalidSubcommand)?),
+        ErrorKind::UnknownArgument => foreign::option(typed(ContextKind::InvalidArg)?),
+        _ => None,
+    }
 }
 
 /// Refuses to run with more rights than its caller has, which the launcher was not made for: what the caller names is
@@ -184,7 +222,7 @@ fn image() -> Arg {
         .value_name("IMAGE")
         .required_unless_present("edf")
         .help(
-            "a path with a slash, a name in the image store, or docker://NAME; left out with --edf",
+            "a file or directory, a name in the image store, or docker://NAME; left out with --edf",
         )
 }
 
@@ -217,7 +255,7 @@ fn with_options(command: Command) -> Command {
     let rows = table::TABLE
         .iter()
         .filter(|row| row.name != "image" && !row.slurm_only);
-    command.args(rows.map(argument))
+    command.args(rows.map(argument)).args(foreign::arguments())
 }
 
 fn named(name: &str) -> Arg {

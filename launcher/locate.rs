@@ -2,6 +2,7 @@
 //! never by a file's name.
 
 mod bundle;
+mod names;
 mod refusals;
 pub mod remote;
 
@@ -21,7 +22,6 @@ use crate::files::Output;
 use crate::host::Host;
 use crate::image::Image;
 use crate::image::refusals::{missing, not_an_image};
-use crate::log::warn_once;
 use crate::oci::{self, Configuration, Digest, Reference};
 use crate::registry::Resolved;
 use crate::work::Reporter;
@@ -30,9 +30,9 @@ use bundle::Kind;
 use chariot_core::config::{Config, Stage};
 use chariot_core::error::{Error, Explain, Result};
 use chariot_core::open;
-use chariot_core::options::word::Word;
-use chariot_core::private::{self, Whose};
+use chariot_core::options::word::{self, Word};
 use chariot_core::sif;
+pub use names::places;
 use refusals::{foreign, refuse_outside};
 
 /// Something of which an image is, or can be made.
@@ -101,12 +101,22 @@ pub(crate) fn verify<'a>(image: &mut Image, cache: &impl Fn() -> Cache<'a>) {
 /// # Errors
 /// The word names nothing, nothing readable, or no image.
 pub fn find(word: &str, config: &Config, host: &Host) -> Result<Source> {
-    let source = match Word::parse(word) {
+    let here = host.directory.as_deref().unwrap_or(Path::new("/"));
+    let settled = word::settled(word, here)
+        .map_err(|reason| Error::new(format!("can't use the image {word}: {reason}")))?;
+    let word = word::typed(word).unwrap_or(word);
+    let source = match Word::parse(&settled) {
         Word::Registry(name) => return from_registry(word, name, config),
         Word::Bundle(scheme, rest) => Bundle::parse(word, scheme, rest).source(),
         Word::Foreign(scheme, advice) => return Err(foreign(word, scheme, advice)),
-        Word::Path(path) => by_path(word, Path::new(path), config)?,
-        Word::Name(name) => by_path(word, &by_name(name, config, host)?, config)?,
+        Word::Path(path) => match word::typed(path) {
+            Some(name) => {
+                let path: PathBuf = Path::new(path).components().collect();
+                by_path(word, &names::unsettled(name, path, config, host)?, config)?
+            }
+            None => by_path(word, &names::at(word, path, config, host)?, config)?,
+        },
+        Word::Name(name) => by_path(word, &names::by_name(name, config, host)?, config)?,
     };
     if let Source::Archive(place) | Source::Layout(place) = &source {
         place
@@ -185,42 +195,6 @@ fn start_of(path: &Path) -> io::Result<Vec<u8>> {
 pub fn looks_like_an_image(path: &Path) -> io::Result<bool> {
     let start = start_of(path)?;
     Ok(start.starts_with(b"hsqs") || sif::is_sif(&start) || is_archive(&start))
-}
-
-/// Where images are found by name.
-///
-/// # Errors
-/// It cannot be said where the user's store is.
-pub fn places(config: &Config, host: &Host) -> Result<Vec<PathBuf>> {
-    let store = host.expand("store", &config.store)?;
-    let own = match private::refuse_foreign(&store, Whose::Shared) {
-        Ok(()) => Some(store),
-        Err(refusal) => {
-            warn_once(&format!(
-                "the image store {} is not used: {refusal}",
-                store.display()
-            ));
-            None
-        }
-    };
-    let images = config.image_dirs.iter().cloned();
-    Ok(own.into_iter().chain(images).collect())
-}
-
-fn by_name(word: &str, config: &Config, host: &Host) -> Result<PathBuf> {
-    let places = places(config, host)?;
-    let found = places
-        .iter()
-        .flat_map(|place| [place.join(word), place.join(format!("{word}.sqfs"))])
-        .find(|path| path.exists());
-    found
-        .filter(|_| !matches!(word, "" | "." | ".."))
-        .ok_or_else(|| {
-            let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
-            Error::new(format!("can't find an image named {word} in {}", places.join(" or "))).hint(format!(
-                "an image given by path has a slash in it: ./{word}; one in a registry is docker://{word}"
-            ))
-        })
 }
 
 impl Source {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 
+use super::foreign;
 use crate::host::Host;
 use crate::log::{self, Reader};
 use chariot_core::config::{self, Config};
@@ -103,6 +104,7 @@ pub(super) fn typed(matches: &ArgMatches, directory: &Path) -> Result<Vec<Given>
             givens.push(use_of(row, value)?);
         }
     }
+    givens.extend(foreign::typed(matches, directory)?);
     Ok(givens)
 }
 

@@ -16,7 +16,6 @@ use crate::convert::unpacked::{self, State};
 use crate::files::{Output, removal};
 use crate::locate::{self, Source};
 use chariot_core::error::{Error, Explain, Result, io_reason};
-use chariot_core::options::word::Word;
 
 fn source_argument() -> Arg {
     Arg::new("source").value_name("SOURCE").required(true).help(
@@ -105,17 +104,6 @@ pub(super) fn asked_compression(matches: &ArgMatches) -> Compression {
 /// An argument that is there by the command's own rules.
 pub(super) fn text(matches: &ArgMatches, name: &str) -> String {
     matches.get_one::<String>(name).cloned().unwrap_or_default()
-}
-
-/// A word of which a path may have no slash: `chariot unpack image.tar ./image`.
-pub(super) fn here(word: &str) -> String {
-    match matches!(Word::parse(word), Word::Name(_))
-        && !word.contains(':')
-        && Path::new(word).exists()
-    {
-        true => format!("./{word}"),
-        false => word.to_owned(),
-    }
 }
 
 pub(super) fn unpack(matches: &ArgMatches) -> Result<ExitCode> {
@@ -248,7 +236,7 @@ pub(super) fn source_date() -> Result<Option<u64>> {
 impl Tool {
     /// What a word names, fetched if it lies in a registry.
     fn source(&mut self, word: &str, what: &str) -> Result<Source> {
-        let found = locate::find(&here(word), &self.config, &self.host);
+        let found = locate::find(word, &self.config, &self.host);
         self.fetch(found.map_err(|error| error.within(what))?)
     }
 }

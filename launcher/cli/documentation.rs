@@ -94,14 +94,18 @@ What an image can be, and how IMAGE is written.
   dir:DIR           what skopeo's dir: makes
   docker://HOST/NAME:TAG
                     an image in a registry; without HOST, Docker's
-  NAME              an image in your store (`chariot images`) or the site's
+  HOST/NAME:TAG, HOST#NAME:TAG
+                    the same, if no file here has that name
+  NAME              an image in your store (`chariot images`) or the site's;
+                    NAME/NAME:TAG is what a pull has stored as NAME+NAME:TAG
 
-A word with a slash is a path. Chariot tells formats by their content, and
-believes the word before a colon. NAME is needed if there are several images; it
-can be a tag, or @ and a number, as skopeo has it. Anything but a directory, a
-SquashFS or a SIF file is converted to SquashFS once, in your cache. `chariot
-pull` and `chariot pack` convert it where you want it; `chariot gc` makes room
-in the cache.
+A file that is there comes first, then the store, then a directory. ~ and
+variables are expanded where no shell has done it, as in #SBATCH lines. Chariot
+tells formats by their content, and believes the word before a colon. NAME is
+needed if there are several images; it can be a tag, or @ and a number, as
+skopeo has it. Anything but a directory, a SquashFS or a SIF file is converted
+to SquashFS once, in your cache. `chariot pull` and `chariot pack` convert it
+where you want it; `chariot gc` makes room in the cache.
 ",
     ),
     (

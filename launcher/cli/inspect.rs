@@ -9,7 +9,7 @@ use clap::{Arg, ArgMatches, Command};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
-use super::convert::{here, text};
+use super::convert::text;
 use super::flag;
 use super::images::{ago, as_text};
 use super::tool::Tool;
@@ -54,7 +54,7 @@ struct Inspected {
 pub(super) fn inspect(matches: &ArgMatches) -> Result<ExitCode> {
     let tool = Tool::read(matches)?;
     let word = text(matches, "image");
-    let mut source = locate::find(&here(&word), &tool.config, &tool.host)?;
+    let mut source = locate::find(&word, &tool.config, &tool.host)?;
     let is_pipe = |path: &Path| path.metadata().is_ok_and(|data| data.file_type().is_fifo());
     if source.path().is_some_and(is_pipe) {
         return Err(Error::new(format!("can't inspect {word}: it is a FIFO"))

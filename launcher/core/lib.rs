@@ -32,6 +32,7 @@ pub mod escape;
 pub mod handover;
 pub mod join;
 pub mod memory;
+pub mod near;
 pub mod open;
 pub mod options;
 pub mod private;

@@ -6,6 +6,7 @@
 pub mod bind;
 pub mod device;
 pub mod given;
+pub mod path;
 pub mod size;
 pub mod table;
 mod values;

@@ -228,7 +228,7 @@ fn exports(script: &[u8]) -> Vec<(String, String)> {
 }
 
 /// Reads one NAME=VALUE a line, as Charliecloud does: blank lines are skipped, and one pair of single
-/// quotes around a value is taken away. Nothing else is special.
+/// quotes around a value is taken away. So are comments and `export`, which docker's and shells' files have.
 ///
 /// # Errors
 /// The number of the line and what is wrong with it.
@@ -240,6 +240,11 @@ pub fn assignments(text: &[u8]) -> std::result::Result<Vec<(String, String)>, (u
         }
         let wrong = |reason: &str| (index + 1, reason.to_owned());
         let line = std::str::from_utf8(line).map_err(|_| wrong("not valid UTF-8"))?;
+        let line = line.strip_suffix('\r').unwrap_or(line).trim_start();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let line = line.strip_prefix("export ").map_or(line, str::trim_start);
         let (name, value) = line
             .split_once('=')
             .ok_or_else(|| wrong("no equals sign"))?;
@@ -263,13 +268,16 @@ mod tests {
 
     #[test]
     fn an_environment_file_is_read_literally() {
-        let text = b"A=1\n\nB='two words'\nC=\"x\"=y\nD='\nE=\n";
+        let text =
+            b"A=1\n\nB='two words'\nC=\"x\"=y\nD='\nE=\n# no\n  #no=x\n  export F=# \n\r\nG=x\r\n";
         let expected = [
             ("A", "1"),
             ("B", "two words"),
             ("C", "\"x\"=y"),
             ("D", "'"),
             ("E", ""),
+            ("F", "# "),
+            ("G", "x"),
         ];
         let read = assignments(text).unwrap();
         let read: Vec<_> = read.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();

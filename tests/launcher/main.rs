@@ -25,6 +25,7 @@ mod drivers;
 mod edf;
 mod entering;
 mod foreign;
+mod habits;
 mod host_commands;
 mod house;
 mod interrupted;

@@ -7,6 +7,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use crate::error::{Error, Result};
+use crate::near::nearest;
 use crate::options::{device, size};
 
 /// The least memory that the server of an image file works with, in bytes.
@@ -157,14 +158,6 @@ impl Key<'_> {
         }
         Ok(())
     }
-}
-
-/// The name that somebody who wrote `name` may have meant.
-pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let near = |known: &&str| strsim::jaro_winkler(known, name);
-    let best = known.iter().copied();
-    let best = best.max_by(|a, b| near(a).total_cmp(&near(b)));
-    best.filter(|best| near(best) > 0.7)
 }
 
 /// The line of a byte of the text.

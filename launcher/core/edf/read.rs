@@ -8,8 +8,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::expand::expand;
 use super::{Entry, Position};
-use crate::config::key::nearest;
 use crate::error::{Error, Result};
+use crate::near::nearest;
 
 /// The key that names the files that a file builds on.
 pub(super) const BASE: &str = "base_environment";

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Entry;
-use crate::options::word::Word;
+use crate::options::word::{self, Word};
 use crate::options::{bind, device};
 
 /// The option that a value is a use of; none for what is only kept.
@@ -36,10 +36,7 @@ pub(super) fn image(word: &str) -> String {
     if is_known || word.starts_with(['.', '/']) {
         return word.to_owned();
     }
-    let name = word
-        .split_once('@')
-        .filter(|(user, _)| !user.contains(['/', ':', '#']))
-        .map_or(word, |(_, name)| name);
+    let name = word::without_user(word);
     format!("docker://{}", name.replacen('#', "/", 1))
 }
 

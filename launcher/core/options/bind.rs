@@ -46,14 +46,25 @@ pub struct Bind {
 /// # Errors
 /// Says what is wrong with which item, without the name of the option.
 pub fn parse_list(text: &str, directory: &Path) -> Result<Vec<Bind>, String> {
+    parse_list_with(text, |path| Ok(directory.join(path)))
+}
+
+/// The same, with `meant` to say which path a source or a destination is.
+///
+/// # Errors
+/// As [`parse_list`], and what `meant` says.
+pub fn parse_list_with(
+    text: &str,
+    meant: impl Fn(&str) -> Result<PathBuf, String>,
+) -> Result<Vec<Bind>, String> {
     let items = split_unescaped(text, ',');
     items
         .iter()
-        .map(|item| parse(item, directory).map_err(|reason| format!("{reason} in \"{item}\"")))
+        .map(|item| parse(item, &meant).map_err(|reason| format!("{reason} in \"{item}\"")))
         .collect()
 }
 
-fn parse(item: &str, directory: &Path) -> Result<Bind, String> {
+fn parse(item: &str, meant: impl Fn(&str) -> Result<PathBuf, String>) -> Result<Bind, String> {
     let fields: Vec<String> = split_unescaped(item, ':');
     let mut fields = fields.iter().map(|field| unescape(field));
     let source = fields.next().unwrap_or_default();
@@ -68,14 +79,19 @@ fn parse(item: &str, directory: &Path) -> Result<Bind, String> {
     if destination.as_deref() == Some("") {
         return Err("no destination".into());
     }
-    let mut bind = match (source.as_str(), destination) {
+    // A relative one is refused as it was typed.
+    let destination = destination.map(|typed| match typed.starts_with(['~', '$']) {
+        true => meant(&typed),
+        false => Ok(typed.into()),
+    });
+    let mut bind = match (source.as_str(), destination.transpose()?) {
         ("tmpfs", None) => return Err("no destination".into()),
-        ("tmpfs", Some(destination)) => new(BindSource::Tmpfs(None), destination.into()),
-        (_, Some(destination)) => new(BindSource::Host(directory.join(source)), destination.into()),
-        (_, None) => new(
-            BindSource::Host(directory.join(&source)),
-            directory.join(&source),
-        ),
+        ("tmpfs", Some(destination)) => new(BindSource::Tmpfs(None), destination),
+        (_, Some(destination)) => new(BindSource::Host(meant(&source)?), destination),
+        (_, None) => {
+            let source = meant(&source)?;
+            new(BindSource::Host(source.clone()), source)
+        }
     };
     check_destination(&bind.destination)?;
     for option in options.iter().flat_map(|options| options.split('+')) {

@@ -9,8 +9,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::bind;
+use super::path;
 use super::table::{self, OptionRow, Shape};
-use super::word::Word;
+use super::word;
 use crate::error::{Error, Result};
 
 /// The variable that carries a job's options to its nodes and to the steps it starts.
@@ -89,7 +90,7 @@ impl Given {
             None => String::new(),
         };
         let given = Given { row, value, source };
-        match absolute_value(row, &given.value, directory) {
+        match absolute_value(&given, directory) {
             Ok(value) => Ok(Given { value, ..given }),
             Err(reason) => Err(given.refuse(dialect, &reason)),
         }
@@ -117,38 +118,33 @@ impl Given {
     }
 }
 
-/// Makes the paths in a value absolute. The node that opens them has another working directory.
-fn absolute_value(
-    row: &OptionRow,
-    value: &str,
-    directory: &Path,
-) -> std::result::Result<String, String> {
+/// Makes the paths in a value absolute. The node that opens them has another working directory. What people write is
+/// expanded, what files say is what these files' formats have.
+fn absolute_value(given: &Given, directory: &Path) -> std::result::Result<String, String> {
+    let value = given.value.as_str();
+    let is_written = matches!(given.source, Source::Typed | Source::Variable);
+    let meant = |path: &str| match is_written {
+        true => path::expanded(path, directory),
+        false => Ok(directory.join(path)),
+    };
     // By components: ./img needs no dot any more.
     let joined = |path: &str| {
-        let path: PathBuf = directory.join(path).components().collect();
-        path.to_string_lossy().into_owned()
+        let path: PathBuf = meant(path)?.components().collect();
+        Ok(path.to_string_lossy().into_owned())
     };
-    Ok(match row.name {
-        "image" => match Word::parse(value) {
-            Word::Path(path) => joined(path),
-            Word::Bundle(scheme, path) if !path.is_empty() => {
-                format!("{scheme}:{}", joined(path))
-            }
-            _ => value.to_owned(),
-        },
+    match given.row.name {
+        "image" => word::settled(value, directory),
         "edf" if is_file_of_options(value) => joined(value),
         "overlay" if !value.is_empty() => joined(value),
         "set-env" if !value.is_empty() && !value.contains('=') => joined(value),
+        "workdir" if value.starts_with(['~', '$']) => joined(value),
         "bind" => {
-            let binds = bind::parse_list(value, directory)?;
-            binds
-                .iter()
-                .map(bind::Bind::to_string)
-                .collect::<Vec<_>>()
-                .join(",")
+            let binds = bind::parse_list_with(value, meant)?;
+            let binds: Vec<_> = binds.iter().map(bind::Bind::to_string).collect();
+            Ok(binds.join(","))
         }
-        _ => value.to_owned(),
-    })
+        _ => Ok(value.to_owned()),
+    }
 }
 
 /// All options given as `CH_*` variables, looked up with `variable`.
@@ -262,7 +258,7 @@ fn decode_line(line: &str) -> Option<Given> {
 
 /// Whether a word for `edf` is a file's path, and not a name to be looked for.
 pub fn is_file_of_options(word: &str) -> bool {
-    word.starts_with(['.', '/']) || word.ends_with(".toml")
+    word.starts_with(['.', '/', '~', '$']) || word.ends_with(".toml")
 }
 
 #[cfg(test)]
@@ -284,7 +280,8 @@ mod tests {
     fn relative_paths_are_made_absolute_where_they_are_typed() {
         for (name, value, absolute) in [
             ("image", "./img", "/here/img"),
-            ("image", "sub/img", "/here/sub/img"),
+            ("image", "sub/img", "/here/./sub/img"),
+            ("image", "sub/img.sqfs", "/here/sub/img.sqfs"),
             ("image", "name", "name"),
             ("image", "docker://host/name", "docker://host/name"),
             ("bind", "data:/d,/x", "/here/data:/d,/x:/x"),

@@ -67,7 +67,7 @@ pub const TABLE: &[OptionRow] = &[
         shape: Shape::Word,
         slurm_only: false,
         short: "run in this image",
-        long: "A path with a slash in it, docker://HOST/NAME:TAG, or the name of an image in your store \
+        long: "A file or directory, docker://HOST/NAME:TAG, or the name of an image in your store \
          or in the site's image directories; `chariot help image` says more. `none` turns an inherited choice off.",
     },
     OptionRow {

@@ -1,5 +1,12 @@
 //! The word for an image, as it is given to `--image`, `pull`, `inspect` and the like, in `#SBATCH` lines and in environment
-//! definition files: what kind of name it is. Whether there is such an image is not asked here.
+//! definition files: what kind of name it is.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::path;
+use crate::sys::rights;
 
 /// What a word can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,9 +72,213 @@ impl<'a> Word<'a> {
     }
 }
 
+/// How the names of files end that hold images. A name in a registry that ends so has to be written with its scheme.
+const FILES: [&str; 14] = [
+    ".sqfs",
+    ".sqsh",
+    ".squashfs",
+    ".sfs",
+    ".sif",
+    ".simg",
+    ".img",
+    ".tar",
+    ".tgz",
+    ".txz",
+    ".gz",
+    ".xz",
+    ".zst",
+    ".bz2",
+];
+
+/// The word that means the same in every directory and on every machine: a path from the root on, and a name in a registry
+/// with its scheme. A file that is there comes first. What is not there, and could be the name of an image in the store,
+/// keeps what was typed, behind `/./`; [`typed`] gives it back.
+///
+/// # Errors
+/// A `~` or a variable that cannot be expanded, and why.
+pub fn settled(word: &str, directory: &Path) -> Result<String, String> {
+    match Word::parse(word) {
+        Word::Registry(_) | Word::Foreign(..) | Word::Name("" | "none") => Ok(word.to_owned()),
+        Word::Bundle(_, "") => Ok(word.to_owned()),
+        Word::Bundle(scheme, rest) => {
+            let path = plain(&path::expanded(rest, directory)?);
+            Ok(format!("{scheme}:{path}"))
+        }
+        Word::Name(name) => Ok(settled_name(name, directory)),
+        Word::Path(_) if word.contains("/./") && word.starts_with('/') => Ok(word.to_owned()),
+        Word::Path(text) => {
+            let is_there = |path: &Path| path.symlink_metadata().is_ok();
+            if let Some(name) = of_host(text).filter(|_| !is_there(&directory.join(text))) {
+                return Ok(name);
+            }
+            let path = path::expanded(text, directory)?;
+            match could_be_stored(text) && !is_there(&path) {
+                true => Ok(unsettled(text, directory)),
+                false => Ok(plain(&path)),
+            }
+        }
+    }
+}
+
+/// A name without a slash: the file here, if it is one and nobody else can have put it there for others to meet.
+fn settled_name(name: &str, directory: &Path) -> String {
+    let path = directory.join(name);
+    match path.metadata() {
+        Ok(file) if !file.is_dir() && is_trusted(&file, directory) => plain(&path),
+        Ok(file) if file.is_dir() && is_trusted(&file, directory) => unsettled(name, directory),
+        _ => of_host(name).unwrap_or_else(|| name.to_owned()),
+    }
+}
+
+/// Not in a directory that everybody can write to, unless it is the caller's or root's.
+fn is_trusted(file: &Metadata, directory: &Path) -> bool {
+    [rights::user(), 0].contains(&file.uid())
+        || directory
+            .metadata()
+            .is_ok_and(|data| data.mode() & 0o002 == 0)
+}
+
+/// By components: ./img needs no dot any more.
+fn plain(path: &Path) -> String {
+    let path: PathBuf = path.components().collect();
+    path.to_string_lossy().into_owned()
+}
+
+fn unsettled(text: &str, directory: &Path) -> String {
+    format!("{}/./{text}", plain(directory).trim_end_matches('/'))
+}
+
+/// What was typed, of a settled word that was neither a path nor another kind of name.
+pub fn typed(word: &str) -> Option<&str> {
+    let is_path = word.starts_with('/');
+    word.split_once("/./")
+        .filter(|_| is_path)
+        .map(|(_, typed)| typed)
+}
+
+/// `HOST/NAME:TAG`, as docker and podman have it, or `[USER@]HOST#NAME:TAG`, as enroot and pyxis do, with the scheme before it.
+/// As with Docker, what has a dot or a colon in it is a host.
+pub fn of_host(word: &str) -> Option<String> {
+    let name = without_user(word);
+    if name.starts_with(['.', '/', '~', '$']) || FILES.iter().any(|end| name.ends_with(end)) {
+        return None;
+    }
+    let (host, rest) = match name.split_once('#') {
+        Some(parts) => parts,
+        None => name.split_once('/').filter(|(host, _)| {
+            *host == "localhost" || host.trim_matches('.').contains(['.', ':'])
+        })?,
+    };
+    let is_host = |letter: char| letter.is_ascii_alphanumeric() || ".-:_".contains(letter);
+    let can_be = !host.is_empty() && host.chars().all(is_host) && is_name(rest);
+    can_be.then(|| format!("{REGISTRY}://{host}/{rest}"))
+}
+
+/// enroot's name of who asks is of no use: the credentials say it.
+pub fn without_user(word: &str) -> &str {
+    let user = word
+        .split_once('@')
+        .filter(|(user, _)| !user.contains(['/', ':', '#']));
+    user.map_or(word, |(_, name)| name)
+}
+
+fn could_be_stored(word: &str) -> bool {
+    is_name(word) && !FILES.iter().any(|end| word.ends_with(end))
+}
+
+/// Lower-case components, and a tag or a digest, in which every case is right.
+fn is_name(text: &str) -> bool {
+    let (name, rest) = match text.find([':', '@']) {
+        Some(at) => text.split_at_checked(at).unwrap_or((text, "")),
+        None => (text, ""),
+    };
+    let is_part = |part: &str| {
+        let plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit();
+        part.starts_with(plain)
+            && part
+                .chars()
+                .all(|letter| plain(letter) || "._-".contains(letter))
+    };
+    name.split('/').all(is_part)
+        && rest
+            .chars()
+            .all(|letter| letter.is_ascii_alphanumeric() || "._-:@+".contains(letter))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_means_what_its_writer_saw_and_then_what_other_tools_call_so() {
+        let here = tempfile::tempdir().unwrap();
+        let place = here.path().display().to_string();
+        std::fs::create_dir_all(here.path().join("nvcr.io/x")).unwrap();
+        std::fs::create_dir(here.path().join("tree")).unwrap();
+        for file in ["my.sqfs", "debian", "nvcr.io/x/y:1", "a#b"] {
+            std::fs::write(here.path().join(file), "").unwrap();
+        }
+        let home = std::env::var("HOME").unwrap();
+        for (word, expected) in [
+            ("my.sqfs", format!("{place}/my.sqfs")),
+            ("debian", format!("{place}/debian")),
+            ("a#b", format!("{place}/a#b")),
+            ("tree", format!("{place}/./tree")),
+            ("ubuntu:24.04", "ubuntu:24.04".into()),
+            ("none", "none".into()),
+            ("./my.sqfs", format!("{place}/my.sqfs")),
+            ("./gone", format!("{place}/gone")),
+            ("nvcr.io/x/y:1", format!("{place}/nvcr.io/x/y:1")),
+            ("nvcr.io/x/y:2", "docker://nvcr.io/x/y:2".into()),
+            ("nvcr.io#x/y:1", "docker://nvcr.io/x/y:1".into()),
+            ("$oauthtoken@nvcr.io#x/y:1", "docker://nvcr.io/x/y:1".into()),
+            ("nvcr.io#ubuntu", "docker://nvcr.io/ubuntu".into()),
+            ("localhost:5000/app", "docker://localhost:5000/app".into()),
+            (
+                "localhost/app@sha256:00",
+                "docker://localhost/app@sha256:00".into(),
+            ),
+            ("build.d/app.sqfs", format!("{place}/build.d/app.sqfs")),
+            ("Data.d/App", format!("{place}/Data.d/App")),
+            ("../a/b", format!("{place}/../a/b")),
+            ("team/small:1", format!("{place}/./team/small:1")),
+            ("images/Small", format!("{place}/images/Small")),
+            ("~/x.sqfs", format!("{home}/x.sqfs")),
+            ("$HOME/x.sqfs", format!("{home}/x.sqfs")),
+            ("oci:~/layout:tag", format!("oci:{home}/layout:tag")),
+            ("oci:layout", format!("oci:{place}/layout")),
+            ("/a/./team/small:1", "/a/./team/small:1".into()),
+        ] {
+            assert_eq!(settled(word, here.path()), Ok(expected.clone()), "{word}");
+            assert_eq!(
+                settled(&expected, Path::new("/elsewhere")),
+                Ok(expected),
+                "{word} again"
+            );
+        }
+        assert_eq!(typed("/a/./team/small:1"), Some("team/small:1"));
+        assert_eq!(typed("/a/b"), None);
+    }
+
+    /// Whoever can write to /tmp could lay an image there under a name that somebody has in their store.
+    #[test]
+    fn a_name_is_not_taken_for_what_somebody_else_has_laid_in_a_directory_of_everybodys() {
+        use std::os::unix::fs::{PermissionsExt, chown};
+        let here = tempfile::tempdir().unwrap();
+        let file = here.path().join("debian");
+        std::fs::write(&file, "").unwrap();
+        if chown(&file, Some(12345), None).is_err() {
+            return;
+        }
+        let open = |mode| std::fs::set_permissions(here.path(), PermissionsExt::from_mode(mode));
+        open(0o1777).unwrap();
+        assert_eq!(settled("debian", here.path()), Ok("debian".into()));
+        open(0o775).unwrap();
+        assert_eq!(
+            settled("debian", here.path()),
+            Ok(file.display().to_string())
+        );
+    }
 
     #[test]
     fn a_word_is_told_by_its_scheme_and_its_slash() {

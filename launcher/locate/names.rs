@@ -1,0 +1,156 @@
+//! Images by name: the user's store and the site's directories; and what is near a word that names none.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::host::Host;
+use crate::image::refusals::missing;
+use crate::log::warn_once;
+use chariot_core::config::Config;
+use chariot_core::error::{Error, Result};
+use chariot_core::near::nearest;
+use chariot_core::private::{self, Whose};
+
+/// Where images are found by name.
+///
+/// # Errors
+/// It cannot be said where the user's store is.
+pub fn places(config: &Config, host: &Host) -> Result<Vec<PathBuf>> {
+    let store = host.expand("store", &config.store)?;
+    let own = match private::refuse_foreign(&store, Whose::Shared) {
+        Ok(()) => Some(store),
+        Err(refusal) => {
+            warn_once(&format!(
+                "the image store {} is not used: {refusal}",
+                store.display()
+            ));
+            None
+        }
+    };
+    let images = config.image_dirs.iter().cloned();
+    Ok(own.into_iter().chain(images).collect())
+}
+
+/// An image that has this name in one of them.
+pub(super) fn by_name(name: &str, config: &Config, host: &Host) -> Result<PathBuf> {
+    let places = places(config, host)?;
+    if let Some(path) = stored(name, &places) {
+        return Ok(path);
+    }
+    let advice = match near(name, names_in(&places)) {
+        Some(near) => format!("did you mean {near}? `chariot images` lists what there is"),
+        None => format!(
+            "an image in a registry is docker://{name}; `chariot images` lists what there is"
+        ),
+    };
+    let shown: Vec<_> = places
+        .iter()
+        .map(|place| place.display().to_string())
+        .collect();
+    let shown = shown.join(" or ");
+    Err(Error::new(format!(
+        "can't find an image named {name} here or in {shown}"
+    ))
+    .hint(advice))
+}
+
+/// What a word is that could be a path and a name: the store's image comes before a directory here, which only
+/// happens to be called so.
+pub(super) fn unsettled(
+    name: &str,
+    path: PathBuf,
+    config: &Config,
+    host: &Host,
+) -> Result<PathBuf> {
+    let is_there = |file: bool| path.metadata().is_ok_and(|data| data.is_dir() != file);
+    if is_there(true) {
+        return Ok(path);
+    }
+    let places = places(config, host)?;
+    let as_stored = name.replace('/', "+");
+    if let Some(path) = stored(&as_stored, &places) {
+        return Ok(path);
+    }
+    if is_there(false) {
+        return Ok(path);
+    }
+    let advice = match near(&as_stored, names_in(&places)).or_else(|| near_file(name, &path)) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("if it is in a registry, write docker://{name}"),
+    };
+    Err(Error::new(format!(
+        "can't find the image {name}: there is neither such a file nor {as_stored} in your store"
+    ))
+    .hint(advice))
+}
+
+/// An image at a path.
+pub(super) fn at(word: &str, path: &str, config: &Config, host: &Host) -> Result<PathBuf> {
+    let path = PathBuf::from(path);
+    let error = match path.metadata() {
+        Ok(_) => return Ok(path),
+        Err(error) => error,
+    };
+    let told = missing(word, &path, &error);
+    if error.kind() != io::ErrorKind::NotFound {
+        return Err(told);
+    }
+    // A job that goes elsewhere takes the name along.
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    let is_stored = || places(config, host).is_ok_and(|places| stored(name, &places).is_some());
+    Err(match near_file(word, &path) {
+        Some(near) => told.hinted_anew(format!("did you mean {near}?")),
+        None if is_stored() => {
+            told.hinted_anew(format!("your store has an image {name}: write that alone"))
+        }
+        None => told,
+    })
+}
+
+fn stored(name: &str, places: &[PathBuf]) -> Option<PathBuf> {
+    if matches!(name, "" | "." | "..") || name.contains('/') {
+        return None;
+    }
+    places
+        .iter()
+        .flat_map(|place| [place.join(name), place.join(format!("{name}.sqfs"))])
+        .find(|path| path.exists())
+}
+
+/// So many names are looked at for a near one: who mistypes does not wait for a directory of a million files.
+const MOST: usize = 10_000;
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let names = entries
+        .take(MOST)
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| !name.starts_with('.')).collect()
+}
+
+fn names_in(places: &[PathBuf]) -> Vec<String> {
+    let names = places.iter().flat_map(|place| names(place));
+    names
+        .map(|name| name.strip_suffix(".sqfs").unwrap_or(&name).to_owned())
+        .collect()
+}
+
+fn near(name: &str, known: Vec<String>) -> Option<String> {
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    nearest(name, &known).map(str::to_owned)
+}
+
+/// A file beside it that has nearly this name, or the same with another ending.
+fn near_file(word: &str, path: &Path) -> Option<String> {
+    let (directory, name) = (path.parent()?, path.file_name()?.to_str()?);
+    let found = near(name, names(directory))?;
+    let shown = match word.rsplit_once('/') {
+        Some((before, _)) => format!("{before}/{found}"),
+        None => format!("./{found}"),
+    };
+    Some(shown)
+}
