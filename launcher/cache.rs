@@ -22,6 +22,7 @@ pub mod names;
 mod place;
 pub mod stage;
 
+use chariot_core::options::Pull;
 use chariot_core::sys::rights;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -52,6 +53,8 @@ pub struct Access<'a> {
     pub may_fetch: bool,
     /// Whether a registry may be asked what a name means.
     pub may_ask: bool,
+    /// When it is.
+    pub pull: Pull,
     /// Is told.
     pub see: &'a mut dyn FnMut(&Progress),
 }

@@ -15,7 +15,7 @@ use chariot_core::handover::{self, Said};
 use chariot_core::options::given::{self, CARRIER};
 use chariot_core::options::table::{OptionRow, TABLE};
 use chariot_core::options::word::Word;
-use chariot_core::options::{Dialect, Given, Options, Source};
+use chariot_core::options::{Dialect, Given, Options, Pull, Source};
 
 use crate::spank::{self, Context, NAME, Slurm, set_own_variable};
 use crate::state;
@@ -98,6 +98,7 @@ pub(crate) fn options_complete(slurm: &Slurm<'_>, context: Context) -> Result<()
         // A step of a job that is running leaves it to the nodes, which know what the job takes the name for.
         pin(
             &image.value.clone(),
+            options.pull,
             &mut givens,
             &paths,
             config.wait_look_up,
@@ -146,12 +147,22 @@ fn replace_environment(
 
 /// Has the launcher ask the registry what an image's name means, so that the whole job, requeued or not, runs the
 /// same image. If nobody answers in time, the job's first node asks.
-fn pin(image: &str, givens: &mut [Given], paths: &Arguments, wait: Duration) -> Result<(), Error> {
+fn pin(
+    image: &str,
+    pull: Pull,
+    givens: &mut [Given],
+    paths: &Arguments,
+    wait: Duration,
+) -> Result<(), Error> {
     let mut command = Command::new(&paths.launcher);
     command
         .arg("--config")
         .arg(&paths.config)
         .args(["resolve", image]);
+    // Not said where nobody has, so that a launcher of another version understands it.
+    if pull != Pull::default() {
+        command.arg(format!("--pull={}", pull.name()));
+    }
     let answer =
         helper::start_asking(command).and_then(|helper| helper.report(wait.saturating_add(GRACE)));
     // A login node without the launcher, or a registry that it does not reach: the nodes have both, perhaps.

@@ -63,6 +63,23 @@ impl Cache<'_> {
         Ok(self.pin(job, name).unwrap_or(digest))
     }
 
+    /// What a name in a registry meant when somebody last asked.
+    pub fn last_meaning(&self, name: &str) -> Option<Digest> {
+        Digest::parse(self.said(&["files"], &meaning_name(name))?.trim())
+    }
+
+    /// Remembers what a name means.
+    ///
+    /// # Errors
+    /// The cache cannot be written.
+    pub fn set_last_meaning(&self, name: &str, digest: &Digest) -> Result<()> {
+        self.prepare()?;
+        match self.file(&meaning_name(name)) {
+            Some(file) => files::write(&file, digest.to_string().as_bytes()),
+            None => Ok(()),
+        }
+    }
+
     /// The digest of an archive, if it was asked for before and the file has not changed since.
     pub fn archive_digest(&self, archive: &Path) -> Option<Digest> {
         Digest::parse(self.said(&["files"], &archive_name(archive)?)?.trim())
@@ -124,6 +141,10 @@ fn archive_name(archive: &Path) -> Option<Digest> {
     ];
     identity.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
     Some(Digest::of(&identity))
+}
+
+fn meaning_name(name: &str) -> Digest {
+    Digest::of(format!("means {name}").as_bytes())
 }
 
 fn stored_name(digest: &Digest) -> Digest {

@@ -29,6 +29,7 @@ use crate::print;
 use chariot_core::arguments::Arguments;
 use chariot_core::config::Config;
 use chariot_core::error::Result;
+use chariot_core::options::Pull;
 use chariot_core::options::given;
 use finding::Finding;
 use site::SiteFile;
@@ -149,5 +150,11 @@ fn site_file(matches: &ArgMatches, slurm: Option<&Slurm>) -> SiteFile {
 fn of_image(word: &str, config: &Path) -> Result<Vec<Finding>> {
     let config = Config::load(config)?;
     let host = Host::look(std::env::vars_os().collect(), given::working_directory());
-    Ok(mpi::findings(&locate(word, &config, &host, true)?))
+    Ok(mpi::findings(&locate(
+        word,
+        &config,
+        &host,
+        true,
+        Pull::default(),
+    )?))
 }

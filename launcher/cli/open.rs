@@ -38,6 +38,7 @@ pub(super) fn open(matches: &ArgMatches) -> Result<ExitCode> {
     let mut access = Access {
         may_fetch: false,
         may_ask: false,
+        pull: options.pull,
         see: &mut |_| {},
     };
     let image = locate::image(&word.value, &config, &host, &mut access)?;

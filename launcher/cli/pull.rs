@@ -28,6 +28,7 @@ use chariot_core::error::{Error, Explain, Result};
 use chariot_core::handover::{Said, Told};
 use chariot_core::open;
 use chariot_core::options::word::Word;
+use chariot_core::options::{Dialect, Given, Options, Pull, Source as GivenBy, table};
 use chariot_core::sys::fork;
 
 pub(super) fn command() -> Command {
@@ -139,6 +140,7 @@ fn into_site(tool: &Tool, reference: &Reference) -> Result<ExitCode> {
     let mut access = Access {
         may_fetch: true,
         may_ask: true,
+        pull: Pull::default(),
         see: &mut |progress| display.see(progress),
     };
     // What nobody but root may read helps nobody.
@@ -310,6 +312,7 @@ pub(super) fn resolve_command() -> Command {
         .hide(true)
         .about("Print which digest an image's name stands for now")
         .arg(Arg::new("reference").value_name("REF").required(true))
+        .arg(super::named("pull"))
 }
 
 /// Says the pinned name, or what the registry says if it says no, or nothing if it does not answer.
@@ -328,13 +331,32 @@ pub(super) fn resolve(matches: &ArgMatches) -> Result<ExitCode> {
         print::say(&Said::Pinned(reference.to_string()));
         return Ok(ExitCode::SUCCESS);
     }
+    let pull = asked_pull(matches)?;
     let patience = registry::hasty(&tool.config);
     // With the manifest in the cache, no node has to ask again.
     let cache = Cache::of(&tool.config, &tool.host);
-    match remote::ask_in_child(&reference, &cache, patience, &mut |_| {})? {
-        Ok(resolved) => print::say(&Said::Pinned(resolved.reference.to_string())),
-        Err(failure) if failure.cause.is_unknown() => {}
-        Err(failure) => print::say(&Said::Failed(Told::from(&failure.error))),
+    let pinned = |digest| print::say(&Said::Pinned(reference.pinned(digest).to_string()));
+    match remote::without_asking(&reference, &cache, pull) {
+        Some(Ok(digest)) => pinned(digest),
+        // The nodes may have it.
+        Some(Err(_)) => {}
+        None => match remote::ask_in_child(&reference, &cache, patience, &mut |_| {})? {
+            Ok(resolved) => pinned(resolved.digest),
+            Err(failure) if failure.cause.is_unknown() => {}
+            Err(failure) => print::say(&Said::Failed(Told::from(&failure.error))),
+        },
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What `--pull` says.
+fn asked_pull(matches: &ArgMatches) -> Result<Pull> {
+    let typed = matches.get_one::<String>("pull");
+    let given = typed.zip(table::find("pull")).map(|(value, row)| Given {
+        row,
+        value: value.clone(),
+        source: GivenBy::Typed,
+    });
+    let options = Options::resolve(given.into_iter().collect(), Dialect::Launcher)?;
+    Ok(options.pull)
 }

@@ -19,6 +19,7 @@ use chariot_core::config::Config;
 use chariot_core::environment::apply;
 use chariot_core::error::{Error, Result};
 use chariot_core::join;
+use chariot_core::options::Pull;
 
 /// `chariot run IMAGE COMMAND`: this process becomes the command.
 pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode> {
@@ -84,7 +85,13 @@ fn plan(matches: &ArgMatches, wanted: Wanted, may_fetch: bool) -> Result<Plan> {
             None => Error::new("the image is \"none\": there is nothing to run in"),
         });
     };
-    let image = locate(&image.value, &asked.config, &asked.host, may_fetch)?;
+    let image = locate(
+        &image.value,
+        &asked.config,
+        &asked.host,
+        may_fetch,
+        asked.options.pull,
+    )?;
     clock.lap("image");
     let command = wanted.command(&image)?;
     if words(matches).is_empty() {
@@ -101,11 +108,18 @@ fn plan(matches: &ArgMatches, wanted: Wanted, may_fetch: bool) -> Result<Plan> {
 }
 
 /// Finds an image, and shows how far it is if it has to be fetched.
-pub(super) fn locate(word: &str, config: &Config, host: &Host, may_fetch: bool) -> Result<Image> {
+pub(super) fn locate(
+    word: &str,
+    config: &Config,
+    host: &Host,
+    may_fetch: bool,
+    pull: Pull,
+) -> Result<Image> {
     let mut display = Display::new(false);
     let mut access = Access {
         may_fetch,
         may_ask: true,
+        pull,
         see: &mut |progress| display.see(progress),
     };
     let image = locate::image(word, config, host, &mut access);

@@ -151,6 +151,7 @@ fn plan(request: Request, options: &Options, config: &Config, clock: &mut Clock)
     let mut access = Access {
         may_fetch: true,
         may_ask: true,
+        pull: options.pull,
         see: &mut tell_progress(is_first),
     };
     let mut image = locate::image(&image.value, config, &host, &mut access)?;

@@ -19,7 +19,7 @@ use bind::Bind;
 use device::Device;
 pub use given::{Dialect, Given, Source};
 use values::{
-    absolute, assignment, batch, checked_glob, image, variable_name, writable, yes_or_no,
+    absolute, assignment, batch, checked_glob, image, pull, variable_name, writable, yes_or_no,
 };
 
 /// The size of `--writable` where none is given, in bytes.
@@ -51,6 +51,34 @@ pub enum Batch {
     Container,
     /// On the host.
     Host,
+}
+
+/// When a registry is asked what a name means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pull {
+    /// Each time; what is known is good enough where nobody answers.
+    #[default]
+    Newer,
+    /// Where the image is not here.
+    Missing,
+    /// Each time.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+impl Pull {
+    const ALL: [Pull; 4] = [Pull::Newer, Pull::Missing, Pull::Always, Pull::Never];
+
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Pull::Newer => "newer",
+            Pull::Missing => "missing",
+            Pull::Always => "always",
+            Pull::Never => "never",
+        }
+    }
 }
 
 /// What was asked for, with every word understood.
@@ -90,6 +118,8 @@ pub struct Options {
     pub annotations: Vec<String>,
     /// Where the batch script runs.
     pub batch: Batch,
+    /// When a registry is asked.
+    pub pull: Pull,
     /// Say each step.
     pub verbose: bool,
 }
@@ -167,6 +197,7 @@ impl Options {
             "edf" if value.is_empty() => return Err("no environment is named".into()),
             "edf" => {}
             "batch" => self.batch = batch(value)?,
+            "pull" => self.pull = pull(value)?,
             "verbose" => self.verbose = yes_or_no(value)?,
             // A row that nothing here reads is a mistake of ours; refusing is what fails closed.
             other => return Err(format!("{other} is not built in")),
@@ -235,6 +266,7 @@ mod tests {
         for row in table::TABLE {
             let value = match row.name {
                 "batch" => "host",
+                "pull" => "missing",
                 "device" => "example.com/class=name",
                 "writable" | "home" | "private-tmp" | "root" | "fakeroot" | "verbose"
                 | "entrypoint" => "yes",

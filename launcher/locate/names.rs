@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::cache::Cache;
 use crate::host::Host;
 use crate::image::refusals::missing;
 use crate::log::warn_once;
@@ -32,8 +33,11 @@ pub fn places(config: &Config, host: &Host) -> Result<Vec<PathBuf>> {
     Ok(own.into_iter().chain(images).collect())
 }
 
-/// An image that has this name in one of them.
+/// An image that has this name in one of them; or one of the cache, by its digest.
 pub(super) fn by_name(name: &str, config: &Config, host: &Host) -> Result<PathBuf> {
+    if let Some(start) = name.strip_prefix("sha256:") {
+        return by_digest(name, start, config, host);
+    }
     let places = places(config, host)?;
     if let Some(path) = stored(name, &places) {
         return Ok(path);
@@ -53,6 +57,25 @@ pub(super) fn by_name(name: &str, config: &Config, host: &Host) -> Result<PathBu
         "can't find an image named {name} here or in {shown}"
     ))
     .hint(advice))
+}
+
+/// An image of the cache whose digest begins so, as `chariot images` shows it.
+fn by_digest(name: &str, start: &str, config: &Config, host: &Host) -> Result<PathBuf> {
+    let cache = Cache::of(config, host);
+    let places = cache.places()?;
+    let images = places
+        .iter()
+        .flat_map(|place| super::list(&place.join("images")));
+    let found = images.filter(|path| start.len() >= 6 && super::name_of(path).starts_with(start));
+    let mut found: Vec<PathBuf> = found.collect();
+    found.dedup_by_key(|path| super::name_of(path));
+    let told = |reason| Error::new(format!("can't use the image {name}: {reason}"));
+    match found.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(told("there is no such image in your cache")
+            .hint("`chariot images` lists what there is")),
+        _ => Err(told("several images begin so").hint("write more of its digest")),
+    }
 }
 
 /// What a word is that could be a path and a name: the store's image comes before a directory here, which only

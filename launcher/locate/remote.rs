@@ -10,7 +10,8 @@ use crate::convert::origin::Origin;
 use crate::oci::{Digest, Reference};
 use crate::registry::{self, Failure, Patience, Resolved, answer::Answer};
 use crate::work::{self, Progress, Reporter};
-use chariot_core::error::Result;
+use chariot_core::error::{Error, Result};
+use chariot_core::options::Pull;
 use chariot_core::sys::process;
 
 /// An image of a registry: the digest first, which the job may know, then the image.
@@ -63,12 +64,9 @@ pub fn fetched(
 /// What a name without a digest means: in a job the same for all of it, whoever asked first.
 fn meaning(reference: &Reference, cache: &Cache<'_>, access: &mut Access<'_>) -> Result<Digest> {
     let name = reference.to_string();
-    let ask = |see: &mut dyn FnMut(&Progress)| {
-        resolve_in_child(reference, cache, registry::patient(cache.config), see)
-    };
     let Some(job) = names::job(cache.host) else {
         return match access.may_ask {
-            true => ask(access.see).map(|resolved| resolved.digest),
+            true => asked(reference, cache, access),
             false => Err(cache::not_there(&name)),
         };
     };
@@ -85,7 +83,7 @@ fn meaning(reference: &Reference, cache: &Cache<'_>, access: &mut Access<'_>) ->
     let turn = lease::take(&cache.want(&leases, &lease, &name), is_known, access.see)?;
     if let Turn::Mine(lease) = turn {
         let pinned =
-            ask(access.see).and_then(|resolved| cache.set_pin(&job, &name, resolved.digest));
+            asked(reference, cache, access).and_then(|digest| cache.set_pin(&job, &name, digest));
         return match (pinned, cache.pin(&job, &name)) {
             // Somebody else may have asked, if this process was suspended.
             (Ok(digest), _) | (Err(_), Some(digest)) => {
@@ -101,6 +99,61 @@ fn meaning(reference: &Reference, cache: &Cache<'_>, access: &mut Access<'_>) ->
     cache
         .pin(&job, &name)
         .ok_or_else(|| cache::not_there(&name))
+}
+
+/// What a name means as far as `access` wants a registry to be asked.
+fn asked(reference: &Reference, cache: &Cache<'_>, access: &mut Access<'_>) -> Result<Digest> {
+    if let Some(answer) = without_asking(reference, cache, access.pull) {
+        return answer;
+    }
+    let patience = registry::patient(cache.config);
+    match ask_in_child(reference, cache, patience, access.see)? {
+        Ok(resolved) => Ok(resolved.digest),
+        Err(failure) => instead(reference, cache, access.pull, &failure).ok_or(failure.error),
+    }
+}
+
+/// The answer of who need not, or may not, ask a registry.
+pub fn without_asking(
+    reference: &Reference,
+    cache: &Cache<'_>,
+    pull: Pull,
+) -> Option<Result<Digest>> {
+    let known = || here(reference, cache);
+    match pull {
+        Pull::Newer | Pull::Always => None,
+        Pull::Missing => known().map(Ok),
+        Pull::Never => Some(known().ok_or_else(|| {
+            Error::new(format!(
+                "can't use the image {reference}: it is not here, and nothing may be fetched (pull is \"never\")"
+            ))
+            .hint(format!("fetch it where that is allowed: chariot pull {reference}"))
+        })),
+    }
+}
+
+/// What the name meant last, where its registry does not answer and that image is here.
+pub fn instead(
+    reference: &Reference,
+    cache: &Cache<'_>,
+    pull: Pull,
+    failure: &Failure,
+) -> Option<Digest> {
+    if pull != Pull::Newer || !failure.cause.is_unknown() {
+        return None;
+    }
+    let digest = here(reference, cache)?;
+    tracing::warn!("warning: {}", failure.error);
+    tracing::warn!(
+        "hint: what {reference} meant when it was last asked for is run, {digest}; --pull=always refuses that"
+    );
+    Some(digest)
+}
+
+/// The last meaning of a name, if its image is here.
+fn here(reference: &Reference, cache: &Cache<'_>) -> Option<Digest> {
+    let digest = cache.last_meaning(&reference.to_string())?;
+    cache.find(&digest).map(|_| digest)
 }
 
 /// Asks a registry what a name means, in a process of its own: the answer comes as one line.
@@ -136,5 +189,10 @@ pub fn ask_in_child(
         },
         |progress| see(progress),
     )?;
-    Ok(answer.of(reference))
+    let answer = answer.of(reference);
+    if let Ok(resolved) = &answer {
+        // Who cannot write that asks the next time.
+        let _ = cache.set_last_meaning(&reference.to_string(), &resolved.digest);
+    }
+    Ok(answer)
 }

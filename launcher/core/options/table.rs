@@ -71,6 +71,15 @@ pub const TABLE: &[OptionRow] = &[
          or in the site's image directories; `chariot help image` says more. `none` turns an inherited choice off.",
     },
     OptionRow {
+        name: "pull",
+        value: "newer|missing|always|never",
+        shape: Shape::Word,
+        slurm_only: false,
+        short: "when to ask a registry what an image's name means",
+        long: "newer, as without this: each time, and where it does not answer, what the name meant last is run. missing: only \
+               of names whose image is not here. always: each time, or fail. never: not at all. A job asks once.",
+    },
+    OptionRow {
         name: "bind",
         value: "SRC[:DST[:OPT[+OPT]]][,...]",
         shape: Shape::List,

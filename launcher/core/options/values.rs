@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Assignment, Batch, WRITABLE_SIZE, size};
+use super::{Assignment, Batch, Pull, WRITABLE_SIZE, size};
 
 pub(super) fn image(value: &str) -> Result<Option<String>, String> {
     match value {
@@ -44,6 +44,11 @@ pub(super) fn batch(value: &str) -> Result<Batch, String> {
         "host" => Ok(Batch::Host),
         _ => Err("neither container nor host".into()),
     }
+}
+
+pub(super) fn pull(value: &str) -> Result<Pull, String> {
+    let named = Pull::ALL.into_iter().find(|pull| pull.name() == value);
+    named.ok_or_else(|| "neither newer, missing, always nor never".into())
 }
 
 pub(super) fn assignment(value: &str) -> Result<Assignment, String> {

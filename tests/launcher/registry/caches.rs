@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::lying::Lying;
 use super::run;
@@ -489,4 +491,42 @@ fn copies_on_a_node_are_kept_in_a_directory_of_chariots_own_and_nothing_else_goe
         ),
     );
     assert_eq!(said.ok(), "ran\nran\n700\n1\n2");
+}
+
+#[test]
+fn a_registry_is_asked_as_it_was_said_and_what_is_here_runs_where_it_does_not_answer() {
+    let place = place!();
+    let is_down = Arc::new(AtomicBool::new(false));
+    let down = Arc::clone(&is_down);
+    let lying = Lying::start(move |_, _, answer| match down.load(Ordering::SeqCst) {
+        true => Answer::status(503),
+        false => answer,
+    });
+    let asked = || {
+        let paths = lying.server.paths();
+        paths
+            .iter()
+            .filter(|path| path.contains("/manifests/"))
+            .count()
+    };
+    // It is there where the command is what is missing.
+    let run_it = |more: &str| {
+        let script = format!("$R run {more} docker://$H/team/app:1 -- /bin/nothing");
+        with(&place, &lying, "[waits]\nlook_up = 1\n", &script)
+    };
+    let never = run_it("--pull=never");
+    never.failed(125, "is not here, and nothing may be fetched", 1);
+    assert_eq!((asked(), run_it("").code), (0, 127));
+    let known = asked();
+    assert_eq!((run_it("--pull=missing").code, asked()), (127, known));
+    assert_eq!((run_it("--pull=never").code, asked()), (127, known));
+    assert_eq!(run_it("--pull=always").code, 127);
+    assert!(asked() > known);
+    is_down.store(true, Ordering::SeqCst);
+    let offline = run_it("");
+    offline.failed(127, "meant when it was last asked for is run", 1);
+    run_it("--pull=always").failed(125, "503", 1);
+    assert_eq!(run_it("--pull=missing").code, 127);
+    let by_digest = "$R run $($R images | grep -o 'sha256:[0-9a-f]*' | head -n1) -- /bin/nothing";
+    assert_eq!(with(&place, &lying, "", by_digest).code, 127);
 }
