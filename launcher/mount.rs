@@ -27,6 +27,8 @@ pub enum MountSource {
     SquashFs(PathBuf),
     /// A directory with these commands of the host.
     Commands(Vec<String>),
+    /// A symbolic link that says this, where that takes no mount of its own and hides nothing: it can be missed.
+    Name(PathBuf),
 }
 
 /// Settings for apt(8) while owners are pretended, and where they are: it looks whether it has become its own user,

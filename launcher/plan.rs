@@ -37,6 +37,8 @@ pub struct Task {
     pub script: Option<PathBuf>,
     /// Slurm's directory for temporary files on this node, in which PMIx makes one for the step.
     pub scratch: Option<PathBuf>,
+    /// The directory of Slurm's commands on this node, where it is known.
+    pub slurm: Option<PathBuf>,
     /// Whether the container is one that all tasks of a step share.
     pub is_of_step: bool,
 }

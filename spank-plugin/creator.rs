@@ -119,10 +119,18 @@ fn request(slurm: &Slurm<'_>, state: &State, givens: &[Given]) -> Request {
         config: state.paths.config.clone(),
         script,
         scratch,
+        slurm: commands_of_slurm(),
         mounted: state.mounted.clone(),
         command,
         environment: slurm.environment(),
     }
+}
+
+/// Where this Slurm has its commands: beside the directory of slurmstepd, which this process is.
+fn commands_of_slurm() -> Option<PathBuf> {
+    let own = std::env::current_exe().ok()?;
+    let prefix = own.parent()?.parent()?;
+    Some(prefix.join("bin"))
 }
 
 /// Passes the launcher's lines on to the user. None if it did not come to the one that ends them.

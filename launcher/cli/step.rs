@@ -163,6 +163,7 @@ fn plan(request: Request, options: &Options, config: &Config, clock: &mut Clock)
         command: request.command,
         script: request.script,
         scratch: request.scratch,
+        slurm: request.slurm,
         is_of_step: true,
     };
     let plan = Plan::resolve(options, config, &host, image, task);

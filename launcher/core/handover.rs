@@ -49,6 +49,9 @@ pub struct Request {
     /// Slurm's directory for temporary files on this node, TmpFS of slurm.conf.
     #[serde(with = "text")]
     pub scratch: Option<PathBuf>,
+    /// The directory of Slurm's commands on this node.
+    #[serde(with = "text")]
+    pub slurm: Option<PathBuf>,
     /// The image file that root has mounted for the step, by device and inode.
     pub mounted: Option<String>,
     /// The command, where it is the same for all tasks.
@@ -228,6 +231,7 @@ mod tests {
             config: "/etc/c".into(),
             script: Some("/spool/script".into()),
             scratch: Some("/scratch".into()),
+            slurm: Some("/usr/bin".into()),
             mounted: Some("7:9".into()),
             command: vec![
                 "sh".into(),

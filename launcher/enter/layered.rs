@@ -26,8 +26,13 @@ pub(super) fn add_points(
     mounts: &[Mount],
     memory: BorrowedFd<'_>,
 ) -> Call<()> {
-    for (number, lacking) in lacking(points, mounts)?.iter().enumerate() {
+    let mut lacking = lacking(points, mounts)?;
+    // What is above another comes first, or would hide it.
+    lacking.sort_by_key(|lacking| lacking.path.components().count());
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    for (number, lacking) in lacking.iter_mut().enumerate() {
         let name = PathBuf::from(format!("layer{number}"));
+        lacking.directory = sys::open_in_root(points.root(), &lacking.path, flags)?;
         match with_points(lacking, memory, &name) {
             Ok(tree) => {
                 mounts::attach(&tree, &lacking.directory, &lacking.path)?;
@@ -60,6 +65,7 @@ fn lacking<'a>(points: &Points, mounts: &'a [Mount]) -> Call<Vec<Lacking<'a>>> {
         }
         let point = Point::of(mount);
         let is_there = match point {
+            _ if matches!(mount.source, MountSource::Name(_)) => points.is_taken(destination),
             Point::Link(target) => points.has_link(destination, target),
             _ => points.has(destination, mount.follow),
         };
@@ -105,7 +111,7 @@ impl Point<'_> {
             MountSource::Tmpfs(_) | MountSource::SquashFs(_) | MountSource::Commands(_) => {
                 Point::Directory
             }
-            MountSource::Link(target) => Point::Link(target),
+            MountSource::Link(target) | MountSource::Name(target) => Point::Link(target),
         }
     }
 }

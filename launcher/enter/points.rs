@@ -168,6 +168,13 @@ impl Points {
         !matches!(self.look(path, follow), Ok(None))
     }
 
+    /// Whether there is anything, be it a link that leads nowhere, or cannot be looked at.
+    pub(super) fn is_taken(&self, path: &Path) -> bool {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
+        let there = sys::open_in_root(&self.root, path, flags);
+        there.map_or_else(|error| error.errno() != Errno::ENOENT, |_| true)
+    }
+
     /// Whether there is a directory, and not a link to one.
     pub(super) fn is_directory(&self, path: &Path) -> bool {
         let there = self.look(path, false);

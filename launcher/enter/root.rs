@@ -144,6 +144,8 @@ impl NewRoot {
                 "a file".to_owned()
             }
             MountSource::Commands(_) => "commands of the host".to_owned(),
+            // A layer has it, or the image something of that name, or nothing could have it.
+            MountSource::Name(_) => return Ok(()),
             MountSource::Link(target) => {
                 let what = || format!("can't make {} a link", destination.display());
                 return self.points.link(destination, target, &what);
@@ -199,7 +201,9 @@ impl NewRoot {
             MountSource::Data(bytes) | MountSource::Written(bytes) => {
                 Ok((self.file(&mount.destination, bytes)?, false))
             }
-            MountSource::Link(_) => Err(CallError::new("open_tree()", Errno::EINVAL)),
+            MountSource::Link(_) | MountSource::Name(_) => {
+                Err(CallError::new("open_tree()", Errno::EINVAL))
+            }
             MountSource::Commands(names) => Ok((self.commands(names)?, true)),
         }
     }

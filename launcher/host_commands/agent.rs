@@ -87,6 +87,7 @@ impl Agent {
         let keep = vec![life.as_raw_fd(), ready.as_raw_fd()];
         let names = commands.names.clone();
         let before = plan.before.clone();
+        let slurm = commands.slurm.clone();
         let caller = plan.workdir.caller.as_ref();
         let directory = caller.map_or_else(|| PathBuf::from("/"), |known| known.path.clone());
         let file = plan.image.path.display().to_string();
@@ -101,6 +102,7 @@ impl Agent {
                 before,
                 edits,
                 directory,
+                slurm,
             };
             Office::open(listener, life, surroundings).map_or(1, Office::serve)
         };

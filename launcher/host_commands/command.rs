@@ -29,6 +29,8 @@ pub(super) struct Outside {
     pub(super) edits: Vec<Edit>,
     /// Where the container was asked for.
     pub(super) directory: PathBuf,
+    /// Where Slurm's commands are, if PATH does not say.
+    pub(super) slurm: Option<PathBuf>,
 }
 
 /// Starts a command. The first of `files` is the caller's directory, the others are the call's descriptors.
@@ -55,7 +57,7 @@ pub(super) fn start(call: &Call, files: Vec<OwnedFd>, surroundings: &Outside) ->
             surroundings.names.join(", ")
         )));
     }
-    let program = find(name, &surroundings.before, &what)?;
+    let program = find(name, surroundings, &what)?;
     let mut files = files.into_iter();
     let directory = files.next().ok_or_else(|| {
         Error::new(format!(
@@ -85,11 +87,16 @@ pub(super) fn start(call: &Call, files: Vec<OwnedFd>, surroundings: &Outside) ->
     Ok(child)
 }
 
+/// Where commands of the host are looked for besides: `srun --export=NONE` leaves no PATH.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
 /// The host's file of that name, with the PATH with which the container was asked for.
-fn find(name: &OsStr, before: &Environment, what: &str) -> Result<PathBuf> {
-    let search = environment::find(before, "PATH").unwrap_or_default();
+fn find(name: &OsStr, surroundings: &Outside, what: &str) -> Result<PathBuf> {
+    let search = environment::find(&surroundings.before, "PATH").unwrap_or_default();
     let can_run = |path: &PathBuf| path.is_file() && sys::may_execute(path).is_ok();
     std::env::split_paths(search)
+        .chain(surroundings.slurm.clone())
+        .chain(std::env::split_paths(PATH))
         .map(|directory| directory.join(name))
         .find(can_run)
         .ok_or_else(|| {

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use super::host_commands::HostCommands;
 use super::{Plan, Root};
 use crate::mount::{Mount, MountSource};
 
@@ -24,7 +25,19 @@ impl Plan {
         }
         lines.push("mounts".to_owned());
         let indented = |shown: &dyn Display| format!("  {shown}");
-        lines.extend(self.mounts.iter().map(|mount| indented(mount)));
+        let is_told = |mount: &&Mount| !matches!(mount.source, MountSource::Name(_));
+        lines.extend(
+            self.mounts
+                .iter()
+                .filter(is_told)
+                .map(|mount| indented(mount)),
+        );
+        let commands = self.host_commands.iter();
+        lines.extend(
+            commands
+                .flat_map(HostCommands::explained)
+                .map(|names| indented(&names)),
+        );
         if !self.devices.is_empty() {
             lines.push("devices".to_owned());
         }
@@ -109,7 +122,7 @@ impl Display for Mount {
                     bytes.len()
                 )?;
             }
-            MountSource::Link(target) => {
+            MountSource::Link(target) | MountSource::Name(target) => {
                 write!(out, "{destination} as a link to {}", target.display())?
             }
             MountSource::Commands(names) => {

@@ -161,6 +161,7 @@ pub(crate) fn handover() -> Vec<Vec<u8>> {
         config: "/etc/chariot.toml".into(),
         script: Some("/s".into()),
         scratch: Some("/t".into()),
+        slurm: Some("/u".into()),
         mounted: Some("1 2".into()),
         command: vec!["true".into()],
         environment: vec![("A".into(), "b".into())],

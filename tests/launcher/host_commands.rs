@@ -118,7 +118,7 @@ fn binds_do_not_hide_the_commands() {
             &place,
             "#!/bin/sh\necho host\n",
             &command,
-            "srun; command -v srun",
+            "srun; readlink -f $(command -v srun)",
         );
         let (host, path) = said.ok().split_once('\n').unwrap();
         assert_eq!(host, "host", "{said:#?}");
@@ -129,10 +129,13 @@ fn binds_do_not_hide_the_commands() {
     let said = run_as(
         &place,
         "#!/bin/sh\npwd\n",
-        "here=$PWD; cd /; $C run $here/../img /bin/sh -c 'command -v srun; srun'",
+        "here=$PWD; cd /; $C run $here/../img /bin/sh -c 'readlink -f $(command -v srun); srun'",
         "",
     );
-    assert!(said.ok().ends_with("chariot-commands/srun\n/"), "{said:#?}");
+    assert!(
+        said.ok().ends_with("chariot-commands/chariot\n/"),
+        "{said:#?}"
+    );
     assert!(!said.out.starts_with("/chariot-commands"), "{said:#?}");
 }
 
@@ -143,6 +146,90 @@ fn a_command_of_the_image_comes_before_the_hosts() {
     let own = place.here().join("img/bin/srun");
     write(&own, "#!/bin/sh\necho own\n");
     assert_eq!(run(&place, "#!/bin/sh\necho host\n", "srun").ok(), "own");
+}
+
+/// What a shell and a program look through that were given no PATH, or made their own.
+#[test]
+fn whoever_makes_a_path_of_their_own_finds_the_commands() {
+    needs_static!();
+    // An image that has nothing, an empty /usr, what others have, and links in the place of directories.
+    for layout in [
+        "",
+        "mkdir -p $I/usr",
+        "mkdir -p $I/usr/bin; touch $I/usr/bin/own",
+        "mkdir -p $I/usr/local/bin; touch $I/usr/local/bin/own",
+        "mv $I/bin $I/usr-bin; mkdir $I/usr; mv $I/usr-bin $I/usr/bin; ln -s usr/bin $I/bin",
+        "mkdir -p $I/usr $I/opt; ln -s /opt/local $I/usr/local; mkdir $I/usr/bin",
+        "mkdir -p $I/usr $I/opt/x; ln -s ../opt/x $I/usr/bin",
+    ] {
+        let place = place!();
+        support::shell_as(None, &format!("I=img; {layout}"), place.here(), &[]).ok();
+        let profile =
+            "PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games\nexport PATH\n";
+        std::fs::write(place.here().join("img/etc/profile"), profile).unwrap();
+        for options in ["", "--writable"] {
+            let said = run_as(
+                &place,
+                "#!/bin/sh\necho host $1\n",
+                &format!("$C run {options} ../img sh ./script"),
+                ". /etc/profile; srun profile; sh -l -c 'srun login'\n\
+                 busybox env -i /bin/sh -c 'srun empty'\n\
+                 ls /usr/bin/own /usr/local/bin/own 2>/dev/null || :",
+            );
+            let mut lines = said.ok().lines();
+            let expected = ["host profile", "host login", "host empty"];
+            assert!(
+                expected.into_iter().all(|line| lines.next() == Some(line)),
+                "{layout}: {said:#?}"
+            );
+            assert_eq!(
+                lines.count(),
+                usize::from(layout.contains("own")),
+                "{said:#?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn commands_of_the_image_win_wherever_its_programs_look_for_them() {
+    needs_static!();
+    for own in [
+        "usr/local/bin/srun",
+        "usr/bin/srun",
+        "opt/slurm/bin/srun",
+        "opt/x/srun",
+    ] {
+        let place = place!();
+        for directory in ["ch", "usr/bin", "usr/local/bin", "opt/slurm/bin", "opt/x"] {
+            std::fs::create_dir_all(place.here().join("img").join(directory)).unwrap();
+        }
+        write(&place.here().join("img").join(own), "#!/bin/sh\necho own\n");
+        let path = "PATH=/usr/local/bin:/usr/bin:/bin:/opt/slurm/bin:/opt/x\n";
+        std::fs::write(place.here().join("img/ch/environment"), path).unwrap();
+        let script = "srun; squeue";
+        let outside = "#!/bin/sh\necho host\n";
+        std::fs::create_dir_all(place.here().join("outside")).unwrap();
+        write(&place.here().join("outside/squeue"), outside);
+        let said = run(&place, outside, script);
+        assert_eq!(said.ok(), "own\nhost", "{own}");
+    }
+}
+
+#[test]
+fn a_command_is_found_on_the_host_by_whoever_has_no_path_there() {
+    needs_static!();
+    let place = place!();
+    let said = run_as(
+        &place,
+        "",
+        "C=\"$C\"; unset PATH; $C run ../img /bin/sh -c 'sinfo --version'",
+        "",
+    );
+    // It finds no cluster, and it was found.
+    if Path::new("/usr/bin/sinfo").exists() {
+        assert!(!said.err.contains("can't run sinfo"), "{said:#?}");
+    }
 }
 
 #[test]
