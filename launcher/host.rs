@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use chariot_core::environment::{Environment, find};
 use chariot_core::error::{Error, Explain, Result};
 use chariot_core::open;
+use chariot_core::places;
 use chariot_core::private::{self, Whose};
 use chariot_core::sys::process;
 use chariot_core::users::{self, User};
@@ -36,6 +37,8 @@ pub struct Host {
     pub group: String,
     /// The working directory, if it has a path.
     pub directory: Option<PathBuf>,
+    /// Where the job was asked for, of which this is a step or the script.
+    pub places: Vec<PathBuf>,
     /// The caller's environment.
     pub environment: Environment,
 }
@@ -55,6 +58,11 @@ impl Known {
             path: path.to_owned(),
             identity: identity(path)?,
         })
+    }
+
+    /// Whether `path` is a name of it.
+    pub fn is_called(&self, path: &Path) -> bool {
+        identity(path) == Some(self.identity)
     }
 
     /// Whether its name leads to it here too, and not to another directory of that name.
@@ -96,6 +104,7 @@ impl Host {
             user,
             group,
             directory,
+            places: places::of(&environment),
             environment,
         }
     }

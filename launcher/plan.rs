@@ -25,6 +25,7 @@ use chariot_core::environment::Environment;
 use chariot_core::error::{Error, Result};
 use chariot_core::open;
 use chariot_core::options::{Options, Sourced};
+use chariot_core::places;
 use host_commands::HostCommands;
 use identity::Identity;
 
@@ -63,6 +64,10 @@ pub struct Workdir {
     pub asked: Option<Sourced<PathBuf>>,
     /// The caller's directory, taken if the container shows the same one.
     pub caller: Option<Known>,
+    /// The same by its other name.
+    pub also: Option<Known>,
+    /// Whether the caller asked Slurm for it (`--chdir`), so that one of its name will do.
+    pub is_named: bool,
     /// The image's own, taken if it is there.
     pub image: Option<PathBuf>,
 }
@@ -146,6 +151,8 @@ impl Plan {
         let workdir = Workdir {
             asked: options.workdir.clone(),
             caller: host.directory.as_deref().and_then(Known::new),
+            also: host.directory.as_deref().and_then(other_name),
+            is_named: is_named(host, &task),
             image: image.metadata.working_directory.clone(),
         };
         let before = host.environment.clone();
@@ -169,6 +176,21 @@ impl Plan {
             warnings,
         })
     }
+}
+
+fn other_name(directory: &std::path::Path) -> Option<Known> {
+    places::names(directory)
+        .get(1)
+        .and_then(|name| Known::new(name))
+}
+
+/// Whether a task of a step or a script starts elsewhere than its command was typed.
+fn is_named(host: &Host, task: &Task) -> bool {
+    let typed = places::typed_in(&host.environment).filter(|_| task.is_of_step);
+    let here = host.directory.as_deref().and_then(Known::new);
+    typed
+        .zip(here)
+        .is_some_and(|(typed, here)| !here.is_called(&typed))
 }
 
 /// Opens the SquashFS files that are mounted beside the image.

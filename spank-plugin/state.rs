@@ -1,5 +1,6 @@
 //! What the plugin remembers from one callback to the next.
 
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chariot_core::arguments::Arguments;
@@ -15,6 +16,8 @@ use crate::components::Asked;
 pub(crate) struct State {
     /// In srun, what the job was started with.
     pub(crate) inherited: Vec<Given>,
+    /// In srun, where the job was asked for.
+    pub(crate) places: Vec<PathBuf>,
     /// In srun, sbatch and salloc, what `CH_*` variables say.
     pub(crate) variables: Vec<Given>,
     /// Uses of options so far, by this component of a heterogeneous job or step.
@@ -54,6 +57,7 @@ pub(crate) fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
     let mut guard: MutexGuard<'_, _> = STATE.lock().unwrap_or_else(PoisonError::into_inner);
     work(guard.get_or_insert_with(|| State {
         inherited: Vec::new(),
+        places: Vec::new(),
         variables: Vec::new(),
         typed: Vec::new(),
         first: None,

@@ -10,12 +10,14 @@ use std::time::Duration;
 use chariot_core::arguments::Arguments;
 use chariot_core::config::Config;
 use chariot_core::edf::{self, Surroundings};
+use chariot_core::environment::Environment;
 use chariot_core::error::Error;
 use chariot_core::handover::{self, Said};
 use chariot_core::options::given::{self, CARRIER};
 use chariot_core::options::table::{OptionRow, TABLE};
 use chariot_core::options::word::Word;
 use chariot_core::options::{Dialect, Given, Options, Pull, Source};
+use chariot_core::places;
 
 use crate::spank::{self, Context, NAME, Slurm, set_own_variable};
 use crate::state;
@@ -33,6 +35,12 @@ const GRACE: Duration = Duration::from_secs(2);
 pub(crate) fn init(slurm: &Slurm<'_>, context: Context) -> Result<(), Error> {
     state::with(|state| state.paths.read(&slurm.arguments()))?;
     let inherited = env::var(CARRIER).ok();
+    if context == Context::Step {
+        // Now: srun is about to put its own directory there.
+        let environment: Environment = env::vars_os().collect();
+        state::with(|state| state.places = places::of(&environment));
+    }
+    set_own_variable(places::CARRIER.as_ref(), None);
     let own = [
         format!("{TO_STEPS}{NAME}_"),
         format!("SLURM_SPANK_{TO_STEPS}{NAME}_"),
@@ -104,6 +112,14 @@ pub(crate) fn options_complete(slurm: &Slurm<'_>, context: Context) -> Result<()
             config.wait_look_up,
         )?;
     }
+    if options.image.is_some()
+        || config
+            .defaults
+            .iter()
+            .any(|given| given.row.name == "image")
+    {
+        carry_places();
+    }
     if !givens.is_empty() {
         set_own_variable(CARRIER.as_ref(), Some(&given::encode(&givens)));
     }
@@ -130,6 +146,19 @@ fn take_from_job(slurm: &Slurm<'_>, context: Context) {
             slurm.forget(&format!("{TO_STEPS}{NAME}_{name}"));
         }
     }
+}
+
+/// Has the nodes know where this is asked for, and where the job was that it is asked for in.
+fn carry_places() {
+    let mut known = state::with(|state| std::mem::take(&mut state.places));
+    known.extend(given::real_working_directory());
+    let here = given::working_directory();
+    if let (Some(here), Some(typed)) = (&here, places::typed_chdir(env::args_os())) {
+        // Slurm itself takes the name that has no link in it.
+        known.push(here.join(typed));
+    }
+    let text = places::with(known, here);
+    set_own_variable(places::CARRIER.as_ref(), Some(&text));
 }
 
 /// Reads the environment definition file, if one is named, so that no node has to.

@@ -18,6 +18,7 @@ use chariot_core::join::{self, CANT_JOIN};
 use chariot_core::options::given::{self, CARRIER};
 use chariot_core::options::table::OptionRow;
 use chariot_core::options::{Batch, Dialect, Given, Options, Source};
+use chariot_core::places;
 use chariot_core::sys::lock::Held;
 use chariot_core::sys::namespaces::Namespaces;
 use chariot_core::sys::process;
@@ -129,6 +130,9 @@ fn enter_or_fail(slurm: &Slurm<'_>, state: &State) -> Result<(), Error> {
     if !is_wanted {
         return asked::answer(slurm, state);
     }
+    if is_script(slurm) {
+        carry_places(slurm)?;
+    }
     if stays_on_host(slurm, &options) {
         return Ok(());
     }
@@ -216,10 +220,25 @@ fn join(slurm: &Slurm<'_>, namespaces: &Namespaces, record: &File) -> Result<(),
         .try_for_each(|edit| slurm.edit(&edit.name, edit.value.as_deref()))
 }
 
-/// The script of a batch job, or salloc's shell, that was to stay outside.
+/// Whether this is the script of a batch job, or salloc's shell.
+fn is_script(slurm: &Slurm<'_>) -> bool {
+    matches!(slurm.step(), Some(BATCH_STEP | INTERACTIVE_STEP))
+}
+
+/// One that was to stay outside.
 fn stays_on_host(slurm: &Slurm<'_>, options: &Options) -> bool {
-    let is_script = matches!(slurm.step(), Some(BATCH_STEP | INTERACTIVE_STEP));
-    is_script && options.batch == Batch::Host
+    is_script(slurm) && options.batch == Batch::Host
+}
+
+/// Has the steps of a script know where it works.
+fn carry_places(slurm: &Slurm<'_>) -> Result<(), Error> {
+    let known = slurm.variable(places::CARRIER).unwrap_or_default();
+    let known = places::read(&known.to_string_lossy());
+    let typed_in = known.last().cloned();
+    let own = given::named_like_variable(slurm.variable("PWD"));
+    let own = own.into_iter().chain(given::real_working_directory());
+    let text = places::with(known, own.chain(typed_in));
+    slurm.edit(places::CARRIER.as_ref(), Some(text.as_ref()))
 }
 
 /// All uses of options: those that the submitting plugin sent along, else, where there was none, those

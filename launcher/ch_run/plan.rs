@@ -83,6 +83,8 @@ pub(super) fn plan(
                 origin: "--cd".into(),
             }),
             caller: None,
+            also: None,
+            is_named: false,
             image: None,
         },
         task: Task {

@@ -12,6 +12,7 @@
 //! | [`trusted`], [`sif`] | which image files root may have the kernel mount, and which bytes of them |
 //! | [`memory`] | limits of memory, and whom the kernel kills where it runs out |
 //! | [`private`](mod@private), [`open`], [`seldom`] | whose a directory is; opening what others named; saying something once an hour |
+//! | [`places`] | the directories in which a job was asked for |
 //! | [`users`] | the user database |
 //! | [`error`], [`escape`] | sentences, and what may be in them |
 //! | [`sys`] | system calls, and nothing else is `unsafe` |
@@ -35,6 +36,7 @@ pub mod memory;
 pub mod near;
 pub mod open;
 pub mod options;
+pub mod places;
 pub mod private;
 pub mod seldom;
 pub mod sif;

@@ -54,17 +54,23 @@ fn start_directory(workdir: &Workdir, image: &str) -> Result<PathBuf> {
             })?;
         return Ok(directory.clone());
     }
-    let caller = workdir.caller.as_ref().filter(|caller| caller.is_here());
-    let candidates = caller
-        .map(|caller| &caller.path)
-        .into_iter()
-        .chain(&workdir.image);
-    for directory in candidates {
-        if change_directory(directory).is_ok() {
-            return Ok(directory.clone());
-        }
+    let callers = workdir.caller.iter().chain(&workdir.also);
+    let shown = callers.filter(|caller| caller.is_here());
+    let named = workdir.caller.as_ref().filter(|_| workdir.is_named);
+    let candidates = shown.chain(named).map(|caller| &caller.path);
+    let found = candidates
+        .chain(&workdir.image)
+        .find(|path| change_directory(path).is_ok());
+    let start = found.cloned().unwrap_or_else(|| PathBuf::from("/"));
+    if found.is_none() {
+        change_directory(&start).explain(|| "can't start in /".into())?;
     }
-    let root = PathBuf::from("/");
-    change_directory(&root).explain(|| "can't start in /".into())?;
-    Ok(root)
+    if let Some(named) = named.filter(|_| found.is_none() || found == workdir.image.as_ref()) {
+        tracing::warn!(
+            "warning: {} (--chdir) is not visible in the container: the command starts in {}",
+            named.path.display(),
+            start.display()
+        );
+    }
+    Ok(start)
 }

@@ -139,7 +139,7 @@ impl Hiding {
     fn of(options: &Options, host: &Host) -> Hiding {
         let binds = options.binds.iter().map(|bind| &bind.value.destination);
         let others = [host.directory.as_ref(), Some(&host.user.home)];
-        let others = others.into_iter().flatten();
+        let others = others.into_iter().flatten().chain(&host.places);
         // Nothing is ever bound on "/".
         let is_bound = |path: &&PathBuf| path.as_path() != Path::new("/");
         let hiding = binds.chain(others).filter(is_bound);

@@ -1,6 +1,6 @@
 //! What is mounted in the container, in which order, and who wanted it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Task;
 use super::host_commands::HostCommands;
@@ -14,6 +14,8 @@ use chariot_core::config::Config;
 use chariot_core::error::{Error, Result, io_reason};
 use chariot_core::options::bind::{Bind, BindSource};
 use chariot_core::options::{Options, Sourced};
+use chariot_core::places;
+use chariot_core::private::{self, Whose};
 use chariot_core::sys::mounts::Restrictions;
 
 /// What [`APT_CONFIG`] says.
@@ -63,8 +65,32 @@ pub(super) fn plan(options: &Options, surroundings: &Inputs<'_>) -> Result<Vec<M
         mounts.push(home(host, options)?);
     }
     let ordered = ordered(&options.binds)?;
+    if Options::on(&options.home) {
+        let others = places::names(&host.user.home).into_iter().skip(1);
+        show_names(
+            &mut mounts,
+            others,
+            "another name of the home directory",
+            image,
+            &ordered,
+        );
+    }
     if config.bind_cwd {
+        let origin = "where the job was asked for (bind_cwd)";
+        show_names(&mut mounts, of_the_job(host), origin, image, &ordered);
         mounts.extend(working_directory(host, image, &mounts, &ordered));
+        let others = host
+            .directory
+            .iter()
+            .flat_map(|path| places::names(path))
+            .skip(1);
+        show_names(
+            &mut mounts,
+            others,
+            "another name of the directory you are in (bind_cwd)",
+            image,
+            &ordered,
+        );
     }
     mounts.extend(ordered);
     for (path, origin) in task_files::of_the_task(host, task) {
@@ -249,6 +275,67 @@ fn working_directory(
     ordered: &[Mount],
 ) -> Option<Mount> {
     let directory = host.directory.as_deref()?;
+    shown_unless_taken(
+        directory,
+        image,
+        mounts,
+        ordered,
+        "the directory you are in (bind_cwd)",
+    )
+}
+
+/// Where the job was asked for, by all names, and what is above others first. None that is gone is missed. Root goes
+/// by no way that somebody else may change meanwhile.
+fn of_the_job(host: &Host) -> Vec<PathBuf> {
+    let mut names: Vec<PathBuf> = host
+        .places
+        .iter()
+        .flat_map(|path| places::names(path))
+        .collect();
+    names.retain(|name| {
+        name.is_dir() && !(host.is_root && private::refuse_foreign(name, Whose::Trusted).is_err())
+    });
+    names.sort_by_key(|name| name.components().count());
+    names
+}
+
+/// Shows directories that nobody asked for at their own paths: what takes none is left out.
+fn show_names(
+    mounts: &mut Vec<Mount>,
+    names: impl IntoIterator<Item = PathBuf>,
+    origin: &str,
+    image: &Image,
+    ordered: &[Mount],
+) {
+    for name in names {
+        // What was asked for below it could not be made on the host.
+        let is_in_the_way = |mount: &Mount| {
+            mount.destination != name
+                && mount.destination.starts_with(&name)
+                && !mount.destination.exists()
+        };
+        if ordered.iter().any(is_in_the_way) {
+            continue;
+        }
+        let Some(mount) = shown_unless_taken(&name, image, mounts, ordered, origin) else {
+            continue;
+        };
+        mounts.push(mount);
+        if let Err(error) = refuse_new_points_on_the_host(mounts) {
+            tracing::debug!("{error}: {} is not shown", name.display());
+            mounts.pop();
+        }
+    }
+}
+
+/// A directory at its own path, unless it is there, or would hide something of the image.
+fn shown_unless_taken(
+    directory: &Path,
+    image: &Image,
+    mounts: &[Mount],
+    ordered: &[Mount],
+    origin: &str,
+) -> Option<Mount> {
     if directory == Path::new("/") {
         return None;
     }
@@ -264,7 +351,7 @@ fn working_directory(
     }
     Some(Mount {
         follow: true,
-        ..Mount::same(directory, "the directory you are in (bind_cwd)")
+        ..Mount::same(directory, origin)
     })
 }
 

@@ -25,6 +25,7 @@ mod host_commands;
 mod jobs;
 mod memory;
 mod package;
+mod places;
 mod prepared;
 mod prolog;
 mod registry;

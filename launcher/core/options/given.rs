@@ -191,6 +191,11 @@ pub fn working_directory() -> Option<PathBuf> {
     named_like_variable(env::var_os("PWD"))
 }
 
+/// The working directory by the name that getcwd(3) gives, in which no link is.
+pub fn real_working_directory() -> Option<PathBuf> {
+    env::current_dir().ok()
+}
+
 /// The working directory by the name that `pwd`, a value of `$PWD`, gives it, if it is the same.
 pub fn named_like_variable(pwd: Option<OsString>) -> Option<PathBuf> {
     use std::os::unix::fs::MetadataExt;
