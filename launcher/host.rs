@@ -60,15 +60,27 @@ impl Known {
         })
     }
 
+    /// What `path` leads to now, be it a directory or not.
+    pub fn anything(path: &Path) -> Option<Known> {
+        Some(Known {
+            path: path.to_owned(),
+            identity: identity_of_anything(path)?,
+        })
+    }
+
     /// Whether `path` is a name of it.
     pub fn is_called(&self, path: &Path) -> bool {
-        identity(path) == Some(self.identity)
+        identity_of_anything(path) == Some(self.identity)
     }
 
     /// Whether its name leads to it here too, and not to another directory of that name.
     pub fn is_here(&self) -> bool {
-        identity(&self.path) == Some(self.identity)
+        self.is_called(&self.path)
     }
+}
+
+fn identity_of_anything(path: &Path) -> Option<(u64, u64)> {
+    path.metadata().ok().map(|data| (data.dev(), data.ino()))
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {

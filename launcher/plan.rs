@@ -91,6 +91,8 @@ pub struct Plan {
     pub before: Environment,
     /// What changes in the environment.
     pub environment: Vec<Edit>,
+    /// Which of it depends on what is seen inside.
+    pub open: environment::Open,
     /// Where the command starts.
     pub workdir: Workdir,
     /// What runs.
@@ -140,8 +142,9 @@ impl Plan {
         };
         let mounts = mounts::plan(options, &surroundings)?;
         let files = files(&mounts, config)?;
-        let mut environment = environment::plan(options, host, &image, &devices.environment)?;
-        if let Some(commands) = &host_commands {
+        let planned = environment::plan(options, host, &image, &devices.environment)?;
+        let mut environment = planned.edits;
+        if let Some(commands) = host_commands.as_ref().filter(|_| !planned.path_was_asked) {
             environment::end_path_in(&commands.directory, &host.environment, &mut environment);
         }
         let root = root(options)?;
@@ -165,6 +168,7 @@ impl Plan {
             files,
             before,
             environment,
+            open: planned.open,
             workdir,
             task,
             entrypoint,

@@ -11,6 +11,7 @@ use crate::host::Host;
 use crate::image::Image;
 use crate::log::warn_once;
 use crate::mount::{Mount, MountSource};
+use crate::plan::environment::Open;
 use crate::plan::identity::Identity;
 use crate::plan::mounts::{add_devices, kernel};
 use crate::plan::{Plan, Root, Task, Workdir, steering};
@@ -58,6 +59,11 @@ pub(super) fn plan(
     let changes = super::changes(matches, || image.read(Path::new("/ch/environment")))?;
     let expand = !matches.get_flag("env-no-expand");
     let mut environment = environment::edits(own, &changes, &host.environment, expand);
+    let typed = environment
+        .iter()
+        .filter(|edit| edit.origin.ends_with("set-env"));
+    let said = typed.map(|edit| edit.name.to_string_lossy().into_owned());
+    let open = Open::for_charliecloud(&host.environment, said.collect());
     environment.push(Edit::set(
         "CH_RUNNING",
         "Weird Al Yankovic",
@@ -77,6 +83,7 @@ pub(super) fn plan(
         files: Vec::new(),
         before: host.environment.clone(),
         environment,
+        open,
         workdir: Workdir {
             asked: Some(Sourced {
                 value: workdir,

@@ -114,10 +114,12 @@ where you want it; `chariot gc` makes room in the cache.
 Which variables a command has inside.
 
 Yours, without LD_PRELOAD and LD_LIBRARY_PATH, which are made for the host's
-libraries; then the image's own; then what you ask for, where the last word
-counts:
+libraries, and without those that name places which the container does not
+show; then the image's own; then what you ask for, where the last word counts:
 
   --set-env NAME=VALUE     or a file of such lines
+  --set-env 'PATH=/opt/x:$PATH'
+                           before the image's; PREPEND_PATH=/opt/x does it too
   --unset-env 'MODULE*'
   --keep-env LANG,LC_ALL   the host's value wins over the image's
 

@@ -1,6 +1,6 @@
 //! `chariot exec PID -- COMMAND`: a second command in the container of a running process.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use crate::enter::{
     program::{become_command, find_program},
 };
 use crate::image::Image;
-use crate::plan::environment;
+use crate::plan::environment::{self, Open};
 use chariot_core::environment::apply;
 use chariot_core::error::{Explain, Result};
 use chariot_core::join;
@@ -45,6 +45,8 @@ pub(super) fn exec(matches: &ArgMatches) -> Result<ExitCode> {
         true => asked.host.environment,
         false => member.become_owner()?,
     };
+    let home = asked.host.user.home.clone();
+    let open = Open::of(&asked.options, &before, &home, &assigned);
     let workdir = match &asked.options.workdir {
         Some(asked) => asked.value.clone(),
         None => member.working_directory(),
@@ -63,8 +65,14 @@ pub(super) fn exec(matches: &ArgMatches) -> Result<ExitCode> {
         &[],
         &assigned,
     );
-    let is_directory = |path: &OsStr| Path::new(path).is_dir();
-    edits.extend(environment::settle(&edits, &before, false, is_directory));
+    let is_directory = |path: &Path| path.is_dir();
+    edits.extend(environment::settle(
+        &edits,
+        &before,
+        &open,
+        false,
+        is_directory,
+    ));
     let now = apply(&before, &edits);
     let words: Vec<OsString> = words(matches);
     let program = words

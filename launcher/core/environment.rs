@@ -63,6 +63,50 @@ impl Display for Edit {
     }
 }
 
+/// A value with the variables that it names: an entry of a list with colons that is `$NAME` stands for what that is `now`, and
+/// for nothing if it is not set; `\$NAME` is meant as it stands. So Charliecloud has it, and so PATH is added to.
+pub fn expanded(value: &str, now: &Environment) -> OsString {
+    let mut items = Vec::new();
+    for item in value.split(':') {
+        match name_in(item) {
+            Some(name) => items.extend(
+                find(now, name)
+                    .filter(|value| !value.is_empty())
+                    .map(OsStr::to_owned),
+            ),
+            None => {
+                let bare = item.strip_prefix('\\').filter(|bare| is_meant(bare));
+                items.push(bare.unwrap_or(item).into());
+            }
+        }
+    }
+    items.join(OsStr::new(":"))
+}
+
+/// A value that [`expanded`] gives back as it is.
+pub fn literal(value: &str) -> String {
+    let items = value.split(':').map(|item| match is_meant(item) {
+        true => format!("\\{item}"),
+        false => item.to_owned(),
+    });
+    items.collect::<Vec<_>>().join(":")
+}
+
+/// Whether it would be one, or be taken for one that is meant as it stands.
+fn is_meant(item: &str) -> bool {
+    name_in(item.trim_start_matches('\\')).is_some()
+}
+
+fn name_in(item: &str) -> Option<&str> {
+    let name = item.strip_prefix('$')?;
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let starts = name
+        .bytes()
+        .next()
+        .is_some_and(|first| !first.is_ascii_digit());
+    (starts && name.bytes().all(is_part)).then_some(name)
+}
+
 /// The environment after all edits.
 pub fn apply(environment: &Environment, edits: &[Edit]) -> Environment {
     let mut result = environment.clone();
@@ -73,4 +117,30 @@ pub fn apply(environment: &Environment, edits: &[Edit]) -> Environment {
         }
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_of_a_list_that_are_variables_stand_for_what_those_are() {
+        let now: Environment = vec![("PATH".into(), "/a:/b".into()), ("EMPTY".into(), "".into())];
+        for (value, seen) in [
+            ("/x:$PATH", "/x:/a:/b"),
+            ("$PATH:/x", "/a:/b:/x"),
+            ("$PATH", "/a:/b"),
+            ("/x:$NONE", "/x"),
+            ("/x:$EMPTY:/y", "/x:/y"),
+            ("cost: 5$", "cost: 5$"),
+            ("$1:$", "$1:$"),
+            ("a$PATH", "a$PATH"),
+            ("\\$PATH:\\x", "$PATH:\\x"),
+        ] {
+            assert_eq!(expanded(value, &now), seen, "{value}");
+        }
+        for value in ["$PATH:/x", "\\$PATH", "\\x:$1", "plain"] {
+            assert_eq!(expanded(&literal(value), &now), value);
+        }
+    }
 }

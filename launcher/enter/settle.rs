@@ -1,7 +1,6 @@
 //! Looking around inside: what can be known only there. Where the command starts, which file it is,
 //! whether the home directory is visible.
 
-use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -21,9 +20,16 @@ pub(super) fn look_around(
 ) -> Result<Entered> {
     let workdir = start_directory(&plan.workdir, &plan.image.word)?;
     let is_root = plan.identity.user.0 == 0;
-    let is_directory = |path: &OsStr| Path::new(path).is_absolute() && Path::new(path).is_dir();
+    let is_directory = |path: &Path| path.is_absolute() && path.is_dir();
     let mut environment = plan.environment.clone();
-    environment.extend(settle(&environment, &plan.before, is_root, is_directory));
+    let settled = settle(
+        &environment,
+        &plan.before,
+        &plan.open,
+        is_root,
+        is_directory,
+    );
+    environment.extend(settled);
     let program = match plan.task.command.first() {
         Some(command) => {
             let now = apply(&plan.before, &environment);

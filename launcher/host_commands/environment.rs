@@ -6,7 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use chariot_core::environment::{Edit, Environment, find};
+use chariot_core::environment::{Edit, Environment, find, literal};
 use chariot_core::options::given::{self, CARRIER, Given, Source};
 use chariot_core::options::table;
 
@@ -144,7 +144,7 @@ fn hand_on(variables: Environment, environment: &mut Environment) {
     let assignments = variables
         .into_iter()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .map(|(name, value)| format!("{name}={value}"));
+        .map(|(name, value)| format!("{name}={}", literal(&value)));
     let (long, short): (Vec<String>, Vec<String>) =
         assignments.partition(|assignment| assignment.contains('\n'));
     let of_job = |value| Given {

@@ -47,7 +47,8 @@ impl Plan {
         lines.push("environment  the caller's, and".to_owned());
         lines.extend(self.environment.iter().map(|edit| indented(edit)));
         lines.push(
-            "  HOME and TMPDIR move to / and /tmp if their directories are not visible".to_owned(),
+            "  what names a place that is not visible inside stays outside (chariot help env)"
+                .to_owned(),
         );
         lines.push(format!("workdir      {}", self.explained_workdir()));
         if self.fakeroot {

@@ -103,6 +103,11 @@ fn tables_of_options_are_the_programs_own() {
     let pages = [
         ("README.md", "most used options", most_used_options()),
         ("docs/guide/options.md", "all options", all_options()),
+        (
+            "docs/guide/options.md",
+            "variables of places",
+            variables_of_places(),
+        ),
     ];
     for (path, name, table) in pages {
         let text = read(path);
@@ -119,6 +124,21 @@ fn tables_of_options_are_the_programs_own() {
             );
         }
     }
+}
+
+/// What becomes of variables that name places of the host.
+fn variables_of_places() -> String {
+    let mut table = "| variables | what becomes of them | why |\n|---|---|---|\n".to_owned();
+    for row in chariot::plan::environment::table::TABLE {
+        let names: Vec<String> = row.names.iter().map(|name| format!("`{name}`")).collect();
+        table += &format!(
+            "| {} | {} | {} |\n",
+            names.join(", "),
+            row.rule.told(),
+            row.why
+        );
+    }
+    table
 }
 
 /// The cells of the lines of a page's tables.

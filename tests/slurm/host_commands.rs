@@ -62,6 +62,20 @@ fn each_command_of_slurm_works_inside() {
 }
 
 #[test]
+fn login_shells_and_programs_without_variables_find_the_commands() {
+    let site = site!();
+    site.script(
+        "job",
+        "#!/bin/sh -l\nsqueue -h -j $SLURM_JOB_ID -o login\n\
+         srun -n1 -N1 --export=NONE /bin/sh -c 'squeue -h -j $SLURM_JOB_ID -o none'\n\
+         srun -n1 -N1 /bin/sh -l -c 'squeue -h -j $SLURM_JOB_ID -o shell'\n\
+         srun -n1 -N1 env -i ID=$SLURM_JOB_ID /bin/sh -c 'squeue -h -j $ID -o empty'\n",
+    );
+    let said = site.run("sbatch -W -o out -e err --ch-image=$I job >&2; cat out; cat err >&2");
+    assert_eq!(said.ok(), "login\nnone\nshell\nempty", "{said:#?}");
+}
+
+#[test]
 fn an_interactive_step_can_be_started_from_inside() {
     let site = site!();
     site.script("inner", "#!/bin/sh\ntouch up\nexec sh\n");

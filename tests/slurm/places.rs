@@ -89,3 +89,24 @@ fn what_was_asked_for_below_a_directory_is_there_though_the_directory_would_be_s
     );
     assert!(said.ok().ends_with("/sub/new"), "{said:#?}");
 }
+
+#[test]
+fn home_is_the_home_directory_or_says_that_there_is_none() {
+    let site = site!();
+    let echo = "--ch-image=$I /bin/sh -c 'echo $HOME'";
+    let said = site.run(&format!(
+        "mkdir -p ~/work.$$; cd ~/work.$$; getent passwd $(id -un) | cut -d: -f6\n\
+         srun --ch-home {echo}; srun --export=NONE --ch-home {echo}; srun --export=A=1 --ch-home {echo}\n\
+         env -u HOME srun --ch-home {echo}; CH_SET_ENV=HOME=/etc srun --ch-home {echo}\n\
+         srun {echo}; srun --export=NONE {echo}\n\
+         PYTHONHOME=/usr XDG_RUNTIME_DIR=$HOME srun --ch-image=$I /bin/sh -c 'echo ${{PYTHONHOME-none}} ${{XDG_RUNTIME_DIR-none}}'\n\
+         cd; rmdir ~/work.$$"
+    ));
+    let lines: Vec<_> = said.ok().lines().collect();
+    let home = lines[0];
+    assert_eq!(
+        lines,
+        [home, home, home, home, home, "/etc", "/", "/", "none none"],
+        "{said:#?}"
+    );
+}

@@ -1,9 +1,9 @@
 use super::*;
-use chariot_core::options::{Dialect, Given, Source, table};
+use chariot_core::options::{Dialect, Given, Source, table as option_table};
 
 fn options(givens: &[(&str, &str)]) -> Options {
     let given = |(name, value): &(&str, &str)| Given {
-        row: table::find(name).unwrap(),
+        row: option_table::find(name).unwrap(),
         value: (*value).into(),
         source: Source::Typed,
     };
@@ -133,32 +133,152 @@ fn path_is_never_without_bin() {
     );
 }
 
-#[test]
-fn home_and_tmpdir_point_to_directories_that_are_there() {
-    let host = environment(&[("HOME", "/home/ada"), ("TMPDIR", "/local/1")]);
-    let settled = |visible: &'static [&'static str], is_root| {
-        settle(&[], &host, is_root, |path| {
-            visible.iter().any(|known| path == *known)
-        })
-        .into_iter()
-        .map(|edit| {
-            (
-                edit.name.into_string().unwrap(),
-                edit.value.unwrap().into_string().unwrap(),
-            )
-        })
-        .collect::<Vec<_>>()
+/// What is settled in a container that shows of the places that `host` names those that are still there, as they were.
+fn settled(
+    givens: &[(&str, &str)],
+    host: &Environment,
+    home: &str,
+    image: &[Edit],
+    hide: impl FnOnce(),
+) -> Vec<(String, String)> {
+    let options = options(givens);
+    let assigned = assigned(&options.set_env).unwrap();
+    let open = Open::of(&options, host, Path::new(home), &assigned);
+    hide();
+    let is_directory = |path: &Path| path.is_dir();
+    let edits = settle(image, host, &open, false, is_directory).into_iter();
+    let value = |edit: Edit| {
+        edit.value
+            .map_or("unset".into(), |value| value.into_string().unwrap())
     };
+    edits
+        .map(|edit| (edit.name.clone().into_string().unwrap(), value(edit)))
+        .collect()
+}
+
+/// A directory with these in it.
+fn places(names: &[&str]) -> (tempfile::TempDir, impl Fn(&str) -> String) {
+    let place = tempfile::tempdir().unwrap();
+    for name in names {
+        std::fs::create_dir(place.path().join(name)).unwrap();
+    }
+    let root = place.path().to_owned();
+    (place, move |name: &str| {
+        root.join(name).to_str().unwrap().to_owned()
+    })
+}
+
+#[test]
+fn home_is_the_home_directory_or_says_that_there_is_none() {
+    let (_place, at) = places(&["home", "gone", "alike"]);
+    // Of its name, and not it.
+    let look_alike = || {
+        std::fs::rename(at("alike"), at("elsewhere")).unwrap();
+        std::fs::create_dir(at("alike")).unwrap();
+    };
+    let home = |value: &str| environment(&[("HOME", value)]);
+    let is = |value: &str| pairs(&[("HOME", value)]);
+    let none = Environment::new;
+    let own = at("home");
+    assert_eq!(settled(&[], &home(&own), &own, &[], || ()), pairs(&[]));
+    assert_eq!(settled(&[], &none(), &own, &[], || ()), is(&own));
+    assert_eq!(settled(&[], &home(""), &own, &[], || ()), is(&own));
+    assert_eq!(settled(&[], &home(&at("none")), &own, &[], || ()), is(&own));
     assert_eq!(
-        settled(&[], false),
-        pairs(&[("HOME", "/"), ("TMPDIR", "/tmp")])
+        settled(&[], &home(&at("alike")), "/x", &[], look_alike),
+        is("/")
     );
+    let gone = || std::fs::remove_dir(at("gone")).unwrap();
     assert_eq!(
-        settled(&["/root"], true),
-        pairs(&[("HOME", "/root"), ("TMPDIR", "/tmp")])
+        settled(&[], &home(&at("gone")), &at("gone"), &[], gone),
+        is("/")
     );
-    assert_eq!(settled(&["/home/ada", "/local/1"], false), pairs(&[]));
-    let asked = [Edit::set("HOME", "/nowhere", "--set-env")];
-    let edits = settle(&asked, &host, false, |_| false);
-    assert!(edits.iter().all(|edit| edit.name != "HOME"));
+    // The image's own word, and what was asked for wherever it was.
+    let image = [Edit::set("HOME", at("alike"), "the image")];
+    assert_eq!(settled(&[], &home("/x"), "/x", &image, || ()), pairs(&[]));
+    let image = [Edit::set("HOME", "/nowhere", "CH_SET_ENV")];
+    let said = [("set-env", "HOME=/nowhere")];
+    assert_eq!(settled(&said, &none(), "/x", &image, || ()), pairs(&[]));
+    for kept in [("keep-env", "HOME"), ("unset-env", "HO*")] {
+        assert_eq!(settled(&[kept], &home("/x"), "/x", &[], || ()), pairs(&[]));
+    }
+}
+
+#[test]
+fn what_names_a_place_that_is_not_shown_stays_outside() {
+    let (_place, at) = places(&["seen", "hidden"]);
+    let (seen, hidden) = (at("seen"), at("hidden"));
+    let both = format!("{seen}:{hidden}::relative");
+    let bus = format!("unix:path={hidden},guid=1");
+    let host = environment(&[
+        ("HOME", &seen),
+        ("TMPDIR", &hidden),
+        ("TMP", &seen),
+        ("TEMP", "/nowhere"),
+        ("XDG_RUNTIME_DIR", &hidden),
+        ("XDG_CACHE_HOME", &seen),
+        ("DBUS_SESSION_BUS_ADDRESS", &bus),
+        ("PYTHONHOME", &hidden),
+        ("PYTHONPATH", &both),
+        ("PERL5LIB", &hidden),
+        ("R_LIBS", &seen),
+        ("MINE", &hidden),
+    ]);
+    let hide = || std::fs::remove_dir(at("hidden")).unwrap();
+    let given = [("set-env", "R_HOME=/nowhere")];
+    let shown = format!("{seen}::relative");
+    assert_eq!(
+        settled(&given, &host, "/x", &[], hide),
+        pairs(&[
+            ("TMPDIR", "/tmp"),
+            ("TEMP", "/tmp"),
+            ("XDG_RUNTIME_DIR", "unset"),
+            ("DBUS_SESSION_BUS_ADDRESS", "unset"),
+            ("PYTHONHOME", "unset"),
+            ("PYTHONPATH", &shown),
+            ("PERL5LIB", "unset"),
+        ])
+    );
+    let kept = [(
+        "keep-env",
+        "TMPDIR,TEMP,XDG_RUNTIME_DIR,DBUS_SESSION_BUS_ADDRESS,PYTHONHOME,PYTHONPATH,PERL5LIB",
+    )];
+    assert_eq!(settled(&kept, &host, "/x", &[], || ()), pairs(&[]));
+}
+
+#[test]
+fn a_value_can_add_to_a_list_of_the_image() {
+    let host = [BIN, ("LIST", "/host")];
+    let image = [("PATH", "/image/bin:/bin"), ("LIST", "/image")];
+    for (given, path) in [
+        ("PATH=/x:$PATH", "/x:/image/bin:/bin"),
+        ("PATH=$PATH:/x", "/image/bin:/bin:/x"),
+        ("PREPEND_PATH=/x", "/x:/image/bin:/bin"),
+        ("APPEND_PATH=/x", "/image/bin:/bin:/x"),
+        // The caller's word is the last.
+        ("PATH=/x", "/x"),
+    ] {
+        let seen = seen(
+            &[("set-env", given), ("set-env", "LIST=/y:$LIST")],
+            &host,
+            &image,
+        );
+        assert_eq!(
+            seen,
+            pairs(&[("LIST", "/y:/image"), ("PATH", path)]),
+            "{given}"
+        );
+    }
+}
+
+#[test]
+fn no_variable_has_two_rules() {
+    let mut names: Vec<_> = super::table::TABLE
+        .iter()
+        .flat_map(|row| row.names)
+        .collect();
+    let all = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), all);
 }
