@@ -156,7 +156,12 @@ impl Plan {
             caller: host.directory.as_deref().and_then(Known::new),
             also: host.directory.as_deref().and_then(other_name),
             is_named: is_named(host, &task),
-            image: image.metadata.working_directory.clone(),
+            // A relative one is meant from the root.
+            image: image
+                .metadata
+                .working_directory
+                .as_ref()
+                .map(|path| PathBuf::from("/").join(path)),
         };
         let before = host.environment.clone();
         Ok(Plan {

@@ -186,7 +186,12 @@ pub(crate) fn register(
         ))
     };
     let text = |text: &str| CString::new(text).map_err(|_| failed());
-    let (name, value, usage) = (text(&row.slurm_name())?, text(row.value)?, text(row.short)?);
+    // Slurm's help writes it behind the name and a =.
+    let value = match row.value_is_optional() {
+        true => format!("[{}]", row.value),
+        false => row.value.to_owned(),
+    };
+    let (name, value, usage) = (text(&row.slurm_name())?, text(&value)?, text(row.short)?);
     let mut option = sys::spank_option {
         name: name.as_ptr(),
         arginfo: value.as_ptr(),

@@ -16,7 +16,7 @@ use chariot_core::handover::{self, Said};
 use chariot_core::options::given::{self, CARRIER};
 use chariot_core::options::table::{OptionRow, TABLE};
 use chariot_core::options::word::Word;
-use chariot_core::options::{Dialect, Given, Options, Pull, Source};
+use chariot_core::options::{self, Dialect, Given, Options, Pull, Source};
 use chariot_core::places;
 
 use crate::spank::{self, Context, NAME, Slurm, set_own_variable};
@@ -80,6 +80,7 @@ pub(crate) fn option(row: &'static OptionRow, value: Option<&str>) -> Result<(),
 /// for each component of a heterogeneous job or step, and has one place alone for what they carry.
 pub(crate) fn options_complete(slurm: &Slurm<'_>, context: Context) -> Result<(), Error> {
     let directory = given::working_directory().unwrap_or_else(|| PathBuf::from("/"));
+    options::refuse_detached(env::args_os().skip(1), Dialect::Slurm)?;
     take_variables(&directory)?;
     take_from_job(slurm, context);
     let (mut givens, paths) = state::with(|state| {

@@ -14,7 +14,7 @@ use chariot_core::edf::{self, Definition, Surroundings};
 use chariot_core::environment::{Environment, find};
 use chariot_core::error::{Error, Result};
 use chariot_core::options::table;
-use chariot_core::options::{Dialect, Given, Options, Source, given};
+use chariot_core::options::{self, Dialect, Given, Options, Source, given};
 
 /// What was typed, with the environment and the site's file under it.
 pub(super) struct Asked {
@@ -27,6 +27,7 @@ pub(super) struct Asked {
 
 impl Asked {
     pub(super) fn read(matches: &ArgMatches) -> Result<Asked> {
+        refuse_detached(matches)?;
         let config = Config::load(config_path(matches))?;
         let environment: Environment = env::vars_os().collect();
         let directory = given::working_directory();
@@ -49,6 +50,18 @@ impl Asked {
             host: Host::look(environment, directory),
         })
     }
+}
+
+/// Refuses a switch's value that has become the image.
+fn refuse_detached(matches: &ArgMatches) -> Result<()> {
+    let image = matches.try_get_one::<String>("image-word").ok().flatten();
+    let Some(image) = image else { return Ok(()) };
+    let mut is_past = false;
+    // What follows it is the command's.
+    let words = env::args_os()
+        .skip(1)
+        .take_while(|word| !std::mem::replace(&mut is_past, word == image.as_str()));
+    options::refuse_detached(words, Dialect::Launcher)
 }
 
 pub(super) fn config_path(matches: &ArgMatches) -> &Path {

@@ -12,18 +12,55 @@ pub mod table;
 mod values;
 pub mod word;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use bind::Bind;
 use device::Device;
 pub use given::{Dialect, Given, Source};
+use table::{OptionRow, Shape};
 use values::{
     absolute, assignment, batch, checked_glob, image, pull, variable_name, writable, yes_or_no,
 };
 
 /// The size of `--writable` where none is given, in bytes.
 const WRITABLE_SIZE: u64 = 1 << 30;
+
+/// What a switch's value says, as people and other tools write it.
+pub fn word_of_switch(value: &str) -> Option<bool> {
+    let is_one_of = |words: [&str; 4]| words.iter().any(|word| word.eq_ignore_ascii_case(value));
+    match (
+        is_one_of(["yes", "true", "on", "1"]),
+        is_one_of(["no", "false", "off", "0"]),
+    ) {
+        (false, false) => None,
+        (is_on, _) => Some(is_on),
+    }
+}
+
+/// Refuses `--ch-home yes`: the value of a switch is attached, and what stands by itself would be taken for the command.
+///
+/// # Errors
+/// The option, the word, and how the two are written.
+pub fn refuse_detached(words: impl Iterator<Item = OsString>, dialect: Dialect) -> Result<()> {
+    let mut option: Option<&OptionRow> = None;
+    for word in words.take_while(|word| word != "--") {
+        let Some(text) = word.to_str() else { continue };
+        let is_size =
+            |row: &OptionRow| row.shape == Shape::SwitchOrValue && size::parse(text).is_ok();
+        if let Some(row) = option.filter(|row| word_of_switch(text).is_some() || is_size(row)) {
+            let option = dialect.option(row.name);
+            return Err(Error::new(format!(
+                "{option} {text}: the value has to be attached, and {text} would be taken for the next word"
+            ))
+            .hint(format!("{option}={text}; or ./{text}, if that is what you call your program")));
+        }
+        let mut optional = table::TABLE.iter().filter(|row| row.value_is_optional());
+        option = optional.find(|row| dialect.option(row.name) == text);
+    }
+    Ok(())
+}
 
 /// A value and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -335,6 +372,61 @@ mod tests {
     fn a_switch_can_be_turned_off_again() {
         let options = resolve(&[(Source::Site, "home", "yes"), (Source::Typed, "home", "no")]);
         assert!(!Options::on(&options.unwrap().home));
+    }
+
+    #[test]
+    fn switches_take_what_people_and_other_tools_write() {
+        for (words, is_on) in [
+            (["yes", "true", "on", "1", "True", "YES"], true),
+            (["no", "false", "off", "0", "False", "NO"], false),
+        ] {
+            for word in words {
+                let options = resolve(&[
+                    (Source::Variable, "home", word),
+                    (Source::Typed, "writable", word),
+                    (Source::Site, "verbose", word),
+                ])
+                .unwrap();
+                assert_eq!(Options::on(&options.home), is_on, "{word}");
+                assert_eq!(options.verbose, is_on, "{word}");
+                let bytes = options.writable.unwrap().value;
+                assert_eq!(bytes, is_on.then_some(WRITABLE_SIZE), "{word}");
+            }
+        }
+        let bytes = resolve(&[(Source::Typed, "writable", "2")])
+            .unwrap()
+            .writable;
+        assert_eq!(bytes.unwrap().value, Some(2));
+    }
+
+    #[test]
+    fn a_value_that_is_not_attached_is_told_so_and_a_command_is_not() {
+        let refused = |line: &str, dialect| {
+            refuse_detached(line.split(' ').map(OsString::from), dialect)
+                .map_err(|error| error.to_string())
+        };
+        for (line, spelled) in [
+            ("srun --ch-home yes ./app", "--ch-home yes"),
+            ("srun -n2 --ch-root off id", "--ch-root off"),
+            ("srun --ch-writable 2G id", "--ch-writable 2G"),
+            ("sbatch --ch-private-tmp 1 job", "--ch-private-tmp 1"),
+        ] {
+            let error = refused(line, Dialect::Slurm).unwrap_err();
+            assert!(
+                error.starts_with(&format!("{spelled}: the value has to be attached")),
+                "{error}"
+            );
+        }
+        for line in [
+            "srun --ch-home ./yes",
+            "srun --ch-home=yes yes",
+            "srun --ch-home 2G",
+            "srun --ch-image yes",
+            "srun -- ./x --ch-home yes",
+        ] {
+            assert_eq!(refused(line, Dialect::Slurm), Ok(()), "{line}");
+        }
+        assert!(refused("chariot run --root yes ./x", Dialect::Launcher).is_err());
     }
 
     #[test]

@@ -85,6 +85,10 @@ impl Points {
         }
         match self.look(path, follow).explain(what)? {
             None => self.make(path, is_directory, what),
+            // It would be mounted, and nobody would see it.
+            Some((point, _)) if self.is_root(&point).explain(what)? => {
+                Err(leads_to_root(path, what))
+            }
             Some((point, kind)) if kind.is_dir() == is_directory => Ok(point),
             Some((_, kind)) => Err(wrong_kind(kind, path, what)),
         }
@@ -117,9 +121,7 @@ impl Points {
             // A link that Chariot made, in a directory that is not the image's.
             return self.make(&reached.path, is_directory, what);
         }
-        if is_directory
-            && sys::place_of(&point).explain(what)? == sys::place_of(&self.root).explain(what)?
-        {
+        if is_directory && self.is_root(&point).explain(what)? {
             return Err(leads_to_root(path, what));
         }
         match kind.is_dir() == is_directory {
@@ -140,6 +142,10 @@ impl Points {
             Some((point, kind)) if !kind.is_dir() => Ok(point),
             Some((_, kind)) => Err(wrong_kind(kind, path, what)),
         }
+    }
+
+    fn is_root(&self, point: &OwnedFd) -> Call<bool> {
+        Ok(sys::place_of(point)? == sys::place_of(&self.root)?)
     }
 
     fn is_memory(&self, file: &OwnedFd) -> Call<bool> {

@@ -107,6 +107,15 @@ fn check_interpreter(path: &Path, what: &str, image: &str) -> Result<()> {
         .next()
         .unwrap_or_default()
         .trim_ascii_start();
+    let by_kernel = line
+        .split(|byte| matches!(byte, b' ' | b'\t'))
+        .next()
+        .unwrap_or_default();
+    if by_kernel.ends_with(b"\r") {
+        return Err(Error::new(format!("{what}: its first line ends in a carriage return, which the kernel takes for a part of it"))
+            .exit(Exit::CannotRun)
+            .hint(format!("the file has the line ends of Windows: sed -i 's/\\r$//' {}", path.display())));
+    }
     let interpreter = line
         .split(u8::is_ascii_whitespace)
         .next()
@@ -213,6 +222,14 @@ mod tests {
         file(here, "good", "\x7fELF", 0o755);
         file(here, "plain", "", 0o644);
         let script = file(here, "script", "#! /nonexistent/python -u\n", 0o755);
+        file(here, "windows", "#!/bin/sh\r\nexit\r\n", 0o755);
+        let error = found(here, "windows").unwrap_err();
+        assert_eq!(error.exit_code(), 126);
+        assert!(
+            error.to_string().contains("ends in a carriage return"),
+            "{error}"
+        );
+        assert!(error.advice().unwrap().contains("line ends of Windows"));
         assert_eq!(found(here, "good").unwrap(), here.join("good"));
         assert_eq!(found(here, "nothing").unwrap_err().exit_code(), 127);
         assert_eq!(found(here, "/nothing").unwrap_err().exit_code(), 127);

@@ -253,6 +253,10 @@ fn ordered(binds: &[Sourced<Bind>]) -> Result<Vec<Mount>> {
             origin: origin.clone(),
         });
     }
+    // What is bound below another would be hidden by it. Who has the last word is left so.
+    for of_one in mounts.chunk_by_mut(|one, next| one.origin == next.origin) {
+        of_one.sort_by_key(|mount| mount.destination.components().count());
+    }
     Ok(mounts)
 }
 

@@ -274,3 +274,44 @@ fn check_names_the_mpi_of_an_image_and_what_srun_should_be_told() {
         "{said:#?}"
     );
 }
+
+#[test]
+fn a_bind_below_another_is_seen_whichever_was_typed_first() {
+    let place = place!();
+    let said = place.run(
+        "mkdir -p a b/x; echo a >a/file; echo b >b/file; \
+         for binds in '--bind ./a:/data/x --bind ./b:/data' '--bind ./b:/data --bind ./a:/data/x'; do \
+         $C run $binds ./img -- cat /data/x/file /data/file; done",
+    );
+    assert_eq!(said.ok(), "a\nb\na\nb", "{said:#?}");
+}
+
+#[test]
+fn a_bind_that_would_end_at_the_root_is_refused_and_not_lost() {
+    let place = place!();
+    std::os::unix::fs::symlink("/", place.here().join("img/self")).unwrap();
+    for options in ["", "--writable"] {
+        let said = place.run(&format!("$C run {options} --bind /usr:/self ./img -- true"));
+        assert_eq!(said.code, 125, "{said:#?}");
+        assert!(
+            said.err
+                .contains("/self is a link to the root in the image"),
+            "{said:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_value_that_is_not_attached_is_no_image() {
+    let place = place!();
+    let said = place.run("$C run --root yes ./img true");
+    assert!(
+        said.err
+            .contains("--root yes: the value has to be attached"),
+        "{said:#?}"
+    );
+    assert_eq!(place.run("$C run ./img echo --root yes").ok(), "--root yes");
+    let said =
+        place.run("CH_WRITABLE=1 $C run --root=on --verbose=0 ./img sh -c 'touch /new && id -u'");
+    assert_eq!(said.ok(), "0", "{said:#?}");
+}

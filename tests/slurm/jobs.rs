@@ -136,6 +136,18 @@ fn malformed_options_are_refused_before_anything_is_queued() {
             );
         }
     }
+    for command in [
+        "srun --ch-image=$I --ch-home yes ./job",
+        "sbatch --ch-image=$I --ch-writable 2G ./job",
+    ] {
+        let said = site.run(command);
+        assert!(
+            said.code != 0 && said.err.contains("the value has to be attached"),
+            "{said:#?}"
+        );
+        assert_eq!(said.out, "", "{said:#?}");
+    }
+    assert!(site.run("srun --help").out.contains("--ch-home=[yes|no]"));
     let said = site.run("sbatch --ch-image=$I --wrap=true --ch-nonsense=1");
     assert_ne!(said.code, 0);
 }

@@ -21,18 +21,14 @@ pub(super) fn absolute(value: &str) -> Result<PathBuf, String> {
 }
 
 pub(super) fn yes_or_no(value: &str) -> Result<bool, String> {
-    match value {
-        "yes" => Ok(true),
-        "no" => Ok(false),
-        _ => Err("neither yes nor no".into()),
-    }
+    super::word_of_switch(value).ok_or_else(|| "neither yes nor no".into())
 }
 
 pub(super) fn writable(value: &str) -> Result<Option<u64>, String> {
-    match value {
-        "yes" => Ok(Some(WRITABLE_SIZE)),
-        "no" => Ok(None),
-        text => size::parse(text)
+    match super::word_of_switch(value) {
+        // 1 is what other tools' variables say for yes, and no size that anybody wants.
+        Some(is_on) => Ok(is_on.then_some(WRITABLE_SIZE)),
+        None => size::parse(value)
             .map(Some)
             .map_err(|reason| format!("{reason}, yes or no")),
     }
