@@ -73,7 +73,7 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn build(matches: &ArgMatches) -> Result<ExitCode> {
-    let tool = Tool::read(matches)?;
+    let tool = Tool::to_make(matches)?;
     let context = matches
         .get_one::<PathBuf>("context")
         .cloned()

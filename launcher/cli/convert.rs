@@ -107,7 +107,7 @@ pub(super) fn text(matches: &ArgMatches, name: &str) -> String {
 }
 
 pub(super) fn unpack(matches: &ArgMatches) -> Result<ExitCode> {
-    let mut tool = Tool::read(matches)?;
+    let mut tool = Tool::to_make(matches)?;
     let (word, directory) = (
         text(matches, "source"),
         PathBuf::from(text(matches, "destination")),
@@ -177,7 +177,7 @@ fn archive_form(name: &str) -> Option<Form> {
 }
 
 fn into_file(matches: &ArgMatches, form: Form) -> Result<ExitCode> {
-    let mut tool = Tool::read(matches)?;
+    let mut tool = Tool::to_make(matches)?;
     let (word, destination) = (
         text(matches, "source"),
         PathBuf::from(text(matches, "destination")),

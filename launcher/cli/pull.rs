@@ -54,7 +54,7 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn pull(matches: &ArgMatches) -> Result<ExitCode> {
-    let mut tool = Tool::read(matches)?;
+    let mut tool = Tool::to_make(matches)?;
     let word = text(matches, "reference");
     let reference = reference(&word)?;
     if matches.get_flag("site") {

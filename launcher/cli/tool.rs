@@ -14,7 +14,7 @@ use crate::cache::lease::{Lease, Turn};
 use crate::convert::Summary;
 use crate::files::Output;
 use crate::files::output::Scratch;
-use crate::host::Host;
+use crate::host::{Host, refuse_old_kernel};
 use crate::log::{self, Reader};
 use crate::registry::Resolved;
 use crate::work::{self, Progress, Reporter};
@@ -39,6 +39,12 @@ impl Drop for Tool {
 }
 
 impl Tool {
+    /// For a command that makes an image, which takes the calls of a container.
+    pub(super) fn to_make(matches: &ArgMatches) -> Result<Tool> {
+        refuse_old_kernel()?;
+        Tool::read(matches)
+    }
+
     pub(super) fn read(matches: &ArgMatches) -> Result<Tool> {
         let config = Config::load(config_path(matches))?;
         log::start(Reader::Person, log::level(&config.log_level));

@@ -9,7 +9,7 @@ use rustix::fs::{Access, AtFlags, OFlags, StatVfsMountFlags};
 use super::root::{Layers, Lower};
 use crate::mount::Mount;
 use crate::mount::UPPER;
-use chariot_core::error::{CallError, Error, Explain, Result};
+use chariot_core::error::{CallError, Error, Explain, Result, general_advice};
 use chariot_core::sys::{self, Call};
 
 /// The kernel's own directory beside the changes.
@@ -54,6 +54,7 @@ fn refused(error: &CallError, directory: &Path, opened: Option<BorrowedFd<'_>>) 
         Errno::ENOTDIR | Errno::ENOENT | Errno::ELOOP => {
             format!("what it has for {UPPER} or {WORK} is not a directory; use an empty directory")
         }
+        errno @ Errno::ENOSYS => general_advice(&errno.into()).unwrap_or_default().into(),
         Errno::ESTALE => "its changes were made to another image; use an empty directory".into(),
         errno => opened.map_or_else(
             || "you need permission to use the directory".into(),

@@ -31,6 +31,7 @@ mod house;
 mod interrupted;
 mod layouts;
 mod limits;
+mod oldest_kernel;
 mod overlay;
 mod overlay_property;
 mod pack;
