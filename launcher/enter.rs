@@ -3,6 +3,7 @@
 //! What users order is data, [`Plan::mounts`].
 
 mod below;
+mod changes;
 mod elf;
 mod hooks;
 mod kept;

@@ -6,7 +6,8 @@ use std::path::Path;
 use nix::errno::Errno;
 use rustix::fs::{Access, AtFlags, OFlags, StatVfsMountFlags};
 
-use super::root::{Layers, Lower};
+use super::changes::Layers;
+use super::root::Lower;
 use crate::mount::Mount;
 use crate::mount::UPPER;
 use chariot_core::error::{CallError, Error, Explain, Result, general_advice};

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use rustix::fs::{FileType, OFlags};
 
-use super::points::{Points, kind_of, mode};
-use super::{below, kept, layered};
+use super::changes::throwaway;
+use super::points::{Points, kind_of};
+use super::{kept, layered};
 use crate::image::Image;
-use crate::mount::UPPER;
 use crate::mount::{Mount, MountSource};
 use crate::plan::host_commands::{PROGRAM, SOCKET};
 use crate::plan::{Plan, Root};
@@ -344,81 +344,4 @@ fn is_directory(file: &OwnedFd) -> bool {
 
 fn is_link(file: &OwnedFd) -> bool {
     kind_of(file).is_ok_and(FileType::is_symlink)
-}
-
-/// An overlay whose changes live in memory and go away with the container.
-fn throwaway(
-    image: &Lower<'_>,
-    bytes: u64,
-    mounts: &[Mount],
-    texts: BorrowedFd<'_>,
-) -> Call<OwnedFd> {
-    let memory = mounts::tmpfs(Some(bytes), "755")?;
-    // overlayfs takes only layers that are mounted in this namespace.
-    mounts::attach_over_root(&memory)?;
-    let image = image.layer()?;
-    Layers::in_directory(&memory, &image, false)?.overlay(&image, mounts, texts)
-}
-
-/// What makes an overlay of an image: the changes, and a directory for the kernel.
-pub(super) struct Layers {
-    upper: OwnedFd,
-    work: OwnedFd,
-    keep: bool,
-}
-
-impl Layers {
-    /// Makes both in `directory`, where they may be already. The root that is seen is the upper one: it has the mode
-    /// that `image` has, but that the user may write in it.
-    pub(super) fn in_directory(directory: &OwnedFd, image: &OwnedFd, keep: bool) -> Call<Layers> {
-        let upper = Path::new(UPPER);
-        if mounts::make_directory(directory, upper).is_ok() {
-            mounts::change_mode(directory, upper, mode(image) | 0o700)?;
-        }
-        Ok(Layers {
-            upper: layered::directory_in(directory.as_fd(), upper)?,
-            work: layered::directory_in(directory.as_fd(), Path::new(kept::WORK))?,
-            keep,
-        })
-    }
-
-    /// The image with the changes, and below it the points that are missing in both, made in `memory`.
-    pub(super) fn overlay(
-        self,
-        image: &OwnedFd,
-        mounts: &[Mount],
-        memory: BorrowedFd<'_>,
-    ) -> Call<OwnedFd> {
-        let below = below::layer(self.view(image).as_fd(), mounts, memory)?;
-        let mut lower = vec![image.as_fd()];
-        lower.extend(below.as_ref().map(AsFd::as_fd));
-        mounts::overlay(&lower, &self.upper, &self.work, self.keep)
-    }
-
-    /// What will be seen, to look at: a real overlay would write back the whole file system when it goes away.
-    fn view<'a>(&self, image: &'a OwnedFd) -> View<'a> {
-        if !self.keep || layered::is_empty(&self.upper) {
-            return View::Image(image);
-        }
-        match mounts::layered(&self.upper, image) {
-            Ok(both) => View::Both(both),
-            // The overlay itself will say why.
-            Err(_) => View::Image(image),
-        }
-    }
-}
-
-/// What an overlay will show.
-enum View<'a> {
-    Image(&'a OwnedFd),
-    Both(OwnedFd),
-}
-
-impl AsFd for View<'_> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            View::Image(image) => image.as_fd(),
-            View::Both(both) => both.as_fd(),
-        }
-    }
 }

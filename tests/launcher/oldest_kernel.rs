@@ -18,7 +18,7 @@ const SINCE: &[(u32, u32, &str)] = &[
         2,
         6,
         "_exit accept4 access bind capset chdir chown chroot connect dup2 execve fchmodat fchown fchownat fcntl fork \
-         futex getegid geteuid getgroups gethostname getpid getppid getrlimit ioctl ioctl_tty keyctl kill killpg \
+         futex getegid geteuid getgroups gethostname getxattr getpid getppid getrlimit ioctl ioctl_tty keyctl kill killpg \
          lchown listen lseek mkdirat mknod mknodat mmap mount open openat pipe2 pivot_root poll ptrace readlinkat \
          recvmsg sched_getaffinity sched_setaffinity sendmsg setfsgid setfsuid setgid setgroups setpgid setregid \
          setresgid setresuid setreuid setrlimit setuid sigaction signal signalfd sigprocmask socket socketpair statfs \
@@ -318,5 +318,28 @@ fn an_older_kernel_is_refused_by_name_by_each_command_that_needs_a_newer_one() {
         assert_eq!(said.out, "125\na.tar\ni.sqfs\nimg\n", "{words}: {said:#?}");
         let sentence = "Linux 4.18.0-553.el8.x86_64 is too old for Chariot\nchariot: hint: Chariot needs Linux 5.14 or newer";
         assert!(said.err.contains(sentence), "{words}: {said:#?}");
+    }
+}
+
+#[test]
+fn where_what_is_removed_cannot_be_noted_the_user_knows() {
+    let place = place!();
+    if !Path::new("/usr/bin/strace").exists() {
+        crate::skip!("no strace (package strace)");
+    }
+    // tmpfs before Linux 6.6.
+    let lacking =
+        "strace -f -qq -o /dev/null -e trace=getxattr -e inject=getxattr:error=EOPNOTSUPP";
+    for (words, hint) in [
+        ("--writable", "`--overlay DIR` on a disk"),
+        ("--overlay ./kept", "another can hold them"),
+    ] {
+        let said = place.run(&format!(
+            "mkdir -p kept; {lacking} $C run {words} ./img echo ran; $C run {words} ./img echo ran"
+        ));
+        assert_eq!(said.ok(), "ran\nran");
+        let sentence = "warning: directories of the image can be written to, but not be removed\nchariot: hint: ";
+        assert_eq!(said.err.matches(sentence).count(), 1, "{said:#?}");
+        assert!(said.err.contains(hint), "{said:#?}");
     }
 }

@@ -1,6 +1,7 @@
 //! What only a machine of one's own can show: systemd's services and scopes, cgroup v2, limits of the kernel that a test
 //! sets, file systems of a network. `tests/vm` boots one; elsewhere these tests do not run.
 
+mod changes;
 mod life;
 mod nfs;
 mod scope;

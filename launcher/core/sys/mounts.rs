@@ -189,6 +189,14 @@ pub fn overlay(
     file_system(c"overlay", &options)
 }
 
+/// Whether a directory can have what overlayfs notes at one that hides what is below it: `getxattr(directory,
+/// "user.overlay.opaque")`, getxattr(2). tmpfs can since Linux 6.6.
+pub fn can_be_opaque(directory: impl AsFd) -> bool {
+    let path = path_of(directory);
+    let note = rustix::fs::getxattr(path, "user.overlay.opaque", &mut [0_u8; 1]);
+    note != Err(rustix::io::Errno::OPNOTSUPP)
+}
+
 /// A new overlay of two directories in which nothing can be changed: what `top` has, then what `bottom` has.
 ///
 /// # Errors
