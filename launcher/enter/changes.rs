@@ -2,12 +2,19 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
 
 use super::points::mode;
 use super::root::Lower;
 use super::{below, kept, layered};
 use crate::mount::{Mount, UPPER};
 use chariot_core::sys::{Call, mounts};
+
+/// How long a container that is no more wanted may take to go, and how often that is looked at.
+const ENDING: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// An overlay whose changes live in memory and go away with the container.
 pub(super) fn throwaway(
@@ -55,11 +62,26 @@ impl Layers {
         let below = below::layer(self.view(image).as_fd(), mounts, memory)?;
         let mut lower = vec![image.as_fd()];
         lower.extend(below.as_ref().map(AsFd::as_fd));
-        let overlay = mounts::overlay(&lower, &self.upper, &self.work, self.keep)?;
+        let overlay =
+            self.when_free(|| mounts::overlay(&lower, &self.upper, &self.work, self.keep))?;
         if !mounts::can_be_opaque(&self.work) {
             warn_of_directories(self.keep);
         }
         Ok(overlay)
+    }
+
+    /// Waits a while where another container has the directory: one whose step the user has seen end goes when slurmstepd
+    /// does, and what it has written has to reach the disk.
+    fn when_free(&self, mount: impl Fn() -> Call<OwnedFd>) -> Call<OwnedFd> {
+        let begin = Instant::now();
+        loop {
+            match mount() {
+                Err(error) if error.errno() == Errno::EBUSY && begin.elapsed() < ENDING => {
+                    std::thread::sleep(AGAIN);
+                }
+                result => return result,
+            }
+        }
     }
 
     /// What will be seen, to look at: a real overlay would write back the whole file system when it goes away.

@@ -250,6 +250,24 @@ fn a_killed_container_leaves_nothing_of_chariots_among_the_changes() {
 }
 
 #[test]
+fn changes_that_another_container_is_about_to_leave_are_waited_for_and_no_others() {
+    let place = place!();
+    // One ends a while after its successor has come, the other does not.
+    let said = place.run(
+        "mkdir kept; hold() { rm -f up; $C run --overlay kept ./img sh -c \"touch up; exec sleep $1\" & \
+         until [ -e up ]; do sleep 0.05; done; }; \
+         hold 2; $C run --overlay kept ./img echo ran; wait; \
+         hold 60; $C run --overlay kept ./img echo RAN; echo $?; kill $!",
+    );
+    assert_eq!(said.ok(), "ran\n125", "{said:#?}");
+    said.failed(0, "can't keep changes in ", 1);
+    assert!(
+        said.err.contains("hint: another container is using it"),
+        "{said:#?}"
+    );
+}
+
+#[test]
 fn a_kernel_that_mounts_nothing_on_a_link_has_it_mounted_where_the_link_leads() {
     let place = place!();
     if !Path::new("/usr/bin/strace").exists() {
