@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::{Site, site, support};
 
 /// An image with thousands of small files, as a directory and as a SquashFS file.
-fn image_of_many_files(site: &Site) {
+pub(crate) fn image_of_many_files(site: &Site) {
     let launcher = std::env::var("CHARIOT").unwrap();
     let script = "cp -r $I many && mkdir many/data && \
          head -c 36000000 /dev/urandom | split -a 4 -b 9000 - many/data/ && \
@@ -15,7 +15,7 @@ fn image_of_many_files(site: &Site) {
 }
 
 /// The servers that this user has, and what the kernel says of each: bytes that nothing but it holds, and its score.
-fn servers(user: &str) -> Vec<(u64, String)> {
+pub(crate) fn servers(user: &str) -> Vec<(u64, String)> {
     let list = Command::new("pgrep")
         .args(["-u", user, "-x", "chariot-serve"])
         .output()

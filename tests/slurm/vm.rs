@@ -2,9 +2,16 @@
 //! sets, file systems of a network. `tests/vm` boots one; elsewhere these tests do not run.
 
 mod changes;
+mod confined;
+mod copied;
+mod fetching;
+mod killed;
 mod life;
+mod memory;
 mod nfs;
+mod private_tmp;
 mod scope;
+mod second_boot;
 
 use std::process::Command;
 

@@ -5,20 +5,20 @@ use super::root;
 use crate::{Site, site, support};
 
 /// Where the server keeps what it serves.
-const KEPT: &str = "/srv/nfs";
+pub(super) const KEPT: &str = "/srv/nfs";
 
 /// How it is mounted, and where.
-const MOUNTS: [(&str, &str); 3] = [
+pub(super) const MOUNTS: [(&str, &str); 3] = [
     ("vers=4.2", "/nfs/4"),
     ("vers=3", "/nfs/3"),
     ("vers=3,nolock", "/nfs/3-nolock"),
 ];
 
 /// The server, and a private directory of the user's on each of its mounts; gone at the end of the test.
-struct Server;
+pub(super) struct Server;
 
 impl Server {
-    fn start(mounts: &[(&str, &str)]) -> Server {
+    pub(super) fn start(mounts: &[(&str, &str)]) -> Server {
         root(&format!("mkdir -p {KEPT}; systemctl start nfs-server && exportfs -o rw,root_squash,insecure,no_subtree_check,fsid=77 localhost:{KEPT}"))
             .ok();
         let server = Server;
@@ -46,7 +46,7 @@ impl Drop for Server {
 }
 
 /// Runs a script in the user's directory there, which is their home.
-fn run_in(site: &Site, at: &str, script: &str) -> crate::support::Said {
+pub(super) fn run_in(site: &Site, at: &str, script: &str) -> crate::support::Said {
     site.run(&format!(
         "cd {at} || exit; export HOME=$PWD; {}",
         script.replace("$I", &site.image)
