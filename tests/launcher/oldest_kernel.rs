@@ -293,7 +293,7 @@ fn an_older_kernel_is_refused_by_name_by_each_command_that_needs_a_newer_one() {
         crate::skip!("no strace (package strace)");
     }
     // `struct utsname`: each name has 65 bytes, and the third is the release.
-    let mut names = vec![0; 195];
+    let mut names = [0; 195];
     names[..5].copy_from_slice(b"Linux");
     let release = b"4.18.0-553.el8.x86_64";
     names[130..][..release.len()].copy_from_slice(release);

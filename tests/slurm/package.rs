@@ -110,7 +110,8 @@ fn left() -> Vec<String> {
             "-path",
             "*/dpkg/*",
         ])
-        .args(["-iname", "*chariot*"])
+        // A machine of the tests' own has a service that runs them.
+        .args(["-iname", "*chariot*", "-not", "-name", "chariot-tests*"])
         .output()
         .unwrap();
     let found = String::from_utf8(found.stdout).unwrap();

@@ -48,7 +48,7 @@ fn registry(site: &Site) -> Server {
 fn a_job_that_was_suspended_while_it_fetched_its_image_has_it() {
     let site = site!();
     let server = registry(&site);
-    let slow = slow_way(&server.host, 60_000);
+    let slow = slow_way(&server.host, 150_000);
     let begun = || {
         let found = root(&format!(
             "find {}/.cache -name '.*.part.*' 2>/dev/null",

@@ -7,10 +7,9 @@ use crate::support::Said;
 use crate::{site, support};
 
 /// Takes more than a step of 100 megabytes has.
-const TOO_MUCH: &str = "sh -c 'x=$(head -c 150000000 /dev/zero | tr \"\\0\" x); echo ${#x}'";
+const TOO_MUCH: &str = "dd if=/dev/zero of=/dev/null bs=150M count=1";
 
-/// What the user reads of it, with all numbers alike: which process the kernel has taken, and what its neighbours say of
-/// that, is chance.
+/// What the user reads of it, with all numbers alike.
 fn told(said: &Said) -> (i32, Vec<String>) {
     let alike = |line: &str| {
         let parts = line.split(|letter: char| letter.is_ascii_digit());
