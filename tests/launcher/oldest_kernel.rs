@@ -310,6 +310,7 @@ fn an_older_kernel_is_refused_by_name_by_each_command_that_needs_a_newer_one() {
         "unpack ./a.tar one",
         "export ./i.sqfs b.tar",
         "pull 127.0.0.1:9/a:1",
+        "build ./img",
     ] {
         let said = place.run(&format!(
             "strace -f -qq -o /dev/null -e trace=uname -e inject=uname:retval=0:poke_exit=@arg1={names} $C {words}; \

@@ -14,15 +14,14 @@ fn of_a_step_that_systemd_kills_nothing_is_left_and_the_next_one_runs() {
             let kill = "for scope in $(systemctl list-units --plain --no-legend '*slurmstepd*.scope' | cut -d' ' -f1); do \
                         echo $scope; systemctl kill -s KILL $scope; done";
             assert!(root(kill).ok().contains("slurmstepd"));
+            support::until("nothing of the step is left", || {
+                root("pgrep -x chariot-serve; pgrep -x chariot-watch").out.is_empty()
+            });
+            // Slurm would find out by itself, some minutes later.
+            root("scancel --user chariot-test").ok();
         },
     );
-    println!("{said:#?}");
     assert_ne!(said.code, 0, "{said:#?}");
-    support::until("nothing of the step is left", || {
-        root("pgrep -x chariot-serve; pgrep -x chariot-watch")
-            .out
-            .is_empty()
-    });
     root("systemctl restart slurmd").ok();
     node_is_back(&site);
     assert_eq!(
