@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code, reason = "this is the module that makes system calls")]
 
+mod clock;
 pub mod descriptors;
 pub mod detached;
 pub mod fork;

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
+use super::clock::{Clock, SLICE};
 use super::descriptors::{pass_on, pipe};
 use super::process::handle_of;
 use super::{Call, called};
@@ -118,13 +119,14 @@ impl Helper {
         most: Duration,
         mut see: impl FnMut(&str) -> bool,
     ) -> Call<Report> {
-        let last = Instant::now() + most;
-        let mut deadline = (Instant::now() + patience).min(last);
+        let mut clock = Clock::default();
+        let last = clock.now() + most;
+        let mut deadline = (clock.now() + patience).min(last);
         let mut pipe = File::from(self.report);
         let (mut text, mut seen) = (Vec::new(), 0);
         let mut buffer = [0; 4096];
         let result = loop {
-            match wait_readable(pipe.as_fd(), deadline) {
+            match wait_readable(pipe.as_fd(), deadline, &mut clock) {
                 Ok(true) => {}
                 Ok(false) => break Err(CallError::new("poll()", Errno::ETIMEDOUT)),
                 Err(error) => break Err(error),
@@ -138,7 +140,7 @@ impl Helper {
                 Ok(count) => {
                     text.extend(buffer.iter().take(count));
                     if take_progress(&mut text, &mut seen, &mut see) {
-                        deadline = (Instant::now() + patience).min(last);
+                        deadline = (clock.now() + patience).min(last);
                     }
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -149,7 +151,7 @@ impl Helper {
             // Whether it could be killed shows below.
             let _ = self.child.kill();
         }
-        let signal = wait_until(&mut self.child, deadline)
+        let signal = wait_until(&mut self.child, deadline, &mut clock)
             .and_then(|status| std::os::unix::process::ExitStatusExt::signal(&status));
         let killed_by = signal.and_then(|number| Signal::try_from(number).ok());
         if killed_by.is_some() {
@@ -168,17 +170,18 @@ impl Helper {
 fn wait_until(
     child: &mut std::process::Child,
     deadline: Instant,
+    clock: &mut Clock,
 ) -> Option<std::process::ExitStatus> {
     let number = i32::try_from(child.id()).unwrap_or(0);
     let handle = handle_of(nix::unistd::Pid::from_raw(number));
-    let has_ended = |deadline: Instant| match &handle {
-        Ok(handle) => matches!(wait_readable(handle.as_fd(), deadline), Ok(true)),
+    let has_ended = |deadline: Instant, clock: &mut Clock| match &handle {
+        Ok(handle) => matches!(wait_readable(handle.as_fd(), deadline, clock), Ok(true)),
         // A task whose SIGCHLD is ignored has no child to wait for; the report is what counts.
         Err(error) => error.errno() == Errno::ESRCH,
     };
-    if !has_ended(deadline) {
+    if !has_ended(deadline, clock) {
         let _ = child.kill();
-        if !has_ended(Instant::now() + LAST) {
+        if !has_ended(clock.now() + LAST, clock) {
             return None;
         }
     }
@@ -209,7 +212,8 @@ fn take_progress(text: &mut Vec<u8>, seen: &mut usize, see: &mut impl FnMut(&str
 pub fn read_for(pipe: OwnedFd, deadline: Instant, most: usize) -> (Vec<u8>, bool) {
     let mut file = File::from(pipe);
     let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
-    while let Ok(true) = wait_readable(file.as_fd(), deadline) {
+    let mut clock = Clock::default();
+    while let Ok(true) = wait_readable(file.as_fd(), deadline, &mut clock) {
         match file.read(&mut buffer) {
             Ok(0) => return (text, true),
             Ok(count) if text.len() < most => text.extend(buffer.iter().take(count)),
@@ -220,11 +224,15 @@ pub fn read_for(pipe: OwnedFd, deadline: Instant, most: usize) -> (Vec<u8>, bool
     (text, false)
 }
 
-fn wait_readable(file: BorrowedFd<'_>, deadline: Instant) -> Call<bool> {
+fn wait_readable(file: BorrowedFd<'_>, deadline: Instant, clock: &mut Clock) -> Call<bool> {
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(file, PollFlags::POLLIN)], timeout) {
+        let left = deadline.saturating_duration_since(clock.now());
+        let slice = left.min(SLICE);
+        let timeout = PollTimeout::try_from(slice).unwrap_or(PollTimeout::MAX);
+        let began = Instant::now();
+        let ready = poll(&mut [PollFd::new(file, PollFlags::POLLIN)], timeout);
+        clock.slept(began, slice);
+        match ready {
             Ok(0) if left.is_zero() => return Ok(false),
             Ok(0) | Err(Errno::EINTR) => {}
             Ok(_) => return Ok(true),

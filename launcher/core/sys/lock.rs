@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use rustix::thread::futex;
 
 use super::Call;
+use super::clock::Clock;
 use crate::error::CallError;
 
 /// How long a waiting process sleeps if nobody wakes it, since who dies with the lock wakes nobody.
@@ -75,7 +76,8 @@ impl Lock {
     /// ETIMEDOUT after `patience`.
     pub(super) fn take(&self, patience: Duration) -> Call<Held<'_>> {
         let failed = |errno| Err(CallError::new("pthread_mutex_trylock()", errno));
-        let begin = Instant::now();
+        let mut clock = Clock::default();
+        let begin = clock.now();
         loop {
             // Read before trying: whoever gives the lock back after that has changed it, and futex(2) returns at once.
             let seen = self.turns.load(Ordering::Acquire);
@@ -84,16 +86,19 @@ impl Lock {
                 libc::EBUSY => {}
                 number => return failed(Errno::from_raw(number)),
             }
-            let left = patience.saturating_sub(begin.elapsed());
+            let left = patience.saturating_sub(clock.now().saturating_duration_since(begin));
             if left.is_zero() {
                 return failed(Errno::ETIMEDOUT);
             }
+            let planned = left.min(NAP);
             let nap = futex::Timespec {
                 tv_sec: 0,
-                tv_nsec: left.min(NAP).subsec_nanos().into(),
+                tv_nsec: planned.subsec_nanos().into(),
             };
+            let slept = Instant::now();
             // Woken, not at all asleep, at the end of the nap or interrupted: it is tried again.
             let _ = futex::wait(&self.turns, futex::Flags::empty(), seen, Some(&nap));
+            clock.slept(slept, planned);
         }
     }
 

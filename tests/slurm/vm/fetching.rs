@@ -56,7 +56,9 @@ fn a_job_that_was_suspended_while_it_fetched_its_image_has_it() {
         ));
         !found.out.is_empty()
     };
-    site.with_file(&plain(&slow), || {
+    // It is suspended for longer than anybody waits for its container.
+    let file = format!("{}[waits]\ncontainer = 15\n", plain(&slow));
+    site.with_file(&file, || {
         let image = format!("docker://{slow}/team/app:1");
         for another in [false, true] {
             site.run("rm -rf .cache; sync").ok();
