@@ -85,23 +85,34 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// Parses the words of a command line. Apptainer's `exec IMAGE COMMAND` is `run`; a PID is what `exec` has here.
-fn parsed(words: Vec<OsString>) -> std::result::Result<ArgMatches, clap::Error> {
+/// Parses the words of a command line. Those of other tools are looked for where Chariot's own do not explain it, so that no
+/// word of a command's is ever taken for one. Apptainer's `exec IMAGE COMMAND` is `run`; a PID is what `exec` has here.
+fn parsed(mut words: Vec<OsString>) -> std::result::Result<ArgMatches, clap::Error> {
     let error = match command().try_get_matches_from(&words) {
         Ok(matches) => return Ok(matches),
         Err(error) => error,
     };
-    let exec = words.iter().position(|word| word == "exec");
     let is_other = matches!(
         error.kind(),
         ErrorKind::ValueValidation | ErrorKind::UnknownArgument
     );
-    let Some(exec) = exec.filter(|_| is_other) else {
+    if !is_other {
         return Err(error);
-    };
-    let mut words = words;
-    words[exec] = "run".into();
-    command().try_get_matches_from(words).map_err(|_| error)
+    }
+    if let Some(exec) = words.iter().position(|word| word == "exec") {
+        words[exec] = "run".into();
+    }
+    let with_foreign = |command: Command| command.args(foreign::arguments());
+    let running = ["run", "shell", "explain"];
+    let command = running.into_iter().fold(command(), |command, name| {
+        command.mut_subcommand(name, with_foreign)
+    });
+    command
+        .try_get_matches_from(&words)
+        .map_err(|other| match of_others(&other) {
+            Some(_) => other,
+            None => error,
+        })
 }
 
 /// What is said of a word that is another tool's.
@@ -255,7 +266,7 @@ fn with_options(command: Command) -> Command {
     let rows = table::TABLE
         .iter()
         .filter(|row| row.name != "image" && !row.slurm_only);
-    command.args(rows.map(argument)).args(foreign::arguments())
+    command.args(rows.map(argument))
 }
 
 fn named(name: &str) -> Arg {

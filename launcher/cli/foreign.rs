@@ -469,9 +469,11 @@ pub(super) fn arguments() -> impl Iterator<Item = Arg> {
 pub(super) fn typed(matches: &ArgMatches, directory: &Path) -> Result<Vec<Given>> {
     let mut givens = Vec::new();
     for option in OPTIONS {
-        let Ok(Some(values)) = matches.try_get_many::<String>(&id(option)) else {
+        let id = id(option);
+        let Ok(Some(values)) = matches.try_get_many::<String>(&id) else {
             continue;
         };
+        refuse_behind_image(option, matches, &id)?;
         for value in values {
             for (name, value) in uses(option, value)? {
                 let Some(row) = table::find(name) else {
@@ -488,6 +490,22 @@ pub(super) fn typed(matches: &ArgMatches, directory: &Path) -> Result<Vec<Given>
         }
     }
     Ok(givens)
+}
+
+/// Behind the image it can be the command's: which, is for the user to say.
+fn refuse_behind_image(option: &Foreign, matches: &ArgMatches, id: &str) -> Result<()> {
+    let image = matches.index_of("image-word");
+    let mut indices = matches.indices_of(id).into_iter().flatten();
+    if image.is_none_or(|image| indices.all(|index| index < image)) {
+        return Ok(());
+    }
+    let option = dashed(option);
+    Err(Error::new(format!(
+        "{option} stands behind the image, where the command's words are"
+    ))
+    .hint(format!(
+        "put it before the image; or -- before the command, if {option} is its own"
+    )))
 }
 
 fn uses(option: &Foreign, value: &str) -> Result<Vec<(&'static str, String)>> {

@@ -32,7 +32,7 @@ fn habits_of_other_tools_work_or_are_told_their_way() {
     place
         .run(
             "mkdir data images .store; echo data >data/x; printf '# one\\n\\nA=from a file\\n' >variables
-             mv img tree; $C pack ./tree small.sqfs; cp small.sqfs images/
+             mv img tree; echo \"image = './tree'\" >e.toml; $C pack ./tree small.sqfs; cp small.sqfs images/
              cp small.sqfs .store/team+small:1.sqfs; cp small.sqfs .store/debian.sqfs; $C export ./tree small.tar",
         )
         .ok();
