@@ -274,6 +274,31 @@ fn log_at(level: LogLevel, line: &str) {
     slurm_spank::spank_log(level, &escape::line(line));
 }
 
+unsafe extern "C" {
+    /// getopt(3)'s, where Slurm's commands leave the number of the first word that is no option.
+    static optind: c_int;
+}
+
+/// The command that salloc was given, unless that starts steps itself.
+pub(crate) fn command_of_salloc() -> Option<String> {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let name = |word: &OsString| {
+        std::path::Path::new(word)
+            .file_name()
+            .map(OsStr::to_os_string)
+    };
+    if name(words.first()?)? != "salloc" || words.iter().any(|word| word == ":") {
+        return None;
+    }
+    // SAFETY: the C library has it, and Slurm's commands call plugins from the thread that has read their options.
+    let first = usize::try_from(unsafe { optind }).ok()?;
+    let command = name(words.get(first).filter(|_| first > 0)?)?;
+    let starts_steps = ["srun", "mpirun", "mpiexec"]
+        .iter()
+        .any(|known| command == *known);
+    (!starts_steps).then(|| command.to_string_lossy().into_owned())
+}
+
 /// A line for slurmd's log.
 pub(crate) fn log(line: &str) {
     log_at(LogLevel::Info, line);

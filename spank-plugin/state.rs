@@ -14,8 +14,10 @@ use crate::components::Asked;
 
 /// The plugin's memory in one process.
 pub(crate) struct State {
-    /// In srun, what the job was started with.
+    /// What the job was started with that the command is called in.
     pub(crate) inherited: Vec<Given>,
+    /// In a command that was called in a container, the image.
+    pub(crate) called_in: Option<String>,
     /// In srun, where the job was asked for.
     pub(crate) places: Vec<PathBuf>,
     /// In srun, sbatch and salloc, what `CH_*` variables say.
@@ -58,6 +60,7 @@ pub(crate) fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
     work(guard.get_or_insert_with(|| State {
         inherited: Vec::new(),
         places: Vec::new(),
+        called_in: None,
         variables: Vec::new(),
         typed: Vec::new(),
         first: None,

@@ -13,7 +13,7 @@ use chariot_core::edf::{self, Surroundings};
 use chariot_core::environment::Environment;
 use chariot_core::error::Error;
 use chariot_core::handover::{self, Said};
-use chariot_core::options::given::{self, CARRIER};
+use chariot_core::options::given::{self, CALLED_IN, CARRIER};
 use chariot_core::options::table::{OptionRow, TABLE};
 use chariot_core::options::word::Word;
 use chariot_core::options::{self, Dialect, Given, Options, Pull, Source};
@@ -35,6 +35,8 @@ const GRACE: Duration = Duration::from_secs(2);
 pub(crate) fn init(slurm: &Slurm<'_>, context: Context) -> Result<(), Error> {
     state::with(|state| state.paths.read(&slurm.arguments()))?;
     let inherited = env::var(CARRIER).ok();
+    state::with(|state| state.called_in = env::var(CALLED_IN).ok());
+    set_own_variable(CALLED_IN.as_ref(), None);
     if context == Context::Step {
         // Now: srun is about to put its own directory there.
         let environment: Environment = env::vars_os().collect();
@@ -52,9 +54,13 @@ pub(crate) fn init(slurm: &Slurm<'_>, context: Context) -> Result<(), Error> {
         }
     }
     multi_prog::note(context);
-    // sbatch and salloc make a new job, which inherits nothing from the one that they are called in.
-    if let (Context::Step, Some(text)) = (context, inherited) {
-        let mut givens = given::decode(&text)?;
+    // sbatch and salloc make a new job, which inherits from the one that they are called in only if somebody says so.
+    if let Some(text) = inherited {
+        let mut givens = match given::decode(&text) {
+            // A new job goes its own way.
+            Err(_) if context == Context::Job => Vec::new(),
+            decoded => decoded?,
+        };
         // What the job's environment file says stays weaker than what was said beside it.
         givens
             .iter_mut()
@@ -84,18 +90,28 @@ pub(crate) fn options_complete(slurm: &Slurm<'_>, context: Context) -> Result<()
     take_variables(&directory)?;
     take_from_job(slurm, context);
     let (mut givens, paths) = state::with(|state| {
-        let base = state.inherited.iter().chain(&state.variables).cloned();
         let typed = std::mem::take(&mut state.typed);
-        (base.chain(typed).collect::<Vec<_>>(), state.paths.clone())
+        let said = state.variables.iter().cloned().chain(typed);
+        (said.collect::<Vec<_>>(), state.paths.clone())
     });
     let loaded = paths.site();
     // A broken site file is told on the nodes, to who wants a container.
     let config = loaded.clone().unwrap_or_default();
+    if context == Context::Step
+        || Options::resolve(config.under(givens.clone()), Dialect::Slurm)?.inherit
+    {
+        givens.splice(0..0, state::with(|state| state.inherited.clone()));
+    }
+    // Nodes have no use for it.
+    givens.retain(|given| given.row.name != "inherit");
     replace_environment(&mut givens, &config, &directory)?;
     givens.sort_by_key(|given| given.source);
     let options = Options::resolve(givens.clone(), Dialect::Slurm)?;
     if options.image.is_none() {
         refuse_useless(&givens, &loaded)?;
+    }
+    if context == Context::Job {
+        tell_what_it_runs_in(&givens, &config)?;
     }
     if !state::with(|state| components::is_first(&mut state.first, &givens, &options))? {
         return Ok(());
@@ -147,6 +163,33 @@ fn take_from_job(slurm: &Slurm<'_>, context: Context) {
             slurm.forget(&format!("{TO_STEPS}{NAME}_{name}"));
         }
     }
+}
+
+/// Says what a new job runs in where somebody might think otherwise: it is submitted from a container, or salloc starts a
+/// command, which is not in the job.
+fn tell_what_it_runs_in(givens: &[Given], config: &Config) -> Result<(), Error> {
+    let is_off = givens.iter().rev().find(|given| given.row.name == "image");
+    let is_off = is_off.is_some_and(|given| given.value == "none");
+    let image = Options::resolve(config.under(givens.to_vec()), Dialect::Slurm)?.image;
+    // Once, and not for each component of a heterogeneous job.
+    let called_in = state::with(|state| state.called_in.take());
+    match (&image, called_in) {
+        (Some(image), Some(_)) => {
+            spank::say(&format!("{NAME}: the new job runs in {}", image.value))
+        }
+        (None, Some(here)) if !is_off => spank::say(&format!(
+            "{NAME}: the new job runs on the host, and not in {here}, in which it is submitted; --ch-inherit hands that on, \
+             --ch-image=none says that it is meant"
+        )),
+        _ => {}
+    }
+    if let (Some(image), Some(command)) = (&image, spank::command_of_salloc()) {
+        spank::say(&format!(
+            "{NAME}: {command} runs on this machine; steps that srun starts run in {}",
+            image.value
+        ));
+    }
+    Ok(())
 }
 
 /// Has the nodes know where this is asked for, and where the job was that it is asked for in.

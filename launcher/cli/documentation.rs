@@ -68,9 +68,10 @@ One container per step and node, shared by its tasks. Steps of a job have the
 image of the job unless they name another; --ch-image=none runs one on the
 host. The script of sbatch runs in the image too.
 
-srun, sbatch, scancel, squeue, sinfo, scontrol, sacct, sstat and sbcast can be
-called inside: they are the host's, and run there, as you, with your directory,
-variables and terminal. So mpirun finds srun, too. An image's own come first.
+srun, sbatch, scancel, squeue, sinfo, scontrol, sacct, sstat, sbcast, and where
+the host has them sattach, sprio, sreport and seff can be called inside: they
+are the host's, and run there, as you, with your directory, variables and
+terminal. So mpirun finds srun, too. An image's own come first.
 --ch-batch=host leaves the script on the host and its steps in the image.
 ";
 

@@ -25,8 +25,9 @@ pub use whose::refuse_all_but_roots;
 pub const PATH: &str = "/etc/chariot/chariot.toml";
 
 /// Slurm's commands that users call in jobs.
-const HOST_COMMANDS: [&str; 9] = [
+const HOST_COMMANDS: [&str; 13] = [
     "srun", "sbatch", "scancel", "squeue", "sinfo", "scontrol", "sacct", "sstat", "sbcast",
+    "sattach", "sprio", "sreport", "seff",
 ];
 
 /// The largest file that is read, in bytes.

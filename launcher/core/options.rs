@@ -157,6 +157,8 @@ pub struct Options {
     pub batch: Batch,
     /// When a registry is asked.
     pub pull: Pull,
+    /// Whether a job that is submitted in a job has its options.
+    pub inherit: bool,
     /// Say each step.
     pub verbose: bool,
 }
@@ -235,6 +237,7 @@ impl Options {
             "edf" => {}
             "batch" => self.batch = batch(value)?,
             "pull" => self.pull = pull(value)?,
+            "inherit" => self.inherit = yes_or_no(value)?,
             "verbose" => self.verbose = yes_or_no(value)?,
             // A row that nothing here reads is a mistake of ours; refusing is what fails closed.
             other => return Err(format!("{other} is not built in")),
@@ -306,7 +309,7 @@ mod tests {
                 "pull" => "missing",
                 "device" => "example.com/class=name",
                 "writable" | "home" | "private-tmp" | "root" | "fakeroot" | "verbose"
-                | "entrypoint" => "yes",
+                | "entrypoint" | "inherit" => "yes",
                 _ => "/x",
             };
             resolve(&[(Source::Typed, row.name, value)]).unwrap();

@@ -10,10 +10,12 @@ use nix::sys::signal::Signal;
 use super::call::Call;
 use super::environment::outside;
 use crate::enter::program::become_command;
+use crate::plan::environment::RUNNING;
 use crate::print;
 use chariot_core::environment::{self, Environment};
 use chariot_core::environment::{Edit, apply};
 use chariot_core::error::{Error, Exit, Explain, Result};
+use chariot_core::options::given::CALLED_IN;
 use chariot_core::options::table;
 use chariot_core::sys;
 use chariot_core::sys::fork::{self, Forked};
@@ -72,6 +74,14 @@ pub(super) fn start(call: &Call, files: Vec<OwnedFd>, surroundings: &Outside) ->
         &surroundings.edits,
     );
     let environment = apply(&environment, &place.edits);
+    let image = surroundings.edits.iter().find(|edit| edit.name == RUNNING);
+    let image = image
+        .and_then(|edit| edit.value.clone())
+        .unwrap_or_default();
+    let environment = apply(
+        &environment,
+        &[Edit::set(CALLED_IN, image, "the container")],
+    );
     let placed: Vec<_> = files.zip(call.descriptors.iter().copied()).collect();
     let child = fork::fork(move || {
         match prepare(call, &place.directory, placed) {

@@ -35,6 +35,9 @@ const IN_EVERY_PATH: &str = "/usr/bin";
 /// For an image without that. Its shell is busybox's, which looks in the latter; and one mount over /usr makes both.
 const IN_MOST_PATHS: [&str; 2] = ["/usr/local/bin", "/usr/sbin"];
 
+/// Commands that many nodes lack, and that nobody should find where they are not.
+const SELDOM: [&str; 4] = ["sattach", "sprio", "sreport", "seff"];
+
 /// Where an image's own may be besides its PATH.
 const OWN_PLACES: [&str; 7] = [
     "/usr/local/sbin",
@@ -80,7 +83,8 @@ impl HostCommands {
             return None;
         }
         let hiding = Hiding::of(options, host);
-        let names = config.host_commands.clone();
+        let mut names = config.host_commands.clone();
+        names.retain(|name| !SELDOM.contains(&name.as_str()) || host_has(host, task, name));
         let lacking = names.iter().filter(|name| !has_own(image, host, name));
         let lacking = lacking.cloned().collect();
         Some(HostCommands {
@@ -116,6 +120,14 @@ impl HostCommands {
         let places = self.found_in.iter().filter(|_| !self.lacking.is_empty());
         places.map(move |place| format!("{} with links to {names} ({ORIGIN})", place.display()))
     }
+}
+
+/// Whether a command is on this node.
+fn host_has(host: &Host, task: &Task, name: &str) -> bool {
+    let path = host.variable("PATH").unwrap_or_default();
+    let places = std::env::split_paths(path).chain(task.slurm.clone());
+    let mut places = places.chain(std::env::split_paths("/usr/local/bin:/usr/bin:/bin"));
+    places.any(|place| place.join(name).is_file())
 }
 
 /// Whether the image has a command of that name where its programs look: its own comes first.

@@ -100,6 +100,47 @@ fn salloc_passes_its_image_to_its_steps_and_to_its_shell() {
 }
 
 #[test]
+fn a_job_that_a_job_submits_says_what_it_runs_in_and_can_inherit_that() {
+    let site = site!();
+    let image = &site.image;
+    let inner = "sbatch -W -o inner --ch-inherit --wrap 'echo inner in ${CH_RUNNING-host}'";
+    site.script(
+        "job",
+        &format!(
+            "#!/bin/sh\n{plain}; cat inner\n{inner}; cat inner\nexport CH_INHERIT=1\n{plain}; cat inner\n{none}; cat inner\n",
+            plain = inner.replace(" --ch-inherit", ""),
+            none = inner.replace("--ch-inherit", "--ch-image=none"),
+        ),
+    );
+    let said =
+        site.run("sbatch -W -o out -e err --ch-image=$I job >&2; grep inner out; cat err >&2");
+    assert_eq!(
+        said.ok(),
+        format!("inner in host\ninner in {image}\ninner in {image}\ninner in host"),
+        "{said:#?}"
+    );
+    let told = |text: &str| said.err.matches(text).count();
+    assert_eq!(
+        told("the new job runs on the host, and not in"),
+        1,
+        "{said:#?}"
+    );
+    assert_eq!(
+        told(&format!("the new job runs in {image}")),
+        2,
+        "{said:#?}"
+    );
+    // Nor is anything said where nothing is to be confused.
+    let said = site.run("salloc --ch-image=$I id -u; salloc --ch-image=$I srun true; salloc id -u");
+    assert_eq!(
+        said.err.matches("id runs on this machine").count(),
+        1,
+        "{said:#?}"
+    );
+    assert_eq!(said.err.matches("runs on").count(), 1, "{said:#?}");
+}
+
+#[test]
 fn every_element_of_an_array_runs_in_the_container() {
     let site = site!();
     site.script("job", "#!/bin/sh\necho $SLURM_ARRAY_TASK_ID $CH_RUNNING\n");

@@ -17,6 +17,9 @@ use crate::error::{Error, Result};
 /// The variable that carries a job's options to its nodes and to the steps it starts.
 pub const CARRIER: &str = "SLURM_CHARIOT_OPTIONS";
 
+/// The variable by which a command of Slurm's is told in which image it was called.
+pub const CALLED_IN: &str = "SLURM_CHARIOT_CALLED_IN";
+
 /// Who gave an option, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {

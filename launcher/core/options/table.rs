@@ -211,6 +211,15 @@ pub const TABLE: &[OptionRow] = &[
         long: "In the container unless this says host; its steps run in the image either way.",
     },
     OptionRow {
+        name: "inherit",
+        value: "yes|no",
+        shape: Shape::Switch,
+        slurm_only: true,
+        short: "a job submitted in a job runs in what that one runs in",
+        long: "For sbatch and salloc that are called in a job: its image and its other options come along, weaker than what \
+               is said for the new one. Without it a new job inherits nothing; called in a container, they say what it runs in.",
+    },
+    OptionRow {
         name: "verbose",
         value: "yes|no",
         shape: Shape::Switch,
