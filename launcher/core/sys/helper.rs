@@ -297,6 +297,27 @@ mod tests {
     }
 
     #[test]
+    fn who_is_stopped_with_its_helper_has_as_much_patience_as_before_when_both_go_on() {
+        use std::os::unix::process::CommandExt;
+        const NAME: &str = "CHARIOT_TEST_IS_STOPPED";
+        if std::env::var_os(NAME).is_some() {
+            let report = shell("sleep 1; echo end").report(Duration::from_secs(6));
+            assert_eq!(report.unwrap(), "end\n");
+            return;
+        }
+        // This test once more, in a group of its own that is stopped as a suspended job is.
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "sys::helper::tests::who_is_stopped_with_its_helper_has_as_much_patience_as_before_when_both_go_on"]);
+        let mut child = command.env(NAME, "yes").process_group(0).spawn().unwrap();
+        let group = nix::unistd::Pid::from_raw(child.id().cast_signed());
+        std::thread::sleep(Duration::from_millis(500));
+        nix::sys::signal::killpg(group, Signal::SIGSTOP).unwrap();
+        std::thread::sleep(Duration::from_secs(8));
+        nix::sys::signal::killpg(group, Signal::SIGCONT).unwrap();
+        assert!(child.wait().unwrap().success());
+    }
+
+    #[test]
     fn whoever_says_too_much_is_not_heard_out() {
         let endless = shell(
             "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done",
