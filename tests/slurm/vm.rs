@@ -11,7 +11,6 @@ mod memory;
 mod nfs;
 mod private_tmp;
 mod scope;
-mod second_boot;
 
 use std::process::Command;
 
