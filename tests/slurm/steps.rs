@@ -239,6 +239,17 @@ fn open_mpi_was_too_early(said: &support::Said) -> bool {
     said.err.contains("Segmentation fault (11)") && said.err.contains("Failing at address: (nil)")
 }
 
+/// What two ranks of `tests/slurm/ranks.c` say, in order.
+pub(crate) const TWO_RANKS: &str =
+    "rank 0 of 2: sum 1, neighbour's memory 1\nrank 1 of 2: sum 1, neighbour's memory 0";
+
+/// Puts that program into the test's directory, and gives the command by which it runs there; none if there is none.
+pub(crate) fn ranks_in(site: &crate::Site) -> Option<&'static str> {
+    let ranks = std::env::var_os("CHARIOT_TEST_RANKS")?;
+    std::fs::copy(ranks, site.here().join("ranks")).unwrap();
+    Some("./ranks")
+}
+
 #[test]
 #[ignore = "alone: on a busy machine Open MPI crashes in its set-up, container or not"]
 fn ranks_of_a_node_read_each_others_memory_and_mpi_runs_over_pmix() {
@@ -246,22 +257,18 @@ fn ranks_of_a_node_read_each_others_memory_and_mpi_runs_over_pmix() {
     let Some(images) = support::images().filter(|images| images.join("debian/bin").exists()) else {
         skip!("no Debian image: tests/run makes one");
     };
-    let Some(ranks) = std::env::var_os("CHARIOT_TEST_RANKS") else {
+    let Some(ranks) = ranks_in(&site) else {
         skip!("CHARIOT_TEST_RANKS names no program: tests/run builds one");
     };
-    std::fs::copy(ranks, site.here().join("ranks")).unwrap();
     lacks!(site, PMIX);
     let image = images.join("debian").display().to_string();
     let said = site.run(&format!(
-        "srun -N1 -n2 --mpi=pmix --ch-image={image} ./ranks | sort"
+        "srun -N1 -n2 --mpi=pmix --ch-image={image} {ranks} | sort"
     ));
-    assert_eq!(
-        said.ok(),
-        "rank 0 of 2: sum 1, neighbour's memory 1\nrank 1 of 2: sum 1, neighbour's memory 0"
-    );
+    assert_eq!(said.ok(), TWO_RANKS);
     let four_nodes = format!(
         "export OMPI_MCA_btl_tcp_if_include=lo; \
-         srun -N4 --ntasks-per-node=2 --mpi=pmix --ch-image={image} ./ranks"
+         srun -N4 --ntasks-per-node=2 --mpi=pmix --ch-image={image} {ranks}"
     );
     let mut said = site.run(&four_nodes);
     for _ in 0..5 {

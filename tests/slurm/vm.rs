@@ -8,6 +8,7 @@ mod fetching;
 mod killed;
 mod life;
 mod memory;
+mod mpi;
 mod nfs;
 mod private_tmp;
 mod scope;

@@ -15,7 +15,12 @@
 #
 # It removes all that at the end, and then calls what `at_end` names. Whoever calls a command with CHARIOT_TEST_PREPARED set, as .ci/run does, has done it
 # already, and removes it.
+#
+# All of it but the launcher and the plugin there is for the processor that `processor` names in Debian's words, if it does; and
+# there is no user if `userless` is set.
 . tests/tools/kept.sh
+. tests/tools/bootstrap.sh
+export processor
 all_needs="busybox debian dnf layers ranks roots package slurm"
 
 prepare() {
@@ -42,8 +47,7 @@ make_place() {
     install -m 644 target/package/chariot.so "$CHARIOT_SO"
     install -d -m 1777 "$CHARIOT_TEST_SCRATCH"
     mkdir "$CHARIOT_TEST_IMAGES"
-    make_user
-    install -d -o chariot-test "$place/home"
+    [ -n "${userless:-}" ] || { make_user; install -d -o chariot-test "$place/home"; }
 }
 
 make_user() {
@@ -130,7 +134,12 @@ make_layers() {
 
 make_ranks() {
     export CHARIOT_TEST_RANKS=$place/ranks
-    mpicc -o "$CHARIOT_TEST_RANKS" tests/slurm/ranks.c
+    [ -n "$foreign" ] || { mpicc -o "$CHARIOT_TEST_RANKS" tests/slurm/ranks.c; return; }
+    local machine target other directory cc package multiarch
+    . etc/targets "$foreign"
+    # The library's own libraries are in the image, where it will run.
+    "$cc" -o "$CHARIOT_TEST_RANKS" $(mpicc --showme:compile) tests/slurm/ranks.c \
+        "$place/images/debian/usr/lib/$multiarch/libmpi.so.40" -Wl,--unresolved-symbols=ignore-in-shared-libs
 }
 
 make_roots() {
@@ -139,10 +148,12 @@ make_roots() {
 }
 
 make_package() {
-    etc/make-packages >/dev/null
+    local machine target other directory cc package multiarch
+    . etc/targets $foreign
+    etc/make-packages $foreign >/dev/null
     export CHARIOT_TEST_DEB=$place/chariot.deb CHARIOT_TEST_RPM=$place/chariot.rpm
-    cp target/package/chariot_*.deb "$CHARIOT_TEST_DEB"
-    cp target/package/chariot-*."$(uname -m)".rpm "$CHARIOT_TEST_RPM"
+    cp "$package"/chariot_*.deb "$CHARIOT_TEST_DEB"
+    cp "$package"/chariot-*."${target%%-*}".rpm "$CHARIOT_TEST_RPM"
 }
 
 # The programs of the tests: a line each with the kind, the directory in which it runs, and the file.
@@ -153,8 +164,10 @@ test_programs() (
 
 # So that it can run where there is no cargo.
 make_slurm() {
-    local program
-    program=$(test_programs --test slurm)
+    local program machine target other directory cc package multiarch
+    . etc/targets $foreign
+    [ -z "$other" ] || export "CARGO_TARGET_$(tr a-z- A-Z_ <<<"$other")_LINKER=$cc"
+    program=$(test_programs --test slurm ${other:+--target "$other"})
     export CHARIOT_SLURM_TESTS=$place/slurm-tests
     install -m 755 "${program##*$'\t'}" "$CHARIOT_SLURM_TESTS"
 }
