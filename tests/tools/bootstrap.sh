@@ -15,8 +15,8 @@ if [ "$processor" != "$(dpkg --print-architecture)" ]; then
 fi
 
 bootstrap() {
-    # A release that is not out yet may call its list of packages expired. By emulation it cannot mount a /sys, and a check of
-    # the emulator wants a package more.
+    # A release that is not out yet may call its list of packages expired. By emulation no /sys can be mounted, and a check
+    # of the emulator wants a package more.
     emulated mmdebstrap --quiet --mode=root --variant="$2" --include="$3" --architectures="$processor" \
         ${foreign:+--skip=check/qemu,chroot/mount/sys} \
         --aptopt='Acquire::Check-Valid-Until "false"' \
@@ -25,7 +25,7 @@ bootstrap() {
         "$1" "$4" "$(tests/tools/make-tree mirror)"
 }
 
-# In a user namespace with a binfmt_misc of its own, which Linux has since 6.7, so that the machine knows of no emulator later.
+# In a user namespace with a binfmt_misc of its own, which Linux has since 6.7, so that the machine knows no emulator later.
 emulated() (
     [ -n "$foreign" ] || exec "$@"
     own=$BASHPID

@@ -16,8 +16,8 @@
 # It removes all that at the end, and then calls what `at_end` names. Whoever calls a command with CHARIOT_TEST_PREPARED set, as .ci/run does, has done it
 # already, and removes it.
 #
-# All of it but the launcher and the plugin there is for the processor that `processor` names in Debian's words, if it does; and
-# there is no user if `userless` is set.
+# All of it but the launcher and the plugin there is for the processor that `processor` names in Debian's words, if it does;
+# and there is no user if `userless` is set.
 . tests/tools/kept.sh
 . tests/tools/bootstrap.sh
 export processor
