@@ -336,7 +336,7 @@ impl<'a> Cache<'a> {
         let path = self.image(digest)?;
         match path.symlink_metadata() {
             Ok(_) if !is_usable(&path) => Err(Error::new(format!(
-                "can't use the cache {}: {} is not a regular file, or not yours",
+                "can't use the cache {}: {} is not a regular file, or others can write to it",
                 self.root()?.display(),
                 path.display()
             ))
@@ -399,11 +399,18 @@ fn is_roots(directory: &Path) -> bool {
     private::open(&directory.join("images"), Whose::Roots).is_ok()
 }
 
-/// Whether it is an image's file, as Chariot puts it here. What a link leads to, or another user has put here, is not.
+/// Whether it is an image's file, as Chariot puts it here. What a link leads to, or another user has put here, is not; nor is
+/// what others may write to and find under another name, in a group's store.
 fn is_usable(path: &Path) -> bool {
     let user = rights::user();
-    path.symlink_metadata()
-        .is_ok_and(|data| data.is_file() && (data.uid() == user || data.uid() == 0))
+    path.symlink_metadata().is_ok_and(|data| {
+        let is_own = data.uid() == user || data.uid() == 0;
+        data.is_file() && is_own && (data.nlink() == 1 || !is_open_to_others(&data))
+    })
+}
+
+fn is_open_to_others(data: &fs::Metadata) -> bool {
+    data.mode() & 0o022 != 0
 }
 
 fn image_name(digest: &Digest) -> String {

@@ -107,12 +107,19 @@ fn parsed(mut words: Vec<OsString>) -> std::result::Result<ArgMatches, clap::Err
     let command = running.into_iter().fold(command(), |command, name| {
         command.mut_subcommand(name, with_foreign)
     });
-    command
-        .try_get_matches_from(&words)
-        .map_err(|other| match of_others(&other) {
+    let is_number = |matches: &ArgMatches| {
+        let words = matches.subcommand_matches("run");
+        let image = words.and_then(|words| words.get_one::<String>("image-word"));
+        image.is_some_and(|image| image.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    match command.try_get_matches_from(&words) {
+        // `exec -it 4242 sh`: no image is called so.
+        Ok(matches) if is_number(&matches) => Err(error),
+        parsed => parsed.map_err(|other| match of_others(&other) {
             Some(_) => other,
             None => error,
-        })
+        }),
+    }
 }
 
 /// What is said of a word that is another tool's.
@@ -337,7 +344,7 @@ mod tests {
             .collect();
         assert_eq!(
             shown,
-            ["image=/here/i", "bind=/a:/a", "home=yes", "root=no"]
+            ["home=yes", "root=no", "image=/here/i", "bind=/a:/a"]
         );
         let command: Vec<_> = run.get_many::<OsString>("command").unwrap().collect();
         assert_eq!(command, ["ls", "--home"]);

@@ -50,15 +50,21 @@ pub enum Source {
     Fetched(Box<Resolved>),
 }
 
-/// Finds the image that `word` names; one that is not in a form to be run in is fetched or converted into
-/// the cache, as far as `access` allows.
+/// Finds the image that `settled` names, a word of the options; one that is not in a form to be run in is fetched or converted
+/// into the cache, as far as `access` allows.
 ///
 /// # Errors
 /// The word names nothing, nothing readable, or no image.
-pub fn image(word: &str, config: &Config, host: &Host, access: &mut Access<'_>) -> Result<Image> {
+pub fn image(
+    settled: &str,
+    config: &Config,
+    host: &Host,
+    access: &mut Access<'_>,
+) -> Result<Image> {
+    let word = word::typed(settled).unwrap_or(settled);
     // Not before it is needed: most images are there, and looking at the cache is I/O on each node.
     let cache = || Cache::of(config, host);
-    let mut image = match find(word, config, host)? {
+    let mut image = match find_settled(word, settled, config, host)? {
         Source::Image(image) => *image,
         other => {
             let path = other.in_cache(&cache(), access)?;
@@ -96,7 +102,7 @@ pub(crate) fn verify<'a>(image: &mut Image, cache: &impl Fn() -> Cache<'a>) {
     }
 }
 
-/// Finds what `word` names.
+/// Finds what `word` names, as somebody has typed it here.
 ///
 /// # Errors
 /// The word names nothing, nothing readable, or no image.
@@ -104,8 +110,12 @@ pub fn find(word: &str, config: &Config, host: &Host) -> Result<Source> {
     let here = host.directory.as_deref().unwrap_or(Path::new("/"));
     let settled = word::settled(word, here)
         .map_err(|reason| Error::new(format!("can't use the image {word}: {reason}")))?;
-    let word = word::typed(word).unwrap_or(word);
-    let source = match Word::parse(&settled) {
+    find_settled(word, &settled, config, host)
+}
+
+/// The same of a word that is settled already, and shown as it was typed.
+fn find_settled(word: &str, settled: &str, config: &Config, host: &Host) -> Result<Source> {
+    let source = match Word::parse(settled) {
         Word::Registry(name) => return from_registry(word, name, config),
         Word::Bundle(scheme, rest) => Bundle::parse(word, scheme, rest).source(),
         Word::Foreign(scheme, advice) => return Err(foreign(word, scheme, advice)),

@@ -106,7 +106,8 @@ impl Cache<'_> {
         let text = self.said(&["files"], &stored_name(digest))?;
         let (said, path) = text.split_once('\n')?;
         let path = PathBuf::from(path);
-        (super::is_usable(&path) && said == look_of(&path)?).then_some(path)
+        let is_closed = !super::is_open_to_others(&path.symlink_metadata().ok()?);
+        (is_closed && super::is_usable(&path) && said == look_of(&path)?).then_some(path)
     }
 
     /// Remembers where in the store an image of this digest lies.

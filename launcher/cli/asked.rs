@@ -92,15 +92,10 @@ pub(super) fn refuse_disabled(config: &Config) -> Result<()> {
 
 /// The uses of options in the order in which they were typed.
 pub(super) fn typed(matches: &ArgMatches, directory: &Path) -> Result<Vec<Given>> {
-    let mut givens = Vec::new();
+    let mut givens = foreign::typed(matches, directory)?;
     let use_of = |row, value: &str| {
-        Given::new(
-            row,
-            Some(value),
-            Source::Typed,
-            directory,
-            Dialect::Launcher,
-        )
+        let (source, dialect) = (Source::Typed, Dialect::Launcher);
+        Given::new(row, Some(value), source, directory, dialect)
     };
     for row in table::TABLE {
         let name = match row.name {
@@ -113,12 +108,13 @@ pub(super) fn typed(matches: &ArgMatches, directory: &Path) -> Result<Vec<Given>
         let Ok(Some(values)) = matches.try_get_many::<String>(name) else {
             continue;
         };
-        for value in values {
-            givens.push(use_of(row, value)?);
+        let places = matches.indices_of(name).into_iter().flatten();
+        for (place, value) in places.zip(values) {
+            givens.push((place, use_of(row, value)?));
         }
     }
-    givens.extend(foreign::typed(matches, directory)?);
-    Ok(givens)
+    givens.sort_by_key(|(place, _)| *place);
+    Ok(givens.into_iter().map(|(_, given)| given).collect())
 }
 
 pub(super) fn is_given(matches: &ArgMatches, name: &str) -> bool {

@@ -28,9 +28,10 @@ use crate::host::Host;
 use crate::print;
 use chariot_core::arguments::Arguments;
 use chariot_core::config::Config;
-use chariot_core::error::Result;
+use chariot_core::error::{Error, Result};
 use chariot_core::options::Pull;
 use chariot_core::options::given;
+use chariot_core::options::word;
 use finding::Finding;
 use site::SiteFile;
 use slurm::Slurm;
@@ -150,8 +151,11 @@ fn site_file(matches: &ArgMatches, slurm: Option<&Slurm>) -> SiteFile {
 fn of_image(word: &str, config: &Path) -> Result<Vec<Finding>> {
     let config = Config::load(config)?;
     let host = Host::look(std::env::vars_os().collect(), given::working_directory());
+    let here = host.directory.as_deref().unwrap_or(Path::new("/"));
+    let settled = word::settled(word, here)
+        .map_err(|reason| Error::new(format!("can't use the image {word}: {reason}")))?;
     Ok(mpi::findings(&locate(
-        word,
+        &settled,
         &config,
         &host,
         true,

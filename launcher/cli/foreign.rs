@@ -9,6 +9,7 @@ use chariot_core::error::{Error, Result};
 use chariot_core::options::table;
 use chariot_core::options::{Dialect, Given, Source};
 use chariot_core::sys::rights;
+use chariot_core::users;
 
 /// An option of another tool.
 struct Foreign {
@@ -79,9 +80,7 @@ static OPTIONS: &[Foreign] = &[
         one("bind", value)
     }),
     own(&["mount"], NEEDED, mount),
-    own(&["tmpfs"], NEEDED, |value| {
-        one("bind", &format!("tmpfs:{value}"))
-    }),
+    own(&["tmpfs"], NEEDED, tmpfs_option),
     own(&["e", "env"], NEEDED, variable),
     own(&["env-file"], NEEDED, |value| one("set-env", value)),
     own(&["container-env"], NEEDED, |value| one("keep-env", value)),
@@ -313,41 +312,46 @@ fn one(name: &'static str, value: &str) -> Uses {
 
 /// `SRC:DST[:FLAG,FLAG]`; what SELinux and macOS want is not needed.
 fn volume(value: &str) -> Uses {
-    let mut fields = value.split(':');
-    let (source, destination) = (fields.next().unwrap_or_default(), fields.next());
-    let flags = fields.next().unwrap_or_default().split(',');
+    let fields: Vec<&str> = value.split(':').collect();
+    let (source, destination, flags) = match fields.as_slice() {
+        [source, destination] => (*source, *destination, ""),
+        [source, destination, flags] => (*source, *destination, *flags),
+        _ => return Err("it wants SRC:DST or SRC:DST:FLAGS".into()),
+    };
     if !source.contains(['/', '.', '~', '$']) {
         return Err(format!(
             "there are no volumes with names: give a directory, ./{source}"
         ));
     }
-    let flags: Vec<_> = flags
-        .filter(|flag| {
-            !matches!(
-                *flag,
-                "" | "z"
-                    | "Z"
-                    | "rw"
-                    | "cached"
-                    | "delegated"
-                    | "consistent"
-                    | "rslave"
-                    | "rprivate"
-            )
-        })
-        .collect();
-    let escaped = |path: &str| path.replace(',', "\\,");
-    let mut bind = escaped(source);
-    if let Some(destination) = destination {
-        bind += &format!(":{}", escaped(destination));
-    }
+    let needless = [
+        "",
+        "z",
+        "Z",
+        "rw",
+        "cached",
+        "delegated",
+        "consistent",
+        "rslave",
+        "rprivate",
+    ];
+    let flags = flags.split(',').filter(|flag| !needless.contains(flag));
+    bind(source, destination, &flags.collect::<Vec<_>>())
+}
+
+fn bind(source: &str, destination: &str, flags: &[&str]) -> Uses {
+    // `tmpfs` alone would be no directory.
+    let source = if source == "tmpfs" { "./tmpfs" } else { source };
+    let mut bind = format!("{}:{}", escaped(source), escaped(destination));
     if !flags.is_empty() {
-        if destination.is_none() {
-            bind += &format!(":{}", escaped(source));
-        }
         bind += &format!(":{}", flags.join("+"));
     }
     one("bind", &bind)
+}
+
+fn escaped(path: &str) -> String {
+    path.replace('\\', "\\\\")
+        .replace(':', "\\:")
+        .replace(',', "\\,")
 }
 
 /// `type=bind,source=SRC,target=DST,readonly`.
@@ -361,7 +365,7 @@ fn mount(value: &str) -> Uses {
             "target" | "destination" | "dst" => target = value,
             "tmpfs-size" => size = value,
             "readonly" | "ro" => read_only = !matches!(value, "false" | "0"),
-            "bind-propagation" | "consistency" | "tmpfs-mode" | "relabel" => {}
+            "bind-propagation" | "consistency" | "relabel" => {}
             _ => {
                 return Err(format!(
                     "\"{key}\" is not type, source, target, readonly or tmpfs-size"
@@ -369,18 +373,40 @@ fn mount(value: &str) -> Uses {
             }
         }
     }
+    let flags: &[&str] = if read_only { &["ro"] } else { &[] };
     match kind {
         "bind" if source.is_empty() || target.is_empty() => {
             Err("it wants source=DIR and target=DIR".into())
         }
-        "bind" => one(
-            "bind",
-            &format!("{source}:{target}{}", if read_only { ":ro" } else { "" }),
-        ),
-        "tmpfs" if size.is_empty() => one("bind", &format!("tmpfs:{target}")),
-        "tmpfs" => one("bind", &format!("tmpfs:{target}:size={size}")),
+        "bind" => bind(source, target, flags),
+        "tmpfs" if read_only => Err("nothing could ever be in it: leave out readonly".into()),
+        "tmpfs" if target.is_empty() => Err("it wants target=DIR".into()),
+        "tmpfs" => tmpfs(target, size),
         _ => Err("only type=bind and type=tmpfs are there, and no volumes with names".into()),
     }
+}
+
+fn tmpfs(target: &str, size: &str) -> Uses {
+    let size = if size.is_empty() {
+        String::new()
+    } else {
+        format!(":size={size}")
+    };
+    one("bind", &format!("tmpfs:{}{size}", escaped(target)))
+}
+
+/// `DST[:OPTION,OPTION]`, of which a size is understood.
+fn tmpfs_option(value: &str) -> Uses {
+    let (target, options) = value.split_once(':').unwrap_or((value, ""));
+    let mut size = "";
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option.split_once('=') {
+            Some(("size", value)) => size = value,
+            _ if matches!(option, "rw" | "noexec" | "nosuid" | "nodev") => {}
+            _ => return Err(format!("\"{option}\" is not size=N")),
+        }
+    }
+    tmpfs(target, size)
 }
 
 /// `NAME=VALUE`; a name alone is one whose value comes from outside.
@@ -391,28 +417,44 @@ fn variable(value: &str) -> Uses {
     }
 }
 
+/// `USER[:GROUP]`, which can be nobody but root in looks, or the caller.
 fn user(value: &str) -> Uses {
-    let name = value.split(':').next().unwrap_or_default();
+    let (name, group) = match value.split_once(':') {
+        Some((name, group)) => (name, Some(group)),
+        None => (value, None),
+    };
+    let is_root = |name: &str| matches!(name, "0" | "root");
+    let own = rights::user();
+    let is_own = |name: &str| {
+        name == own.to_string() || users::user(own).is_some_and(|user| user.name == name)
+    };
+    let is_own_group = |group: &str| group == rights::group().to_string();
     match name {
-        "0" | "root" => one("root", "yes"),
-        _ if name == rights::user().to_string() => Ok(Vec::new()),
-        _ if std::env::var("USER").is_ok_and(|own| own == name) => Ok(Vec::new()),
+        _ if is_root(name) && group.is_none_or(is_root) => one("root", "yes"),
+        _ if is_own(name) && group.is_none_or(is_own_group) => Ok(Vec::new()),
         _ => Err("inside you are who you are, or look like root with --root".into()),
     }
 }
 
+/// More are in no machine.
+const MOST_GPUS: u16 = 64;
+
 fn gpus(value: &str) -> Uses {
     let value = value.trim_matches('"');
     let device = |name: &str| ("device", format!("nvidia.com/gpu={name}"));
+    let told = || "it wants all, a number, or device=NAME".to_owned();
     if let Ok(count) = value.parse::<u16>() {
-        return Ok((0..count)
-            .map(|number| device(&number.to_string()))
-            .collect());
+        return match (1..=MOST_GPUS).contains(&count) {
+            true => Ok((0..count)
+                .map(|number| device(&number.to_string()))
+                .collect()),
+            false => Err(told()),
+        };
     }
     match value.split_once('=') {
         None if value == "all" => Ok(vec![device("all")]),
-        Some(("device", names)) => Ok(names.split(',').map(device).collect()),
-        _ => Err("it wants all, a number, or device=NAME".into()),
+        Some(("device", names)) if !names.is_empty() => Ok(names.split(',').map(device).collect()),
+        _ => Err(told()),
     }
 }
 
@@ -430,18 +472,18 @@ fn id(option: &Foreign) -> String {
     format!("foreign {}", name.unwrap_or(&""))
 }
 
-/// As it is typed.
+/// As it can have been typed: which of its names it was, the parser does not say.
 fn dashed(option: &Foreign) -> String {
-    let name = option
-        .names
-        .iter()
-        .max_by_key(|name| name.len())
-        .copied()
-        .unwrap_or_default();
-    match name.len() {
+    let dashed = |name: &&str| match name.len() {
         1 => format!("-{name}"),
         _ => format!("--{name}"),
-    }
+    };
+    option
+        .names
+        .iter()
+        .map(dashed)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// The arguments of a command that runs something in an image. Help does not show them.
@@ -465,8 +507,8 @@ pub(super) fn arguments() -> impl Iterator<Item = Arg> {
     })
 }
 
-/// What was typed of them, as uses of Chariot's own.
-pub(super) fn typed(matches: &ArgMatches, directory: &Path) -> Result<Vec<Given>> {
+/// What was typed of them, as uses of Chariot's own, each with its place on the command line.
+pub(super) fn typed(matches: &ArgMatches, directory: &Path) -> Result<Vec<(usize, Given)>> {
     let mut givens = Vec::new();
     for option in OPTIONS {
         let id = id(option);
@@ -474,18 +516,15 @@ pub(super) fn typed(matches: &ArgMatches, directory: &Path) -> Result<Vec<Given>
             continue;
         };
         refuse_behind_image(option, matches, &id)?;
-        for value in values {
+        let places = matches.indices_of(&id).into_iter().flatten();
+        for (place, value) in places.zip(values) {
             for (name, value) in uses(option, value)? {
                 let Some(row) = table::find(name) else {
                     continue;
                 };
-                givens.push(Given::new(
-                    row,
-                    Some(&value),
-                    Source::Typed,
-                    directory,
-                    Dialect::Launcher,
-                )?);
+                let (source, dialect) = (Source::Typed, Dialect::Launcher);
+                let given = Given::new(row, Some(&value), source, directory, dialect)?;
+                givens.push((place, given));
             }
         }
     }
@@ -525,7 +564,7 @@ fn uses(option: &Foreign, value: &str) -> Result<Vec<(&'static str, String)>> {
 }
 
 fn refused(word: &str, instead: &str) -> Error {
-    Error::new(format!("Chariot has no {word}")).hint(instead)
+    Error::new(format!("Chariot has nothing like {word}")).hint(instead)
 }
 
 /// What is said of an option that a command does not take.
@@ -543,7 +582,7 @@ pub(super) fn option(typed: &str) -> Option<Error> {
 /// What is said of a command that there is not.
 pub(super) fn command(word: &str) -> Option<Error> {
     let (_, instead) = COMMANDS.iter().find(|(names, _)| names.contains(&word))?;
-    Some(refused(&format!("command {word}"), instead))
+    Some(Error::new(format!("Chariot has no command {word}")).hint(*instead))
 }
 
 #[cfg(test)]
@@ -579,6 +618,9 @@ mod tests {
             assert_eq!(volume(value), one("bind", expected), "{value}");
         }
         assert!(volume("data:/b").unwrap_err().contains("./data"));
+        for value in ["/a", "/a:/b:ro:/c", ""] {
+            assert!(volume(value).is_err(), "{value}");
+        }
     }
 
     #[test]
@@ -587,6 +629,8 @@ mod tests {
             ("type=bind,source=/a,target=/b", "/a:/b"),
             ("type=bind,src=/a,dst=/b,readonly", "/a:/b:ro"),
             ("type=tmpfs,target=/b,tmpfs-size=1M", "tmpfs:/b:size=1M"),
+            ("type=bind,source=tmpfs,target=/b", "./tmpfs:/b"),
+            ("type=bind,source=./a:/c,target=rw", "./a\\:/c:rw"),
         ] {
             assert_eq!(mount(value), one("bind", expected), "{value}");
         }
@@ -594,8 +638,30 @@ mod tests {
             "type=volume,source=a,target=/b",
             "source=/a,target=/b",
             "type=bind,what=1",
+            "type=tmpfs,target=/b,readonly",
+            "type=tmpfs,target=/b,tmpfs-mode=0700",
         ] {
             assert!(mount(value).is_err(), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_user_is_who_calls_or_looks_like_root() {
+        let (own, group) = (rights::user(), rights::group());
+        assert_eq!(user("0"), one("root", "yes"));
+        assert_eq!(user("root:0"), one("root", "yes"));
+        assert!(user(&format!("{own}:{group}")).is_ok());
+        for value in ["0:1000", "daemon", ":0", "0:0:0", "", "4294967295"] {
+            assert!(user(value).is_err(), "{value}");
+        }
+    }
+
+    #[test]
+    fn gpus_are_as_many_as_a_machine_can_have() {
+        assert_eq!(gpus("2").unwrap().len(), 2);
+        assert_eq!(gpus("\"device=0,1\"").unwrap().len(), 2);
+        for value in ["0", "65535", "-1", "device=", "", "capabilities=utility"] {
+            assert!(gpus(value).is_err(), "{value}");
         }
     }
 }

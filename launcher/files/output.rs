@@ -59,7 +59,8 @@ impl Output {
         Output::begin(destination, true)
     }
 
-    /// Begins a file, with the permissions that umask(2) leaves.
+    /// Begins a file, with the permissions that umask(2) leaves, and none for others to write: an image of the cache can be the
+    /// same file as one of a store where a group writes.
     ///
     /// # Errors
     /// It cannot be made beside `destination`.
@@ -305,7 +306,7 @@ fn make(parent: impl AsFd, name: &Path, is_directory: bool) -> io::Result<File> 
         parent,
         name,
         flags,
-        Mode::from_raw_mode(0o666),
+        Mode::from_raw_mode(0o644),
     )?))
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::cache::Cache;
@@ -11,6 +12,7 @@ use crate::log::warn_once;
 use chariot_core::config::Config;
 use chariot_core::error::{Error, Result};
 use chariot_core::near::nearest;
+use chariot_core::options::word;
 use chariot_core::private::{self, Whose};
 
 /// Where images are found by name.
@@ -42,8 +44,11 @@ pub(super) fn by_name(name: &str, config: &Config, host: &Host) -> Result<PathBu
     if let Some(path) = stored(name, &places) {
         return Ok(path);
     }
-    let advice = match near(name, names_in(&places)) {
+    let here = host.directory.as_deref().unwrap_or(Path::new("/"));
+    let near = near(name, names_in(&places)).or_else(|| near_file(name, &here.join(name)));
+    let advice = match near {
         Some(near) => format!("did you mean {near}? `chariot images` lists what there is"),
+        None if !word::could_be_stored(name) => "`chariot images` lists what there is".to_owned(),
         None => format!(
             "an image in a registry is docker://{name}; `chariot images` lists what there is"
         ),
@@ -78,34 +83,65 @@ fn by_digest(name: &str, start: &str, config: &Config, host: &Host) -> Result<Pa
     }
 }
 
-/// What a word is that could be a path and a name: the store's image comes before a directory here, which only
-/// happens to be called so.
+/// What a word is that could be a name as well as a path, and has neither `./` nor an ending of image files. Who stands in a
+/// directory where others can write must not get theirs in the place of an image of the store's, or of a registry's.
 pub(super) fn unsettled(
     name: &str,
     path: PathBuf,
     config: &Config,
     host: &Host,
 ) -> Result<PathBuf> {
-    let is_there = |file: bool| path.metadata().is_ok_and(|data| data.is_dir() != file);
-    if is_there(true) {
-        return Ok(path);
+    let is_there = path.symlink_metadata().is_ok();
+    let is_own = || private::refuse_way(&path, Whose::Trusted).is_ok() && !is_open_to_others(&path);
+    if let Some(remote) = word::of_host(name) {
+        return match is_there && is_own() {
+            true => Ok(path),
+            false => Err(two_meanings(name, &remote)),
+        };
     }
     let places = places(config, host)?;
     let as_stored = name.replace('/', "+");
-    if let Some(path) = stored(&as_stored, &places) {
-        return Ok(path);
+    let stored = stored(&as_stored, &places);
+    let is_bare = !name.contains('/');
+    match (is_there, stored) {
+        (_, Some(stored)) if is_bare => Ok(stored),
+        (true, Some(_)) if !is_own() => Err(two_meanings(name, &as_stored)),
+        (true, None) if is_bare && !is_own() => Err(Error::new(format!(
+            "can't find an image named {name} in your store, and what lies here under that name others can have put there"
+        ))
+        .hint(format!("write ./{name} if it is what you mean"))),
+        (true, _) => Ok(path),
+        (false, Some(stored)) => Ok(stored),
+        (false, None) => Err(found_nowhere(name, &as_stored, &path, &places)),
     }
-    if is_there(false) {
-        return Ok(path);
-    }
-    let advice = match near(&as_stored, names_in(&places)).or_else(|| near_file(name, &path)) {
+}
+
+fn two_meanings(name: &str, other: &str) -> Error {
+    Error::new(format!(
+        "can't tell which image {name} is: what lies here under that name others can have put there"
+    ))
+    .hint(format!("write ./{name}, or {other}"))
+}
+
+/// Whether others may write to a file.
+fn is_open_to_others(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|data| data.is_file() && data.mode() & 0o022 != 0)
+}
+
+fn found_nowhere(name: &str, as_stored: &str, path: &Path, places: &[PathBuf]) -> Error {
+    let latest = format!("{as_stored}:latest");
+    let advice = match near(as_stored, names_in(places)).or_else(|| near_file(name, path)) {
         Some(near) => format!("did you mean {near}?"),
-        None => format!("if it is in a registry, write docker://{name}"),
+        None if as_stored.contains(':') => format!("if it is in a registry, write docker://{name}"),
+        None => format!(
+            "if it is in a registry, write docker://{name}, which is {latest} in your store once it is pulled"
+        ),
     };
-    Err(Error::new(format!(
+    Error::new(format!(
         "can't find the image {name}: there is neither such a file nor {as_stored} in your store"
     ))
-    .hint(advice))
+    .hint(advice)
 }
 
 /// An image at a path.
@@ -140,8 +176,16 @@ fn stored(name: &str, places: &[PathBuf]) -> Option<PathBuf> {
     }
     places
         .iter()
-        .flat_map(|place| [place.join(name), place.join(format!("{name}.sqfs"))])
+        .flat_map(|place| forms(name).map(|form| place.join(form)))
         .find(|path| path.exists())
+}
+
+/// A name without a tag has `latest`, as in registries.
+fn forms(name: &str) -> impl Iterator<Item = String> {
+    let latest = (!name.contains(':')).then(|| format!("{name}:latest.sqfs"));
+    [name.to_owned(), format!("{name}.sqfs")]
+        .into_iter()
+        .chain(latest)
 }
 
 /// So many names are looked at for a near one: who mistypes does not wait for a directory of a million files.
@@ -167,13 +211,21 @@ fn near(name: &str, known: Vec<String>) -> Option<String> {
     nearest(name, &known).map(str::to_owned)
 }
 
-/// A file beside it that has nearly this name, or the same with another ending.
+/// An image beside it that has nearly this name, or the same with another ending.
 fn near_file(word: &str, path: &Path) -> Option<String> {
     let (directory, name) = (path.parent()?, path.file_name()?.to_str()?);
-    let found = near(name, names(directory))?;
-    let shown = match word.rsplit_once('/') {
+    let can_be = |other: &String| word::is_called_like_a_file(other) || !other.contains('.');
+    let mut there: Vec<String> = names(directory).into_iter().filter(can_be).collect();
+    // A SquashFS file before the archive that it was made of.
+    there.sort_by_key(|other| (!other.ends_with(".sqfs"), other.clone()));
+    let stem = |name: &str| name.split('.').next().unwrap_or_default().to_lowercase();
+    let same = there
+        .iter()
+        .find(|other| stem(other) == stem(name))
+        .cloned();
+    let found = same.or_else(|| near(name, there))?;
+    Some(match word.rsplit_once('/') {
         Some((before, _)) => format!("{before}/{found}"),
         None => format!("./{found}"),
-    };
-    Some(shown)
+    })
 }

@@ -1,12 +1,9 @@
 //! The word for an image, as it is given to `--image`, `pull`, `inspect` and the like, in `#SBATCH` lines and in environment
 //! definition files: what kind of name it is.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::path;
-use crate::sys::rights;
 
 /// What a word can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,51 +88,45 @@ const FILES: [&str; 14] = [
 ];
 
 /// The word that means the same in every directory and on every machine: a path from the root on, and a name in a registry
-/// with its scheme. A file that is there comes first. What is not there, and could be the name of an image in the store,
-/// keeps what was typed, behind `/./`; [`typed`] gives it back.
+/// with its scheme. What could be a name as well as something that lies here keeps what was typed, behind `/./`; [`typed`] gives
+/// it back. Which of the two is meant is for who knows the store and whose the directory is.
 ///
 /// # Errors
 /// A `~` or a variable that cannot be expanded, and why.
 pub fn settled(word: &str, directory: &Path) -> Result<String, String> {
-    match Word::parse(word) {
-        Word::Registry(_) | Word::Foreign(..) | Word::Name("" | "none") => Ok(word.to_owned()),
-        Word::Bundle(_, "") => Ok(word.to_owned()),
+    let text = match Word::parse(word) {
+        Word::Registry(_) | Word::Foreign(..) | Word::Name("" | "none") | Word::Bundle(_, "") => {
+            return Ok(word.to_owned());
+        }
         Word::Bundle(scheme, rest) => {
             let path = plain(&path::expanded(rest, directory)?);
-            Ok(format!("{scheme}:{path}"))
+            return Ok(format!("{scheme}:{path}"));
         }
-        Word::Name(name) => Ok(settled_name(name, directory)),
-        Word::Path(_) if word.contains("/./") && word.starts_with('/') => Ok(word.to_owned()),
-        Word::Path(text) => {
-            let is_there = |path: &Path| path.symlink_metadata().is_ok();
-            if let Some(name) = of_host(text).filter(|_| !is_there(&directory.join(text))) {
-                return Ok(name);
-            }
-            let path = path::expanded(text, directory)?;
-            match could_be_stored(text) && !is_there(&path) {
-                true => Ok(unsettled(text, directory)),
-                false => Ok(plain(&path)),
-            }
-        }
+        Word::Name(text) | Word::Path(text) => text,
+    };
+    let is_there = directory.join(text).symlink_metadata().is_ok();
+    let is_name = !text.contains('/') && !text.starts_with(['~', '$']);
+    if let Some(name) = of_host(text).filter(|_| !is_there) {
+        return Ok(name);
+    }
+    // It says by itself that it is a path.
+    if text.starts_with(['/', '.', '~', '$']) || is_called_like_a_file(text) {
+        return match is_name && !is_there {
+            true => Ok(text.to_owned()),
+            false => Ok(plain(&path::expanded(text, directory)?)),
+        };
+    }
+    match is_there {
+        true => Ok(unsettled(text, directory)),
+        false if is_name => Ok(text.to_owned()),
+        false if could_be_stored(text) => Ok(unsettled(text, directory)),
+        false => Ok(plain(&path::expanded(text, directory)?)),
     }
 }
 
-/// A name without a slash: the file here, if it is one and nobody else can have put it there for others to meet.
-fn settled_name(name: &str, directory: &Path) -> String {
-    let path = directory.join(name);
-    match path.metadata() {
-        Ok(file) if !file.is_dir() && is_trusted(&file, directory) => plain(&path),
-        Ok(file) if file.is_dir() && is_trusted(&file, directory) => unsettled(name, directory),
-        _ => of_host(name).unwrap_or_else(|| name.to_owned()),
-    }
-}
-
-/// Not in a directory that everybody can write to, unless it is the caller's or root's.
-fn is_trusted(file: &Metadata, directory: &Path) -> bool {
-    [rights::user(), 0].contains(&file.uid())
-        || directory
-            .metadata()
-            .is_ok_and(|data| data.mode() & 0o002 == 0)
+/// Whether it ends as files with images do.
+pub fn is_called_like_a_file(text: &str) -> bool {
+    FILES.iter().any(|end| text.ends_with(end))
 }
 
 /// By components: ./img needs no dot any more.
@@ -160,7 +151,7 @@ pub fn typed(word: &str) -> Option<&str> {
 /// As with Docker, what has a dot or a colon in it is a host.
 pub fn of_host(word: &str) -> Option<String> {
     let name = without_user(word);
-    if name.starts_with(['.', '/', '~', '$']) || FILES.iter().any(|end| name.ends_with(end)) {
+    if name.starts_with(['.', '/', '~', '$']) || is_called_like_a_file(name) {
         return None;
     }
     let (host, rest) = match name.split_once('#') {
@@ -182,8 +173,9 @@ pub fn without_user(word: &str) -> &str {
     user.map_or(word, |(_, name)| name)
 }
 
-fn could_be_stored(word: &str) -> bool {
-    is_name(word) && !FILES.iter().any(|end| word.ends_with(end))
+/// Whether it can be the name of an image in a store, or without its host of one in a registry.
+pub fn could_be_stored(word: &str) -> bool {
+    is_name(word)
 }
 
 /// Lower-case components, and a tag or a digest, in which every case is right.
@@ -221,14 +213,18 @@ mod tests {
         let home = std::env::var("HOME").unwrap();
         for (word, expected) in [
             ("my.sqfs", format!("{place}/my.sqfs")),
-            ("debian", format!("{place}/debian")),
-            ("a#b", format!("{place}/a#b")),
+            ("debian", format!("{place}/./debian")),
+            ("a#b", format!("{place}/./a#b")),
             ("tree", format!("{place}/./tree")),
             ("ubuntu:24.04", "ubuntu:24.04".into()),
             ("none", "none".into()),
             ("./my.sqfs", format!("{place}/my.sqfs")),
             ("./gone", format!("{place}/gone")),
-            ("nvcr.io/x/y:1", format!("{place}/nvcr.io/x/y:1")),
+            ("nvcr.io/x/y:1", format!("{place}/./nvcr.io/x/y:1")),
+            ("other.sqfs", "other.sqfs".into()),
+            (".hidden", ".hidden".into()),
+            ("$HOME", home.clone()),
+            (&format!("{place}/./tree"), format!("{place}/tree")),
             ("nvcr.io/x/y:2", "docker://nvcr.io/x/y:2".into()),
             ("nvcr.io#x/y:1", "docker://nvcr.io/x/y:1".into()),
             ("$oauthtoken@nvcr.io#x/y:1", "docker://nvcr.io/x/y:1".into()),
@@ -247,37 +243,11 @@ mod tests {
             ("$HOME/x.sqfs", format!("{home}/x.sqfs")),
             ("oci:~/layout:tag", format!("oci:{home}/layout:tag")),
             ("oci:layout", format!("oci:{place}/layout")),
-            ("/a/./team/small:1", "/a/./team/small:1".into()),
         ] {
-            assert_eq!(settled(word, here.path()), Ok(expected.clone()), "{word}");
-            assert_eq!(
-                settled(&expected, Path::new("/elsewhere")),
-                Ok(expected),
-                "{word} again"
-            );
+            assert_eq!(settled(word, here.path()), Ok(expected), "{word}");
         }
         assert_eq!(typed("/a/./team/small:1"), Some("team/small:1"));
         assert_eq!(typed("/a/b"), None);
-    }
-
-    /// Whoever can write to /tmp could lay an image there under a name that somebody has in their store.
-    #[test]
-    fn a_name_is_not_taken_for_what_somebody_else_has_laid_in_a_directory_of_everybodys() {
-        use std::os::unix::fs::{PermissionsExt, chown};
-        let here = tempfile::tempdir().unwrap();
-        let file = here.path().join("debian");
-        std::fs::write(&file, "").unwrap();
-        if chown(&file, Some(12345), None).is_err() {
-            return;
-        }
-        let open = |mode| std::fs::set_permissions(here.path(), PermissionsExt::from_mode(mode));
-        open(0o1777).unwrap();
-        assert_eq!(settled("debian", here.path()), Ok("debian".into()));
-        open(0o775).unwrap();
-        assert_eq!(
-            settled("debian", here.path()),
-            Ok(file.display().to_string())
-        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What caches and stores keep, share, verify and give up.
 
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -529,4 +529,23 @@ fn a_registry_is_asked_as_it_was_said_and_what_is_here_runs_where_it_does_not_an
     assert_eq!(run_it("--pull=missing").code, 127);
     let by_digest = "$R run $($R images | grep -o 'sha256:[0-9a-f]*' | head -n1) -- /bin/nothing";
     assert_eq!(with(&place, &lying, "", by_digest).code, 127);
+}
+
+/// A member of a group that may write to a store could change there what its owner's cache has under a digest.
+#[test]
+fn what_a_group_can_write_to_is_no_image_of_a_digest() {
+    let place = place!();
+    let lying = Lying::start(|_, _, answer| answer);
+    let pull = |script: &str| with(&place, &lying, "", &format!("umask 0; {script}"));
+    pull("$R pull --quiet $H/team/app:1").ok();
+    let stored = place.here().join(".local/share/chariot/team+app:1.sqfs");
+    assert_eq!(stored.metadata().unwrap().mode() & 0o777, 0o644);
+    let digest = pull("$R inspect --json team+app:1 | grep -o 'sha256:[0-9a-f]*' | head -n1");
+    // As versions before left it.
+    std::fs::set_permissions(&stored, std::fs::Permissions::from_mode(0o664)).unwrap();
+    let script = format!(
+        "$R run --pull=never docker://$H/team/app@{} -- /bin/nothing",
+        digest.ok()
+    );
+    pull(&script).failed(125, "others can write to it", 1);
 }
