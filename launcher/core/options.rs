@@ -412,7 +412,7 @@ mod tests {
             ("srun --ch-home yes ./app", "--ch-home yes"),
             ("srun -n2 --ch-root off id", "--ch-root off"),
             ("srun --ch-writable 2G id", "--ch-writable 2G"),
-            ("sbatch --ch-private-tmp 1 job", "--ch-private-tmp 1"),
+            ("salloc --ch-private-tmp 1 job", "--ch-private-tmp 1"),
         ] {
             let error = refused(line, Dialect::Slurm).unwrap_err();
             assert!(

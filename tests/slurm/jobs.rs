@@ -179,7 +179,8 @@ fn malformed_options_are_refused_before_anything_is_queued() {
     }
     for command in [
         "srun --ch-image=$I --ch-home yes ./job",
-        "sbatch --ch-image=$I --ch-writable 2G ./job",
+        // sbatch itself says before that there is no such script.
+        "salloc --ch-image=$I --ch-writable 2G ./job",
     ] {
         let said = site.run(command);
         assert!(
