@@ -3,6 +3,7 @@
 mod asked;
 mod build;
 mod check;
+mod complaint;
 mod convert;
 mod documentation;
 mod edf;
@@ -36,20 +37,24 @@ use chariot_core::error::{Error, Exit, Explain};
 use chariot_core::options::table::{self, OptionRow};
 use chariot_core::sys::rights::Gain;
 
+/// Where nothing was typed.
+const NOTHING: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let matches = match parsed(env::args_os().collect()) {
         Ok(matches) => matches,
         // Help and version are no failures; any other complaint of the parser ends in 125.
-        Err(error) => {
-            if let Some(told) = of_others(&error) {
-                print::failure("chariot", &told.to_string(), told.advice());
-                return ExitCode::from(told.exit_code());
-            }
+        Err(error) if !error.use_stderr() || error.kind() == NOTHING => {
             return match print::usage(error) {
                 true => ExitCode::from(Exit::Container.code()),
                 false => ExitCode::SUCCESS,
             };
+        }
+        Err(error) => {
+            let told = of_others(&error).unwrap_or_else(|| complaint::told(&error));
+            print::failure("chariot", &told.to_string(), told.advice());
+            return ExitCode::from(told.exit_code());
         }
     };
     let result = match matches.subcommand() {

@@ -62,6 +62,35 @@ pub fn image(
     access: &mut Access<'_>,
 ) -> Result<Image> {
     let word = word::typed(settled).unwrap_or(settled);
+    image_shown_as(word, settled, config, host, access)
+}
+
+/// The same of a word that somebody has typed here.
+///
+/// # Errors
+/// As [`image`].
+pub fn image_typed(
+    word: &str,
+    config: &Config,
+    host: &Host,
+    access: &mut Access<'_>,
+) -> Result<Image> {
+    image_shown_as(word, &settle(word, host)?, config, host, access)
+}
+
+fn settle(word: &str, host: &Host) -> Result<String> {
+    let here = host.directory.as_deref().unwrap_or(Path::new("/"));
+    word::settled(word, here)
+        .map_err(|reason| Error::new(format!("can't use the image {word}: {reason}")))
+}
+
+fn image_shown_as(
+    word: &str,
+    settled: &str,
+    config: &Config,
+    host: &Host,
+    access: &mut Access<'_>,
+) -> Result<Image> {
     // Not before it is needed: most images are there, and looking at the cache is I/O on each node.
     let cache = || Cache::of(config, host);
     let mut image = match find_settled(word, settled, config, host)? {
@@ -107,10 +136,7 @@ pub(crate) fn verify<'a>(image: &mut Image, cache: &impl Fn() -> Cache<'a>) {
 /// # Errors
 /// The word names nothing, nothing readable, or no image.
 pub fn find(word: &str, config: &Config, host: &Host) -> Result<Source> {
-    let here = host.directory.as_deref().unwrap_or(Path::new("/"));
-    let settled = word::settled(word, here)
-        .map_err(|reason| Error::new(format!("can't use the image {word}: {reason}")))?;
-    find_settled(word, &settled, config, host)
+    find_settled(word, &settle(word, host)?, config, host)
 }
 
 /// The same of a word that is settled already, and shown as it was typed.

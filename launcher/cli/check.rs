@@ -22,16 +22,17 @@ use clap::{Arg, ArgGroup, ArgMatches, Command};
 use serde::Serialize;
 
 use super::asked::config_path;
-use super::run::locate;
+use super::progress::Display;
 use super::{flag, mpi};
+use crate::cache::Access;
 use crate::host::Host;
+use crate::locate;
 use crate::print;
 use chariot_core::arguments::Arguments;
 use chariot_core::config::Config;
-use chariot_core::error::{Error, Result};
+use chariot_core::error::Result;
 use chariot_core::options::Pull;
 use chariot_core::options::given;
-use chariot_core::options::word;
 use finding::Finding;
 use site::SiteFile;
 use slurm::Slurm;
@@ -151,14 +152,14 @@ fn site_file(matches: &ArgMatches, slurm: Option<&Slurm>) -> SiteFile {
 fn of_image(word: &str, config: &Path) -> Result<Vec<Finding>> {
     let config = Config::load(config)?;
     let host = Host::look(std::env::vars_os().collect(), given::working_directory());
-    let here = host.directory.as_deref().unwrap_or(Path::new("/"));
-    let settled = word::settled(word, here)
-        .map_err(|reason| Error::new(format!("can't use the image {word}: {reason}")))?;
-    Ok(mpi::findings(&locate(
-        &settled,
-        &config,
-        &host,
-        true,
-        Pull::default(),
-    )?))
+    let mut display = Display::new(false);
+    let mut access = Access {
+        may_fetch: true,
+        may_ask: true,
+        pull: Pull::default(),
+        see: &mut |progress| display.see(progress),
+    };
+    let image = locate::image_typed(word, &config, &host, &mut access);
+    display.end();
+    Ok(mpi::findings(&image?))
 }

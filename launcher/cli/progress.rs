@@ -18,7 +18,7 @@ use chariot_core::escape;
 /// How often a log gets a line.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-const TEMPLATE: &str = "{msg:20} {bar:30} {bytes}/{total_bytes} {binary_bytes_per_sec}, {eta} left";
+const TEMPLATE: &str = "{msg:20} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta:>4}";
 const TEMPLATE_WITHOUT_END: &str = "{msg:20} {bytes} {binary_bytes_per_sec}";
 
 /// What a person, or a log, sees of it.

@@ -108,13 +108,7 @@ fn plan(matches: &ArgMatches, wanted: Wanted, may_fetch: bool) -> Result<Plan> {
 }
 
 /// Finds an image, and shows how far it is if it has to be fetched.
-pub(super) fn locate(
-    word: &str,
-    config: &Config,
-    host: &Host,
-    may_fetch: bool,
-    pull: Pull,
-) -> Result<Image> {
+fn locate(word: &str, config: &Config, host: &Host, may_fetch: bool, pull: Pull) -> Result<Image> {
     let mut display = Display::new(false);
     let mut access = Access {
         may_fetch,
