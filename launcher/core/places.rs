@@ -13,13 +13,24 @@ pub const CARRIER: &str = "SLURM_CHARIOT_DIRECTORIES";
 /// Where Slurm says that a job was submitted.
 pub const SUBMITTED: &str = "SLURM_SUBMIT_DIR";
 
-/// More are not carried: they come of commands that start commands, each in another place.
+/// More are neither carried nor believed: they come of commands that start commands, each in another place, and each takes
+/// the container time.
 const MOST: usize = 16;
 
-/// The paths of [`CARRIER`].
+/// The last paths of [`CARRIER`], each once. Anybody can have written it.
 pub fn read(text: &str) -> Vec<PathBuf> {
-    let lines = text.lines().filter(|line| line.starts_with('/'));
-    lines.map(PathBuf::from).collect()
+    let lines = text.lines().rev().filter(|line| line.starts_with('/'));
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for path in lines.map(PathBuf::from) {
+        if paths.len() == MOST {
+            break;
+        }
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    paths.reverse();
+    paths
 }
 
 /// The same with `more`, the last of which come last. None of a path that has no place in a line.
@@ -108,5 +119,18 @@ mod tests {
         assert_eq!(of(&environment), [path("/b"), path("/q/a"), path("/a")]);
         environment.push(("SLURM_JOB_ID".into(), "1".into()));
         assert_eq!(of(&environment).last(), Some(&path("/s")));
+    }
+
+    #[test]
+    fn no_more_directories_are_believed_than_are_carried() {
+        let many: Vec<String> = (0..2500).map(|number| format!("/{number}")).collect();
+        let environment: Environment = vec![(CARRIER.into(), many.join("\n").into())];
+        let last: Vec<PathBuf> = many[2500 - MOST..].iter().map(PathBuf::from).collect();
+        assert_eq!(of(&environment), last);
+        assert_eq!(typed_in(&environment).as_ref(), last.last());
+        assert_eq!(
+            read("/a\n/b\n/a"),
+            [PathBuf::from("/b"), PathBuf::from("/a")]
+        );
     }
 }
