@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ struct Report {
     nodes: Vec<Node>,
     /// Those that have said nothing.
     silent: Vec<String>,
+    /// Why what the nodes say may not be all.
+    faults: Vec<String>,
 }
 
 pub(super) fn check(matches: &ArgMatches) -> Result<ExitCode> {
@@ -47,11 +49,13 @@ pub(super) fn check(matches: &ArgMatches) -> Result<ExitCode> {
 }
 
 /// What came back.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Answers {
     nodes: Vec<Node>,
-    /// Those that were asked, as far as it is known.
-    asked: Vec<String>,
+    /// Those that were asked, or why that is not known.
+    asked: std::result::Result<Vec<String>, String>,
+    /// How the step ended, if not well.
+    ended: Option<String>,
 }
 
 /// Runs the step. srun's own words, and those of the nodes that have no container at all, go to standard error.
@@ -91,48 +95,64 @@ fn ask(words: Vec<OsString>) -> Result<Answers> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     let mut step = command.spawn().explain(|| format!("{}: srun", what()))?;
-    let mut answers = Answers::default();
-    let lines = step.stdout.take().map(|out| BufReader::new(out).lines());
-    for line in lines
-        .into_iter()
-        .flatten()
-        .map_while(std::result::Result::ok)
-    {
-        // A task prolog can print between.
-        answers.nodes.extend(handover::read_line::<Node>(&line));
-    }
-    step.wait().explain(what)?;
-    if answers.nodes.is_empty() {
+    let nodes = step.stdout.take().map(BufReader::new).map(heard);
+    let nodes = nodes.transpose().explain(what)?.unwrap_or_default();
+    let status = step.wait().explain(what)?;
+    if nodes.is_empty() {
         return Err(Error::new(format!("{}: none has answered", what()))
             .hint("srun has said why; a plugin that cannot be loaded here keeps it from starting: chariot check --login"));
     }
-    answers.asked = names(
-        answers
-            .nodes
-            .iter()
-            .find_map(|node| node.list.as_deref())
-            .unwrap_or_default(),
-    );
-    Ok(answers)
+    let lists: BTreeSet<_> = nodes
+        .iter()
+        .filter_map(|node| node.list.as_deref())
+        .collect();
+    Ok(Answers {
+        asked: names(&Vec::from_iter(lists).join(",")),
+        nodes,
+        ended: (!status.success()).then(|| format!("srun ended with {status}")),
+    })
+}
+
+/// The nodes' answers among all lines: a task prolog can print between, whatever it likes.
+fn heard(out: impl BufRead) -> io::Result<Vec<Node>> {
+    let mut nodes = Vec::new();
+    for line in out.split(b'\n') {
+        let node = handover::read_line::<Node>(&String::from_utf8_lossy(&line?));
+        nodes.extend(node.filter(|node| !node.name.is_empty()));
+    }
+    Ok(nodes)
 }
 
 /// The names in a list of Slurm's.
-fn names(list: &str) -> Vec<String> {
+fn names(list: &str) -> std::result::Result<Vec<String>, String> {
     let mut command = Command::new("scontrol");
     command.args(["show", "hostnames", list]);
     let said = helper::start_asking(command).and_then(|helper| helper.report(PATIENCE));
-    said.unwrap_or_default()
-        .lines()
-        .map(str::to_owned)
-        .collect()
+    match said {
+        Err(error) => Err(format!("scontrol: {error}")),
+        Ok(said) if list.is_empty() || said.trim().is_empty() => {
+            Err("`scontrol show hostnames` names none".to_owned())
+        }
+        Ok(said) => Ok(said.lines().map(str::to_owned).collect()),
+    }
 }
 
 fn compare(answers: Answers) -> Report {
-    let Answers { mut nodes, asked } = answers;
-    nodes.sort_by(|a, b| a.name.cmp(&b.name));
+    let Answers {
+        mut nodes,
+        asked,
+        ended,
+    } = answers;
+    nodes.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.cmp(b)));
+    // Of several tasks on a node each answers.
+    nodes.dedup();
+    let unknown = asked.as_ref().err();
+    let unknown = unknown.map(|why| format!("which nodes were asked is not known: {why}"));
+    let faults: Vec<_> = unknown.into_iter().chain(ended).collect();
     let heard: BTreeSet<_> = nodes.iter().map(|node| node.name.clone()).collect();
     let silent: Vec<_> = asked
         .into_iter()
+        .flatten()
         .filter(|name| !heard.contains(name))
         .collect();
     let kinds: BTreeSet<_> = nodes
@@ -140,12 +160,15 @@ fn compare(answers: Answers) -> Report {
         .map(|node| (&node.plugin, &node.launcher, &node.site_file))
         .collect();
     let same = kinds.len() < 2;
-    let ok = same && silent.is_empty() && nodes.iter().all(|node| node.faults.is_empty());
+    let is_well =
+        |node: &Node| node.plugin.is_some() && node.launcher.is_some() && node.faults.is_empty();
+    let ok = same && silent.is_empty() && faults.is_empty() && nodes.iter().all(is_well);
     Report {
         ok,
         same,
         nodes,
         silent,
+        faults,
     }
 }
 
@@ -166,6 +189,7 @@ fn lines(report: &Report) -> Vec<String> {
     if !report.silent.is_empty() {
         lines.push(format!("{} did not answer", folded(&report.silent)));
     }
+    lines.extend(report.faults.iter().cloned());
     for (kind, names) in &groups {
         let faults = kind.faults.iter();
         lines.extend(faults.map(|fault| format!("{}: {fault}", folded(names))));
@@ -217,6 +241,7 @@ fn aligned<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
 fn folded(names: &[String]) -> String {
     let mut sorted: Vec<_> = names.iter().map(|name| split(name)).collect();
     sorted.sort_by_key(|(stem, digits)| (*stem, digits.len(), *digits));
+    sorted.dedup();
     let parts = sorted.chunk_by(|(one, _), (other, _)| one == other);
     let shown = parts.map(|part| {
         let (stem, _) = part[0];
@@ -246,9 +271,11 @@ fn split(name: &str) -> (&str, &str) {
     )
 }
 
+/// Whether a range that has got as far as `before` goes on with `next`, written as wide.
 fn follows(before: &str, next: &str) -> bool {
-    let number = |digits: &str| digits.parse::<u64>().ok();
-    number(before).and_then(|number| number.checked_add(1)) == number(next) && !next.is_empty()
+    let number = before.parse::<u64>().ok();
+    let number = number.and_then(|number| number.checked_add(1));
+    number.is_some_and(|number| format!("{number:0width$}", width = before.len()) == next)
 }
 
 #[cfg(test)]

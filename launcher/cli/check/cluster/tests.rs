@@ -16,7 +16,8 @@ fn node(name: &str) -> Node {
 fn report(nodes: Vec<Node>, asked: &[&str]) -> Report {
     compare(Answers {
         nodes,
-        asked: asked.iter().map(ToString::to_string).collect(),
+        asked: Ok(asked.iter().map(ToString::to_string).collect()),
+        ended: None,
     })
 }
 
@@ -80,9 +81,65 @@ fn names_are_folded_as_slurm_writes_them() {
         (&["n1", "n2", "n3", "n5"][..], "n[1-3,5]"),
         (&["n10", "n9", "n11"], "n[9-11]"),
         (&["a01", "a02", "b03", "login"], "a[01-02],b03,login"),
+        (&["n9", "n010", "n011"], "n[9,010-011]"),
+        (&["n09", "n10", "n1", "n09"], "n[1,09-10]"),
+        (
+            &["n1", "n2", "n1", "n3", "n7", "n007", "n1"],
+            "n[1-3,7,007]",
+        ),
+        (
+            &["n99999999999999999990", "n99999999999999999995"],
+            "n[99999999999999999990,99999999999999999995]",
+        ),
         (&[], ""),
     ] {
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
         assert_eq!(folded(&names), folded_);
+    }
+}
+
+#[test]
+fn answers_arrive_whatever_is_printed_between() {
+    let mut out = b"\xff\xfe\n{}\n".to_vec();
+    for name in ["n1", "n2"] {
+        out.extend(handover::line(&node(name)).bytes());
+        out.extend(b"\n\xc3\n");
+    }
+    assert_eq!(heard(&out[..]).unwrap(), [node("n1"), node("n2")]);
+}
+
+#[test]
+fn who_was_asked_and_how_the_step_ended_must_be_known() {
+    let say = |asked: std::result::Result<Vec<String>, String>, ended: Option<&str>| {
+        let report = compare(Answers {
+            nodes: vec![node("n1"), node("n1")],
+            asked,
+            ended: ended.map(str::to_owned),
+        });
+        assert_eq!(report.nodes.len(), 1);
+        (report.ok, lines(&report)[2..].join("\n"))
+    };
+    let known = || Ok(vec!["n1".to_owned()]);
+    assert_eq!(say(known(), None), (true, String::new()));
+    let (ok, lines) = say(Err("scontrol: why".into()), None);
+    assert!(!ok);
+    assert_eq!(lines, "which nodes were asked is not known: scontrol: why");
+    assert_eq!(
+        say(known(), Some("srun ended with 1")),
+        (false, "srun ended with 1".to_owned())
+    );
+}
+
+#[test]
+fn a_node_without_plugin_or_launcher_is_a_failure_also_if_it_names_no_fault() {
+    for change in [
+        |node: &mut Node| node.plugin = None,
+        |node: &mut Node| node.launcher = None,
+    ] {
+        let mut nodes = vec![node("n1"), node("n2")];
+        nodes.iter_mut().for_each(change);
+        let report = report(nodes, &["n1", "n2"]);
+        assert!(report.same && !report.ok);
+        assert!(lines(&report)[1].contains("MISSING"));
     }
 }
