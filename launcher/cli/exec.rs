@@ -57,14 +57,9 @@ pub(super) fn exec(matches: &ArgMatches) -> Result<ExitCode> {
             .explain(|| "can't keep a user's command from root's terminal".into())?;
     }
     let image = Image::around_us(&format!("of process {pid}"))?;
-    let mut edits = environment::decide(
-        &asked.options,
-        &before,
-        &image.word,
-        &image.metadata,
-        &[],
-        &assigned,
-    );
+    let unasked = environment::unasked(&asked.options, &before, &image.metadata, &[]);
+    let mut edits = environment::decide(&asked.options, &before, &image.word, &unasked, &assigned);
+    let open = open.with_unasked(unasked);
     let is_directory = |path: &Path| path.is_dir();
     edits.extend(environment::settle(
         &edits,

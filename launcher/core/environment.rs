@@ -63,8 +63,8 @@ impl Display for Edit {
     }
 }
 
-/// A value with the variables that it names: an entry of a list with colons that is `$NAME` stands for what that is `now`, and
-/// for nothing if it is not set; `\$NAME` is meant as it stands. So Charliecloud has it, and so PATH is added to.
+/// A value with the variables that it names: an entry of a list with colons that is `$NAME` or `${NAME}` stands for what that is
+/// `now`, and for nothing if it is not set; `\$NAME` is meant as it stands. So Charliecloud has it, and so PATH is added to.
 pub fn expanded(value: &str, now: &Environment) -> OsString {
     let mut items = Vec::new();
     for item in value.split(':') {
@@ -97,8 +97,14 @@ fn is_meant(item: &str) -> bool {
     name_in(item.trim_start_matches('\\')).is_some()
 }
 
-fn name_in(item: &str) -> Option<&str> {
+/// The variable that an entry names, if it is `$NAME` or `${NAME}`.
+pub fn name_in(item: &str) -> Option<&str> {
     let name = item.strip_prefix('$')?;
+    let in_braces = name.strip_prefix('{');
+    let name = match in_braces {
+        Some(rest) => rest.strip_suffix('}')?,
+        None => name,
+    };
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let starts = name
         .bytes()
@@ -130,6 +136,9 @@ mod tests {
             ("/x:$PATH", "/x:/a:/b"),
             ("$PATH:/x", "/a:/b:/x"),
             ("$PATH", "/a:/b"),
+            ("${PATH}:/x:${NONE}", "/a:/b:/x"),
+            ("${PATH:$PATH}:${}:${1}", "${PATH:$PATH}:${}:${1}"),
+            ("\\${PATH}", "${PATH}"),
             ("/x:$NONE", "/x"),
             ("/x:$EMPTY:/y", "/x:/y"),
             ("cost: 5$", "cost: 5$"),
@@ -139,7 +148,7 @@ mod tests {
         ] {
             assert_eq!(expanded(value, &now), seen, "{value}");
         }
-        for value in ["$PATH:/x", "\\$PATH", "\\x:$1", "plain"] {
+        for value in ["$PATH:/x", "${PATH}", "\\$PATH", "\\x:$1", "plain"] {
             assert_eq!(expanded(&literal(value), &now), value);
         }
     }

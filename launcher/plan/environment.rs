@@ -1,18 +1,22 @@
 //! The variables that the command sees: the host's, then the image's, then what was asked for.
 
+mod open;
 pub mod table;
 
-use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-use crate::host::{Host, Known};
+use crate::host::Host;
 use crate::image::{Image, metadata};
 use crate::mount::APT_CONFIG;
-use chariot_core::environment::{Edit, Environment, apply, expanded, find};
+use chariot_core::environment::{Edit, Environment, apply, expanded, find, name_in};
 use chariot_core::error::{Error, Explain, Result};
-use chariot_core::open;
+use chariot_core::open as files;
 use chariot_core::options::{Assignment, Options, Sourced};
-use table::{Rule, place};
+use table::Rule;
+
+pub use open::{Open, settle};
 
 /// The longest file of variables, in bytes.
 const LARGEST: u64 = 4 << 20;
@@ -49,32 +53,25 @@ pub(super) fn plan(
     devices: &[Assigned],
 ) -> Result<Planned> {
     let assigned = assigned(&options.set_env)?;
-    let edits = decide(
-        options,
-        &host.environment,
-        &image.word,
-        &image.metadata,
-        devices,
-        &assigned,
-    );
+    let unasked = unasked(options, &host.environment, &image.metadata, devices);
+    let edits = decide(options, &host.environment, &image.word, &unasked, &assigned);
     let mut open = Open::of(options, &host.environment, &host.user.home, &assigned);
-    open.own_homes = homes(&host.environment, &edits, &host.user.home);
-    open.own_homes.retain(|home| image.has(home));
+    open.add_own_homes(&host.environment, [&edits, &unasked], |home| {
+        image.has(home)
+    });
     Ok(Planned {
         edits,
-        open,
+        open: open.with_unasked(unasked),
         path_was_asked: path_was_asked(&assigned),
     })
 }
 
-/// The same from facts alone. `devices` is what devices set, and `assigned` what [`assigned`] read.
-pub(crate) fn decide(
+/// What changes, whatever is asked for by `--set-env`. `devices` is what devices set.
+pub(crate) fn unasked(
     options: &Options,
     environment: &Environment,
-    word: &str,
     metadata: &metadata::Metadata,
     devices: &[Assigned],
-    assigned: &[Assigned],
 ) -> Vec<Edit> {
     let has = |name: &str| find(environment, name).is_some();
     let kept = |name: &str| options.keep_env.iter().any(|kept| kept == name);
@@ -98,9 +95,20 @@ pub(crate) fn decide(
     for glob in &options.unset_env {
         edits.extend(unset(glob, &apply(environment, &edits)));
     }
-    for (name, value, origin) in assigned {
-        let now = apply(environment, &edits);
-        edits.push(assign(name, value, origin, &now));
+    edits
+}
+
+/// All that changes: what does whatever is asked for, then what is `assigned`.
+pub(crate) fn decide(
+    options: &Options,
+    environment: &Environment,
+    word: &str,
+    unasked: &[Edit],
+    assigned: &[Assigned],
+) -> Vec<Edit> {
+    let mut edits = unasked.to_vec();
+    for assigned in assigned {
+        edits.extend(assign(assigned, &apply(environment, &edits)));
     }
     if Options::on(&options.fakeroot) && !assigned.iter().any(|(name, ..)| name == "APT_CONFIG") {
         edits.push(Edit::set("APT_CONFIG", APT_CONFIG, "fakeroot"));
@@ -112,20 +120,30 @@ pub(crate) fn decide(
     last_word_only(edits)
 }
 
-/// What was asked for, with the variables that its value names, as they are `now`.
-fn assign(name: &str, value: &str, origin: &str, now: &Environment) -> Edit {
-    let path = || find(now, "PATH").map_or_else(|| PATH.into(), OsStr::to_string_lossy);
-    match name {
-        BEFORE_PATH => Edit::set("PATH", format!("{value}:{}", path()), origin),
-        BEHIND_PATH => Edit::set("PATH", format!("{}:{value}", path()), origin),
-        _ => Edit::set(name, expanded(value, now), origin),
+/// What was asked for, with the variables that its value names, as they are `now`. To PATH only entries are added that are
+/// something: an empty one would be the current directory.
+fn assign((name, value, origin): &Assigned, now: &Environment) -> Option<Edit> {
+    let mut now = now.clone();
+    if find(&now, "PATH").is_none_or(OsStr::is_empty) {
+        now = apply(&now, &[Edit::set("PATH", PATH, "")]);
     }
+    let value = expanded(value, &now);
+    if name != BEFORE_PATH && name != BEHIND_PATH {
+        return Some(Edit::set(name, value, origin));
+    }
+    let path = find(&now, "PATH").unwrap_or_default();
+    let entries = value.as_bytes().split(|byte| *byte == b':');
+    let entries = entries.filter(|entry| !entry.is_empty());
+    let mut items: Vec<_> = entries.map(OsStr::from_bytes).collect();
+    let at = if name == BEFORE_PATH { items.len() } else { 0 };
+    items.insert(at, path);
+    (items.len() > 1).then(|| Edit::set("PATH", items.join(OsStr::new(":")), origin))
 }
 
 /// Whether somebody has said what PATH is, and not what is added to it.
 fn path_was_asked(assigned: &[Assigned]) -> bool {
     let last = assigned.iter().rfind(|(name, ..)| name == "PATH");
-    last.is_some_and(|(_, value, _)| !value.split(':').any(|item| item == "$PATH"))
+    last.is_some_and(|(_, value, _)| !value.split(':').any(|item| name_in(item) == Some("PATH")))
 }
 
 /// Variables that Slurm gives each task, or that name what a task was given; an image that sets them
@@ -196,7 +214,7 @@ pub(crate) fn assigned(given: &[Sourced<Assignment>]) -> Result<Vec<Assigned>> {
             }
             Assignment::File(path) => {
                 let what = || format!("can't set variables from {}", path.display());
-                let text = open::typed(path).and_then(|file| open::all_of(&file, LARGEST));
+                let text = files::typed(path).and_then(|file| files::all_of(&file, LARGEST));
                 let text = text.explain(what)?;
                 let variables = metadata::assignments(&text).map_err(|(line, reason)| {
                     Error::new(format!("{}: line {line}: {reason}", what()))
@@ -217,186 +235,6 @@ fn last_word_only(edits: Vec<Edit>) -> Vec<Edit> {
         result.push(edit);
     }
     result
-}
-
-/// What depends on what is seen inside, and the facts of the host that decide it.
-#[derive(Debug, Clone, Default)]
-pub struct Open {
-    /// Variables of which somebody has said what they are to be, or that they are to be as on the host.
-    said: Vec<String>,
-    /// The places that the caller's variables name, as they are on the host.
-    places: Vec<Known>,
-    /// The user's home directory.
-    home: PathBuf,
-    /// The directories that HOME may name which the image has itself.
-    own_homes: Vec<PathBuf>,
-    /// Whether the table is of no matter, but for where HOME and TMPDIR are: Charliecloud's way.
-    is_for_charliecloud: bool,
-}
-
-impl Open {
-    /// What the host says now.
-    pub(crate) fn of(
-        options: &Options,
-        environment: &Environment,
-        home: &Path,
-        assigned: &[Assigned],
-    ) -> Open {
-        let kept = options.keep_env.iter();
-        let kept = kept
-            .filter(|name| find(environment, name).is_some())
-            .cloned();
-        let patterns = options.unset_env.iter();
-        let patterns: Vec<_> = patterns
-            .filter_map(|glob| glob::Pattern::new(&glob.value).ok())
-            .collect();
-        let names = table::TABLE.iter().flat_map(|row| row.names);
-        let unset = names.filter(|name| patterns.iter().any(|pattern| pattern.matches(name)));
-        let assigned = assigned.iter().map(|(name, ..)| name.clone());
-        Open {
-            said: assigned
-                .chain(kept)
-                .chain(unset.map(|name| (*name).to_owned()))
-                .collect(),
-            places: places(environment, home),
-            home: home.to_owned(),
-            ..Open::default()
-        }
-    }
-
-    /// The same in Charliecloud's way, where `said` was said.
-    pub(crate) fn for_charliecloud(environment: &Environment, said: Vec<String>) -> Open {
-        Open {
-            said,
-            places: places(environment, Path::new("/")),
-            home: PathBuf::from("/"),
-            is_for_charliecloud: true,
-            ..Open::default()
-        }
-    }
-
-    /// Whether the container shows at this path what the host has there.
-    fn shows(&self, path: &Path) -> bool {
-        self.places
-            .iter()
-            .any(|known| known.path == path && known.is_here())
-    }
-}
-
-/// All places that variables of the table name, and the home directory.
-fn places(environment: &Environment, home: &Path) -> Vec<Known> {
-    let mut places: Vec<Known> = Known::anything(home).into_iter().collect();
-    for (name, value) in environment {
-        let (name, value) = (name.to_string_lossy(), value.to_string_lossy());
-        match table::find(&name).map(|row| row.rule) {
-            None | Some(Rule::Outside) => {}
-            Some(Rule::Entries) => places.extend(
-                value
-                    .split(':')
-                    .filter_map(place)
-                    .filter_map(Known::anything),
-            ),
-            Some(_) => places.extend(place(&value).and_then(Known::anything)),
-        }
-    }
-    places
-}
-
-/// What HOME may say in the end.
-fn homes(environment: &Environment, edits: &[Edit], home: &Path) -> Vec<PathBuf> {
-    let now = apply(environment, edits);
-    let said = find(&now, "HOME").map(PathBuf::from);
-    said.into_iter().chain([home.to_owned()]).collect()
-}
-
-/// What follows from looking around inside. `is_directory` tells whether one is there, whosever.
-pub fn settle(
-    plan: &[Edit],
-    before: &Environment,
-    open: &Open,
-    is_root: bool,
-    is_directory: impl Fn(&Path) -> bool,
-) -> Vec<Edit> {
-    let now = apply(before, plan);
-    let mut edits = Vec::new();
-    for row in table::TABLE {
-        for name in row
-            .names
-            .iter()
-            .filter(|name| !open.said.iter().any(|said| said == *name))
-        {
-            let is_callers = plan.iter().all(|edit| edit.name != *name);
-            let value = find(&now, name).map(|value| value.to_string_lossy());
-            let value = value.as_deref().filter(|value| !value.is_empty());
-            let edit = match (row.rule, value) {
-                (Rule::Home, value) => home(value, is_callers, open, is_root, &is_directory),
-                (Rule::Temporary, Some(value)) => temporary(value, is_callers, open, &is_directory),
-                _ if open.is_for_charliecloud || !is_callers => None,
-                (Rule::Shown, Some(value)) => match place(value) {
-                    Some(path) if !open.shows(path) => Some(None),
-                    _ => None,
-                },
-                (Rule::Entries, Some(value)) => entries(value, open),
-                _ => None,
-            };
-            edits.extend(edit.map(|value| Edit {
-                name: (*name).into(),
-                value: value.map(OsString::from),
-                origin: row.why.to_owned(),
-            }));
-        }
-    }
-    edits
-}
-
-/// A new value, none in the place of one, or no change.
-type Change = Option<Option<String>>;
-
-/// HOME: what it says, if that is the caller's own or the image's own; else the user's home directory where it is shown. A
-/// directory of that name that only holds mount points is neither: programs would try to write there.
-fn home(
-    value: Option<&str>,
-    is_callers: bool,
-    open: &Open,
-    is_root: bool,
-    is_directory: &dyn Fn(&Path) -> bool,
-) -> Change {
-    let is_own = |path: &Path| open.own_homes.iter().any(|own| own == path) && is_directory(path);
-    let is_home = |path: &Path| open.shows(path) || is_own(path);
-    let will_do = |path: &Path| is_home(path) || !is_callers && is_directory(path);
-    if value.is_some_and(|value| will_do(Path::new(value))) {
-        return None;
-    }
-    let root = Some(Path::new("/root")).filter(|root| is_root && is_directory(root));
-    let found = Some(open.home.as_path())
-        .filter(|home| is_home(home))
-        .or(root);
-    let home = found.map_or("/".into(), Path::to_string_lossy);
-    (value != Some(&home)).then(|| Some(home.into_owned()))
-}
-
-fn temporary(
-    value: &str,
-    is_callers: bool,
-    open: &Open,
-    is_directory: &dyn Fn(&Path) -> bool,
-) -> Change {
-    let path = Path::new(value);
-    let is_there = match is_callers {
-        true => open.shows(path) && is_directory(path),
-        false => is_directory(path),
-    };
-    (!is_there && value != "/tmp").then(|| Some("/tmp".to_owned()))
-}
-
-fn entries(value: &str, open: &Open) -> Change {
-    let stays = |item: &&str| place(item).is_none_or(|path| open.shows(path));
-    let left: Vec<&str> = value.split(':').filter(stays).collect();
-    if left.len() == value.split(':').count() {
-        return None;
-    }
-    let left = left.join(":");
-    Some(Some(left).filter(|left| !left.is_empty()))
 }
 
 #[cfg(test)]

@@ -105,8 +105,9 @@ pub const TABLE: &[OptionRow] = &[
         shape: Shape::List,
         slurm_only: false,
         short: "set a variable inside, whatever else sets it",
-        long: "A word without an equals sign is a file with one NAME=VALUE per line. An entry $NAME of a value with colons stands \
-         for that variable inside: PATH=/opt/x:$PATH. PREPEND_PATH and APPEND_PATH add to PATH.",
+        long: "A word without an equals sign is a file with one NAME=VALUE per line. An entry $NAME or \
+         ${NAME} of a value with colons stands for what that variable has inside before this: PATH=/opt/x:$PATH. PREPEND_PATH \
+         and APPEND_PATH add to PATH.",
     },
     OptionRow {
         name: "unset-env",

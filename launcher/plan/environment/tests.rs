@@ -1,3 +1,4 @@
+use super::table::TABLE;
 use super::*;
 use chariot_core::options::{Dialect, Given, Source, table as option_table};
 
@@ -33,7 +34,8 @@ fn seen(
     };
     let assigned = assigned(&options.set_env).unwrap();
     let host = environment(host);
-    let edits = decide(&options, &host, "img", &metadata, &[], &assigned);
+    let unasked = unasked(&options, &host, &metadata, &[]);
+    let edits = decide(&options, &host, "img", &unasked, &assigned);
     let mut seen: Vec<_> = apply(&host, &edits)
         .iter()
         .map(|(a, b)| (a.to_str().unwrap().into(), b.to_str().unwrap().into()))
@@ -272,11 +274,71 @@ fn a_value_can_add_to_a_list_of_the_image() {
 }
 
 #[test]
+fn what_is_added_to_path_never_makes_the_current_directory_an_entry() {
+    for (given, path, now) in [
+        ("PREPEND_PATH=", Some("/usr/bin:/bin"), "/usr/bin:/bin"),
+        ("APPEND_PATH=", Some("/usr/bin:/bin"), "/usr/bin:/bin"),
+        ("PREPEND_PATH=:/x:", Some("/bin"), "/x:/bin"),
+        ("APPEND_PATH=/x::/y:", Some("/bin"), "/bin:/x:/y"),
+        ("PREPEND_PATH=$NONE", Some("/bin"), "/bin"),
+        ("PREPEND_PATH=/x", Some(""), &format!("/x:{PATH}")),
+        ("PATH=/x:${PATH}", Some("/usr/bin"), "/x:/usr/bin:/bin"),
+        ("PATH=/x:$PATH", None, &format!("/x:{PATH}")),
+        ("PATH=/x:${PATH}", None, &format!("/x:{PATH}")),
+        ("PREPEND_PATH=/x", None, &format!("/x:{PATH}")),
+        ("APPEND_PATH=/x", None, &format!("{PATH}:/x")),
+    ] {
+        let host: Vec<_> = path.iter().map(|path| ("PATH", *path)).collect();
+        let seen = seen(&[("set-env", given)], &host, &[]);
+        assert_eq!(seen, pairs(&[("PATH", now)]), "{given} with {path:?}");
+    }
+}
+
+#[test]
+fn a_value_names_what_a_variable_has_inside() {
+    let (_place, at) = places(&["seen", "hidden"]);
+    let (seen, hidden) = (at("seen"), at("hidden"));
+    let host = environment(&[
+        BIN,
+        ("HOME", &hidden),
+        ("TMPDIR", &hidden),
+        ("PYTHONPATH", &format!("{hidden}:{seen}")),
+        ("PERL5LIB", &hidden),
+        ("R_LIBS", &hidden),
+        ("JAVA_HOME", &seen),
+        ("MINE", &hidden),
+    ]);
+    let given = [
+        ("set-env", "PYTHONPATH=/x:$PYTHONPATH"),
+        ("set-env", "PERL5LIB=/x:${PERL5LIB}"),
+        ("set-env", "A=$HOME:1"),
+        ("set-env", "B=$TMPDIR:$JAVA_HOME:$A"),
+        ("set-env", "C=$MINE"),
+        ("set-env", "D=$R_LIBS:1"),
+        ("set-env", "PREPEND_PATH=$HOME"),
+        ("keep-env", "R_LIBS"),
+    ];
+    let assigned = assigned(&options(&given).set_env).unwrap();
+    let unasked = unasked(&options(&given), &host, &Default::default(), &[]);
+    let plan = decide(&options(&given), &host, "img", &unasked, &assigned);
+    let open = Open::of(&options(&given), &host, Path::new("/x"), &assigned).with_unasked(unasked);
+    std::fs::remove_dir(&hidden).unwrap();
+    let mut edits = plan.clone();
+    edits.extend(settle(&plan, &host, &open, false, |path| path.is_dir()));
+    let now = apply(&host, &edits);
+    let is = |name: &str| find(&now, name).unwrap_or_default().to_str().unwrap();
+    assert_eq!(is("PYTHONPATH"), format!("/x:{seen}"));
+    assert_eq!(is("PERL5LIB"), "/x");
+    assert_eq!(is("A"), "/:1");
+    assert_eq!(is("B"), format!("/tmp:{seen}:/:1"));
+    assert_eq!(is("C"), hidden);
+    assert_eq!(is("D"), format!("{hidden}:1"));
+    assert_eq!(is("PATH"), "/:/bin");
+}
+
+#[test]
 fn no_variable_has_two_rules() {
-    let mut names: Vec<_> = super::table::TABLE
-        .iter()
-        .flat_map(|row| row.names)
-        .collect();
+    let mut names: Vec<_> = TABLE.iter().flat_map(|row| row.names).collect();
     let all = names.len();
     names.sort_unstable();
     names.dedup();
