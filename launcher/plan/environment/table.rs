@@ -47,7 +47,7 @@ pub struct Row {
 /// All of them. What is not here comes in as it is.
 pub const TABLE: &[Row] = &[
     Row {
-        names: &["LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT"],
+        names: &["LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "GCONV_PATH"],
         rule: Rule::Outside,
         why: "the host's libraries stay outside",
     },
@@ -57,9 +57,23 @@ pub const TABLE: &[Row] = &[
             "BASH_FUNC_ml%%",
             "BASH_FUNC__module_raw%%",
             "BASH_FUNC_which%%",
+            "BASH_FUNC_switchml%%",
+            "BASH_FUNC_scl%%",
+            "BASH_FUNC_clearLmod%%",
+            "BASH_FUNC_clearMT%%",
+            "BASH_FUNC_spack%%",
+            "BASH_FUNC__spack_shell_wrapper%%",
+            "BASH_FUNC_conda%%",
+            "BASH_FUNC_mamba%%",
+            "BASH_FUNC_micromamba%%",
         ],
         rule: Rule::Outside,
         why: "functions of the host's profiles call the host's programs",
+    },
+    Row {
+        names: &["LESSOPEN", "LESSCLOSE", "PROMPT_COMMAND"],
+        rule: Rule::Outside,
+        why: "it runs the host's programs",
     },
     Row {
         names: &["HOME"],
@@ -82,8 +96,12 @@ pub const TABLE: &[Row] = &[
             "GPG_AGENT_INFO",
             "DBUS_SESSION_BUS_ADDRESS",
             "KRB5CCNAME",
+            "SSH_ASKPASS",
+            "GIT_ASKPASS",
+            "GNUPGHOME",
             "BASH_ENV",
             "ENV",
+            "ZDOTDIR",
             "INPUTRC",
             "PYTHONHOME",
             "PYTHONUSERBASE",
@@ -92,12 +110,27 @@ pub const TABLE: &[Row] = &[
             "VIRTUAL_ENV",
             "CONDA_PREFIX",
             "MAMBA_ROOT_PREFIX",
+            "CONDA_EXE",
+            "CONDA_PYTHON_EXE",
+            "MAMBA_EXE",
+            "SPACK_ROOT",
+            "SPACK_PYTHON",
+            "MODULESHOME",
+            "MODULES_CMD",
+            "LMOD_CMD",
+            "LMOD_DIR",
+            "LMOD_PKG",
+            "LMOD_ROOT",
             "R_HOME",
             "R_ENVIRON_USER",
             "R_PROFILE_USER",
+            "PERL_MB_OPT",
+            "PERL_MM_OPT",
             "GEM_HOME",
             "GOROOT",
             "GOPATH",
+            "CARGO_HOME",
+            "RUSTUP_HOME",
             "JAVA_HOME",
             "MPLCONFIGDIR",
             "OPAL_PREFIX",
@@ -106,12 +139,23 @@ pub const TABLE: &[Row] = &[
             "SSL_CERT_DIR",
             "CURL_CA_BUNDLE",
             "REQUESTS_CA_BUNDLE",
+            "AWS_CA_BUNDLE",
+            "PIP_CERT",
+            "PIP_CONFIG_FILE",
+            "GIT_SSL_CAINFO",
+            "GIT_SSL_CAPATH",
+            "NODE_EXTRA_CA_CERTS",
+            "CARGO_HTTP_CAINFO",
             "OPENSSL_CONF",
             "FONTCONFIG_FILE",
             "FONTCONFIG_PATH",
             "TERMINFO",
             "LOCPATH",
+            "TZDIR",
             "GIT_EXEC_PATH",
+            "GIT_TEMPLATE_DIR",
+            "GSETTINGS_SCHEMA_DIR",
+            "GDAL_DATA",
         ],
         rule: Rule::Shown,
         why: "what it names on the host is not visible inside",
@@ -121,6 +165,7 @@ pub const TABLE: &[Row] = &[
             "PYTHONPATH",
             "PERL5LIB",
             "PERLLIB",
+            "PERL_LOCAL_LIB_ROOT",
             "R_LIBS",
             "R_LIBS_USER",
             "R_LIBS_SITE",
@@ -129,6 +174,12 @@ pub const TABLE: &[Row] = &[
             "NODE_PATH",
             "CLASSPATH",
             "JULIA_DEPOT_PATH",
+            "MODULEPATH",
+            "MANPATH",
+            "INFOPATH",
+            "PKG_CONFIG_PATH",
+            "PROJ_LIB",
+            "PROJ_DATA",
             "XDG_DATA_DIRS",
             "XDG_CONFIG_DIRS",
             "TERMINFO_DIRS",
@@ -143,10 +194,16 @@ pub(crate) fn find(name: &str) -> Option<&'static Row> {
     TABLE.iter().find(|row| row.names.contains(&name))
 }
 
-/// The place that a value names, if it is one: some say before it what kind of place it is.
+/// The place that a value names, if it is one: some say before it what kind of place it is, or what to do with it.
 pub(super) fn place(value: &str) -> Option<&Path> {
-    let kinds = ["unix:path=", "FILE:", "DIR:"];
+    let kinds = [
+        "unix:path=",
+        "FILE:",
+        "DIR:",
+        "INSTALL_BASE=",
+        "--install_base ",
+    ];
     let bare = kinds.iter().find_map(|kind| value.strip_prefix(kind));
     let bare = bare.unwrap_or(value).split(',').next().unwrap_or_default();
-    Some(Path::new(bare)).filter(|path| path.is_absolute())
+    Some(Path::new(bare.trim_matches('"'))).filter(|path| path.is_absolute())
 }

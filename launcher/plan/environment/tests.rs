@@ -337,6 +337,46 @@ fn a_value_names_what_a_variable_has_inside() {
 }
 
 #[test]
+fn what_runs_the_hosts_programs_or_leads_to_its_files_stays_outside() {
+    let (_place, at) = places(&["hidden"]);
+    let hidden = at("hidden");
+    let runs = [
+        ("GCONV_PATH", "/usr/lib64/gconv"),
+        ("LESSOPEN", "||/usr/bin/lesspipe.sh %s"),
+        ("LESSCLOSE", "/usr/bin/lesspipe %s %s"),
+        ("PROMPT_COMMAND", "__vte_prompt_command"),
+        ("BASH_FUNC_spack%%", "() { /opt/spack/bin/spack; }"),
+    ];
+    assert_eq!(seen(&[], &[&[BIN][..], &runs].concat(), &[]), pairs(&[BIN]));
+    for name in [
+        "PIP_CERT",
+        "GIT_SSL_CAINFO",
+        "GIT_SSL_CAPATH",
+        "NODE_EXTRA_CA_CERTS",
+        "CARGO_HOME",
+        "RUSTUP_HOME",
+        "ZDOTDIR",
+        "PERL_LOCAL_LIB_ROOT",
+        "PERL_MB_OPT",
+        "PERL_MM_OPT",
+    ] {
+        std::fs::create_dir_all(&hidden).unwrap();
+        let value = match name {
+            "PERL_MB_OPT" => format!("--install_base \"{hidden}\""),
+            "PERL_MM_OPT" => format!("INSTALL_BASE={hidden}"),
+            _ => hidden.clone(),
+        };
+        let host = environment(&[("HOME", "/"), (name, &value)]);
+        assert_eq!(settled(&[], &host, "/", &[], || ()), pairs(&[]), "{name}");
+        let hide = || std::fs::remove_dir(&hidden).unwrap();
+        assert_eq!(
+            settled(&[], &host, "/", &[], hide),
+            pairs(&[(name, "unset")])
+        );
+    }
+}
+
+#[test]
 fn no_variable_has_two_rules() {
     let mut names: Vec<_> = TABLE.iter().flat_map(|row| row.names).collect();
     let all = names.len();
