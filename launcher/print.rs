@@ -10,7 +10,8 @@
 )]
 
 use std::error::Error as _;
-use std::io::{self, IsTerminal, Write};
+use std::fs::File;
+use std::io::{self, IsTerminal, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
@@ -186,6 +187,12 @@ pub fn is_seen() -> bool {
 /// No descriptor to be had.
 pub fn handle() -> io::Result<OwnedFd> {
     io::stderr().as_fd().try_clone_to_owned()
+}
+
+/// Passes on what another program has written for people into a file, for the same eyes.
+pub fn pass_on(mut said: File) {
+    let _ = said.rewind();
+    let _ = io::copy(&mut said, &mut io::stderr());
 }
 
 #[cfg(test)]

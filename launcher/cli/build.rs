@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, ExitCode, Stdio};
@@ -15,9 +16,13 @@ use crate::convert::make::{self, Form};
 use crate::files::Output;
 use crate::files::output::Scratch;
 use crate::locate;
+use crate::oci::Reference;
 use crate::print;
 use chariot_core::error::{Error, Explain, Result};
-use chariot_core::sys::process;
+use chariot_core::sys::{self, process};
+
+/// The file in which a builder leaves what it has built.
+const ARCHIVE: &str = "image.tar";
 
 /// What a build behind a proxy has to know.
 const PROXIES: [&str; 8] = [
@@ -83,18 +88,18 @@ pub(super) fn build(matches: &ArgMatches) -> Result<ExitCode> {
     let store = tool.store()?;
     let path = store.join(format!("{name}.sqfs"));
     refuse_other_file(&path)?;
-    let scratch = Scratch::new(&store, &format!("{name}.building"))?;
-    let archive = scratch.path().join("image.tar");
+    let scratch = Scratch::new(&store, &format!("{}.building", name.replace(':', "+")))?;
+    let archive = scratch.path().join(ARCHIVE);
     let tag = format!("localhost/chariot-build:{}", std::process::id());
     let words = words(&builder, matches, &tag, &context);
     let output = Output::file(&path)?;
     // What builds ends with this process, however that ends, and what it has written goes with it.
     let what = format!("can't build {name}");
     let made = tool.make_by(&output, Some(&scratch), &what, |reporter| {
-        run(&builder, &words)?;
-        let saved = run(&builder, &builder.save_words(&tag, &archive));
+        builder.run(&words, None, tool.quiet)?;
+        let saved = builder.run(&builder.save_words(&tag), Some(&scratch.path()), tool.quiet);
         // The archive has it now; a copy in the builder's own would only take room.
-        let _ = run(&builder, &["rmi".into(), tag.into()]);
+        let _ = builder.run(&["rmi".into(), tag.into()], None, tool.quiet);
         saved?;
         let source = locate::find(&archive.display().to_string(), &tool.config, &tool.host)?;
         let source = source.called(&format!("{} build {}", builder.name, context.display()));
@@ -139,14 +144,25 @@ fn name(matches: &ArgMatches, context: &Path) -> Result<String> {
             .map(|name| name.to_string_lossy().into_owned())
     };
     let name = given.or_else(own).unwrap_or_default();
-    let is_plain = |name: &str| !name.is_empty() && !name.starts_with(['.', '-']);
-    match is_plain(&name) && !name.contains('/') {
-        true => Ok(name),
-        false => Err(Error::new(format!(
-            "can't build: \"{name}\" is not a name for an image in your store"
+    let refused = |reason: &str| {
+        Error::new(format!(
+            "can't build: \"{name}\" is not a name for an image in your store{reason}"
         ))
-        .hint("chariot build -t NAME CONTEXT; a name has no slash")),
+        .hint("chariot build -t NAME CONTEXT, or -t NAME:TAG as for docker and podman")
+    };
+    match name.contains('/') {
+        true => stored_name(&name).map_err(|reason| refused(&format!(": {reason}"))),
+        false if name.is_empty() || name.starts_with(['.', '-']) => Err(refused("")),
+        false => Ok(name),
     }
+}
+
+/// What `chariot pull` would call an image of this name. A tag that nobody has typed is none.
+fn stored_name(name: &str) -> std::result::Result<String, String> {
+    let reference = Reference::parse(name)?;
+    let has_tag = { name.rsplit('/').next() }.is_some_and(|last| last.contains([':', '@']));
+    let tag = reference.tag.clone().filter(|_| has_tag);
+    Ok(Reference { tag, ..reference }.file_name())
 }
 
 /// A program that builds images.
@@ -167,7 +183,8 @@ fn builder(names: &[String]) -> Result<Builder> {
         let path = { candidates }.find(is_program)?;
         Some(Builder {
             name: name.clone(),
-            path,
+            // It is not always run here.
+            path: std::path::absolute(path).ok()?,
         })
     };
     let found: Vec<Builder> = names.iter().filter_map(find).collect();
@@ -205,34 +222,48 @@ impl Builder {
         vec![command.into(), "-t".into(), tag.into()]
     }
 
-    fn save_words(&self, tag: &str, archive: &Path) -> Vec<OsString> {
-        let path = archive.display();
+    /// To be run where the archive is to be: in the word that names it, buildah takes a colon of a directory's name for
+    /// the end of the path.
+    fn save_words(&self, tag: &str) -> Vec<OsString> {
         match self.name.as_str() {
             "buildah" => vec![
                 "push".into(),
                 tag.into(),
-                format!("oci-archive:{path}").into(),
+                format!("oci-archive:{ARCHIVE}").into(),
             ],
             "podman" => ["save", "--format", "oci-archive", "-o"]
                 .map(OsString::from)
                 .into_iter()
-                .chain([archive.into(), tag.into()])
+                .chain([ARCHIVE.into(), tag.into()])
                 .collect(),
-            _ => vec!["save".into(), "-o".into(), archive.into(), tag.into()],
+            _ => vec!["save".into(), "-o".into(), ARCHIVE.into(), tag.into()],
         }
     }
-}
 
-/// Runs the builder; what it says goes where this program's messages go.
-fn run(builder: &Builder, words: &[OsString]) -> Result<()> {
-    let what = || builder.path.display().to_string();
-    let error = print::handle().explain(what)?;
-    let mut process = Process::new(&builder.path);
-    process.args(words).stdout(Stdio::from(error));
-    process::end_with_this(&mut process);
-    match process.status().explain(what)?.success() {
-        true => Ok(()),
-        false => Err(Error::new(format!("{} says why above", builder.name))
-            .hint("arguments after -- go to it, --network=host for one")),
+    /// Runs it, in `directory` if one is named. What it says goes where this program's messages go; if nobody wants to
+    /// read that, only when it fails.
+    fn run(&self, words: &[OsString], directory: Option<&Path>, is_quiet: bool) -> Result<()> {
+        let what = || self.path.display().to_string();
+        let told = match is_quiet {
+            true => sys::memory_file(c"builder").explain(what)?,
+            false => print::handle().explain(what)?,
+        };
+        let mut process = Process::new(&self.path);
+        process
+            .args(words)
+            .stdout(Stdio::from(told.try_clone().explain(what)?))
+            .current_dir(directory.unwrap_or(Path::new(".")));
+        if is_quiet {
+            process.stderr(Stdio::from(told.try_clone().explain(what)?));
+        }
+        process::end_with_this(&mut process);
+        if process.status().explain(what)?.success() {
+            return Ok(());
+        }
+        if is_quiet {
+            print::pass_on(File::from(told));
+        }
+        Err(Error::new(format!("{} says why above", self.name))
+            .hint("arguments after -- go to it, --network=host for one"))
     }
 }

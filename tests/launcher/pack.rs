@@ -170,13 +170,13 @@ fn a_build_is_handed_to_what_the_site_prefers_with_its_proxies() {
             printf '#!/bin/sh\necho "%s $*" >> '"$PWD"'/calls\n' $tool > tools/$tool
             cat >> tools/$tool <<'EOF'
 case "$1" in
-save) for last; do :; done; while [ $# -gt 0 ]; do [ "$1" = -o ] && out=$2; shift; done; tar -C img -cf "$out" . ;;
-push) tar -C img -cf "${3#oci-archive:}" . ;;
+save) for last; do :; done; while [ $# -gt 0 ]; do [ "$1" = -o ] && out=$2; shift; done; tar -C "$HERE/img" -cf "$out" . ;;
+push) tar -C "$HERE/img" -cf "${3#oci-archive:}" . ;;
 esac
 EOF
             chmod +x tools/$tool
         done
-        export http_proxy=http://user:secret@p:1
+        export http_proxy=http://user:secret@p:1 HERE=$PWD
         build() { printf "builders = $1\n" > site.toml; PATH=$PWD/tools:$PATH $R build --quiet -t mine context -- --network=host && cat calls && rm calls; $R run mine -- echo built; }
         build '["podman", "docker"]'; build '["docker"]'
         # A docker without its daemon is passed over.
@@ -197,6 +197,35 @@ EOF
     }
     assert!(!said.out.contains("secret"), "{said:#?}");
     said.failed(125, "can't build", 1);
+}
+
+#[test]
+fn a_quiet_build_shows_what_the_builder_said_only_if_that_fails() {
+    let place = place!();
+    let script = r#"
+        mkdir -p tools context store; echo FROM scratch > context/Dockerfile
+        cat > tools/buildah <<'EOF'
+#!/bin/sh
+echo "step $1"; echo "log $1" >&2
+case "$1" in
+bud) [ ! -e broken ] ;;
+# A colon ends the path.
+push) file=${3#oci-archive:}; tar -C "$HERE/img" -cf "${file%%:*}" . ;;
+esac
+EOF
+        chmod +x tools/buildah; export HERE=$PWD PATH=$PWD/tools:$PATH
+        printf 'builders = ["buildah"]\nstore = "%s"\n' "$PWD/store" > site.toml
+        $R build --quiet -t team/app:1 context 2>said; echo $? $(wc -l <said); ls -A store | grep -v ^.chariot-directory
+        $R build -t app:1.0 context 2>said; echo $? $(grep -c '^step\|^log' said); ls -A store | grep -v ^.chariot-directory
+        for name in team/ Team/App .hidden; do $R build -t $name context 2>said; echo $? $(grep -c 'is not a name' said); done
+        touch broken; $R build --quiet -t other context; echo $?; ls -A store | grep -v ^.chariot-directory
+    "#;
+    let launcher = format!("{} --config ./site.toml", place.launcher);
+    let said = place.run_with(script, &[("R", &launcher)]);
+    let expected = "0 0\nteam+app:1.sqfs\n0 6\napp:1.0.sqfs\nteam+app:1.sqfs\n125 1\n125 1\n125 1\n\
+                    125\napp:1.0.sqfs\nteam+app:1.sqfs";
+    assert_eq!(said.ok(), expected, "{said:#?}");
+    assert!(said.err.starts_with("step bud\nlog bud\n"), "{said:#?}");
 }
 
 #[test]
@@ -246,12 +275,17 @@ EOF
         had=$(ls -d /tmp/podman-run-$(id -u) 2>/dev/null)
         trap '[ -n "$had" ] || rm -rf /tmp/podman-run-$(id -u) /tmp/containers-user-$(id -u)' EXIT
         export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot TMPDIR=$PWD XDG_RUNTIME_DIR=$PWD
+        mkdir store:1; printf 'store = "%s"\n' "$PWD/store:1" >> site.toml
+        $R build -t app:1.0 context >&2 && $R run app:1.0 && ls -A store:1 | grep -v ^.chariot-directory
+        $R build --quiet -t team/app:1 context && $R run team/app:1 && ls -A store:1 | grep -v ^.chariot-directory
+        cp context/Dockerfile whole; echo 'COPY gone /gone' >> context/Dockerfile
+        $R build --quiet -t broken:1 context 2>said; echo $?; grep -q STEP said && echo shown; grep -c 'buildah says why above' said; ls -A store:1 | grep -v ^.chariot-directory
+        cp whole context/Dockerfile
         $R build -t hello context >&2 && $R run hello && $R run hello -- sh -c 'echo $GREETING; busybox ls -d /made' && $R inspect hello | grep from"#;
     let launcher = format!("{} --config ./site.toml", place.launcher);
     let said = place.run_with(script, &[("R", &launcher)]);
-    assert!(
-        said.ok().starts_with("from buildah\nbuilt\n/made\n"),
-        "{said:#?}"
-    );
+    let expected = "from buildah\napp:1.0.sqfs\nfrom buildah\napp:1.0.sqfs\nteam+app:1.sqfs\n\
+                    125\nshown\n1\napp:1.0.sqfs\nteam+app:1.sqfs\nfrom buildah\nbuilt\n/made\n";
+    assert!(said.ok().starts_with(expected), "{said:#?}");
     assert!(said.out.contains("buildah build context"), "{said:#?}");
 }
