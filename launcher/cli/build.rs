@@ -48,7 +48,7 @@ pub(super) fn command() -> Command {
                 .short('t')
                 .long("tag")
                 .value_name("NAME")
-                .help("the image's name in your store; the directory's name if left out"),
+                .help("the image's name in your store, NAME or NAME:TAG; the directory's name if left out"),
         )
         .arg(
             Arg::new("file")

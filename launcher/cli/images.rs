@@ -19,6 +19,7 @@ use crate::locate;
 use crate::print;
 use chariot_core::error::{Error, Explain, Result};
 use chariot_core::escape;
+use chariot_core::near::nearest;
 use chariot_core::options::size;
 use chariot_core::private::{self, Whose};
 
@@ -249,18 +250,7 @@ fn to_remove(name: &str, tool: &Tool) -> Result<PathBuf> {
     }
     let store = tool.host.expand("store", &tool.config.store)?;
     private::refuse_foreign(&store, Whose::Shared).map_err(|refusal| refusal.told(&what()))?;
-    let named = [store.join(name), store.join(format!("{name}.sqfs"))];
-    let found = named
-        .into_iter()
-        .find(|path| !name.contains('/') && !matches!(name, "" | "." | "..") && path.exists());
-    let path = found.ok_or_else(|| {
-        Error::new(format!(
-            "{}: there is no image of that name in {}",
-            what(),
-            store.display()
-        ))
-        .hint("`chariot images` lists them; an image elsewhere is a file or a directory, for rm(1)")
-    })?;
+    let path = in_store(name, &store).ok_or_else(|| not_in_store(name, &store, &what()))?;
     // A directory is removed with all that is in it: it has to be an image for that.
     let is_image = match path.symlink_metadata() {
         Ok(data) if data.is_dir() => removal::is_marked(&path),
@@ -274,6 +264,39 @@ fn to_remove(name: &str, tool: &Tool) -> Result<PathBuf> {
         false => {
             Err(Error::new(format!("{}: it is not an image", what())).hint("remove it yourself"))
         }
+    }
+}
+
+/// The image that has this name in the store. As `chariot run` has it, a slash stands for the + that is in names there, where
+/// no file lies at the path that it is too.
+fn in_store(name: &str, store: &Path) -> Option<PathBuf> {
+    let is_path = name.starts_with(['/', '.', '~']) || Path::new(name).is_file();
+    if name.is_empty() || matches!(name, "." | "..") || (name.contains('/') && is_path) {
+        return None;
+    }
+    let name = name.replace('/', "+");
+    let named = [store.join(&name), store.join(format!("{name}.sqfs"))];
+    named.into_iter().find(|path| path.exists())
+}
+
+fn not_in_store(name: &str, store: &Path, what: &str) -> Error {
+    let there = locate::list(store)
+        .into_iter()
+        .map(|path| locate::name_of(&path));
+    let there: Vec<String> = there.collect();
+    let known: Vec<&str> = there.iter().map(String::as_str).collect();
+    let error = Error::new(format!(
+        "{what}: there is no image of that name in {}",
+        store.display()
+    ));
+    let is_elsewhere = Path::new(name).symlink_metadata().is_ok();
+    match nearest(&name.replace('/', "+"), &known).filter(|_| !is_elsewhere) {
+        Some(near) => error.hint(format!(
+            "did you mean {near}? `chariot images` lists what there is"
+        )),
+        None => error.hint(
+            "`chariot images` lists them; an image elsewhere is a file or a directory, for rm(1)",
+        ),
     }
 }
 

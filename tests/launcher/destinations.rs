@@ -35,6 +35,28 @@ fn what_is_no_image_stays_in_a_store_whatever_it_is_called() {
 }
 
 #[test]
+fn an_image_is_removed_by_the_name_by_which_it_is_run_and_a_slip_is_told_what_is_near() {
+    let place = place!();
+    let said = place.run(
+        "mkdir store; echo \"store = \\\"$PWD/store\\\"\" >site.toml; R=\"${C%% *} --config site.toml\"; \
+         $C pack --quiet ./img store/team+toy:1.sqfs; cp store/team+toy:1.sqfs store/debian.sqfs; \
+         for name in team/toy:2 debain octave ./team/toy:1; do $R rm $name 2>&1 | sed -n 's/^chariot: hint: //p'; done; \
+         mkdir team; echo mine >team/toy:1; $R rm team/toy:1 2>/dev/null; echo $?; ls store; rm -r team; \
+         $R run team/toy:1 echo ran && $R rm team/toy:1; echo $?; ls store",
+    );
+    let near = |name: &str| format!("did you mean {name}? `chariot images` lists what there is\n");
+    let elsewhere =
+        "`chariot images` lists them; an image elsewhere is a file or a directory, for rm(1)\n";
+    let expected = format!(
+        "{}{}{elsewhere}{}125\ndebian.sqfs\nteam+toy:1.sqfs\nran\n0\ndebian.sqfs",
+        near("team+toy:1"),
+        near("debian"),
+        near("team+toy:1")
+    );
+    assert_eq!(said.ok(), expected, "{said:#?}");
+}
+
+#[test]
 fn what_was_put_there_while_an_image_was_made_stays() {
     let place = place!();
     let said = place.run(
