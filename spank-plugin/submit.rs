@@ -15,7 +15,7 @@ use chariot_core::error::Error;
 use chariot_core::handover::{self, Said};
 use chariot_core::options::given::{self, CALLED_IN, CARRIER};
 use chariot_core::options::table::{OptionRow, TABLE};
-use chariot_core::options::word::Word;
+use chariot_core::options::word::{self, Word};
 use chariot_core::options::{self, Dialect, Given, Options, Pull, Source};
 use chariot_core::places;
 
@@ -173,10 +173,9 @@ fn tell_what_it_runs_in(givens: &[Given], config: &Config) -> Result<(), Error> 
     let image = Options::resolve(config.under(givens.to_vec()), Dialect::Slurm)?.image;
     // Once, and not for each component of a heterogeneous job.
     let called_in = state::with(|state| state.called_in.take());
+    let image = image.map(|image| word::typed(&image.value).unwrap_or(&image.value).to_owned());
     match (&image, called_in) {
-        (Some(image), Some(_)) => {
-            spank::say(&format!("{NAME}: the new job runs in {}", image.value))
-        }
+        (Some(image), Some(_)) => spank::say(&format!("{NAME}: the new job runs in {image}")),
         (None, Some(here)) if !is_off => spank::say(&format!(
             "{NAME}: the new job runs on the host, and not in {here}, in which it is submitted; --ch-inherit hands that on, \
              --ch-image=none says that it is meant"
@@ -185,8 +184,7 @@ fn tell_what_it_runs_in(givens: &[Given], config: &Config) -> Result<(), Error> 
     }
     if let (Some(image), Some(command)) = (&image, spank::command_of_salloc()) {
         spank::say(&format!(
-            "{NAME}: {command} runs on this machine; steps that srun starts run in {}",
-            image.value
+            "{NAME}: {command} runs on this machine; steps that srun starts run in {image}"
         ));
     }
     Ok(())

@@ -100,9 +100,11 @@ What an image can be, and how IMAGE is written.
   NAME              an image in your store (`chariot images`) or the site's;
                     NAME/NAME:TAG is what a pull has stored as NAME+NAME:TAG
 
-A file that is there comes first, then the store, then a directory. ~ and
-variables are expanded where no shell has done it, as in #SBATCH lines. Chariot
-tells formats by their content, and believes the word before a colon. NAME is
+A word with ./ or / in front, or that ends as image files do (.sqfs, .sif,
+.tar and so on), is a path. Another one is what the store has, then a file or
+directory here that nobody else can have put here. ~ and variables are expanded
+where no shell has done it, as in #SBATCH lines. Chariot tells formats by their
+content, and believes the word before a colon. NAME is
 needed if there are several images; it can be a tag, or @ and a number, as
 skopeo has it. Anything but a directory, a SquashFS or a SIF file is converted
 to SquashFS once, in your cache. `chariot pull` and `chariot pack` convert it

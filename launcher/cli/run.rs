@@ -1,6 +1,7 @@
 //! `chariot run`, `chariot shell` and `chariot explain`.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::ArgMatches;
@@ -35,21 +36,28 @@ pub(super) fn shell(matches: &ArgMatches) -> Result<ExitCode> {
 
 /// `chariot explain IMAGE COMMAND`.
 pub(super) fn explain(matches: &ArgMatches) -> Result<ExitCode> {
-    print::lines(plan(matches, Wanted::Words(words(matches)), false)?.explained())
+    print::lines(plan(matches, Wanted::AnyWords(words(matches)), false)?.explained())
 }
+
+/// What Apptainer runs of an image: a program, which the image's own shell interprets.
+const RUNSCRIPT: &str = "/.singularity.d/runscript";
 
 /// What is to be run.
 enum Wanted {
     /// A command; none means the image's own.
     Words(Vec<OsString>),
+    /// The same, if there is one at all.
+    AnyWords(Vec<OsString>),
     /// The user's shell, which is known later.
     Shell,
 }
 
 impl Wanted {
     fn command(self, image: &Image) -> Result<Vec<OsString>> {
-        let Wanted::Words(words) = self else {
-            return Ok(Vec::new());
+        let (words, is_needed) = match self {
+            Wanted::Words(words) => (words, true),
+            Wanted::AnyWords(words) => (words, false),
+            Wanted::Shell => return Ok(Vec::new()),
         };
         if !words.is_empty() {
             return Ok(words);
@@ -60,8 +68,11 @@ impl Wanted {
             .iter()
             .chain(&image.metadata.command);
         let own: Vec<OsString> = own.map(OsString::from).collect();
+        let runscript = Path::new(RUNSCRIPT);
         match own.is_empty() {
             false => Ok(own),
+            true if image.has(runscript) => Ok(vec![runscript.into()]),
+            true if !is_needed => Ok(own),
             true => Err(Error::new(format!(
                 "there is no command, and the image {} has neither an entrypoint nor a command of its own",
                 image.word

@@ -31,9 +31,13 @@ fn habits_of_other_tools_work_or_are_told_their_way() {
     let place = place!();
     place
         .run(
-            "mkdir data images .store; echo data >data/x; printf '# one\\n\\nA=from a file\\n' >variables
-             mv img tree; echo \"image = './tree'\" >e.toml; $C pack ./tree small.sqfs; cp small.sqfs images/
-             cp small.sqfs .store/team+small:1.sqfs; cp small.sqfs .store/debian.sqfs; $C export ./tree small.tar",
+            "mkdir data images .store sandbox; echo data >data/x
+             printf '# one\\n\\nA=from a file\\n' >variables; echo \"image = './tree'\" >e.toml
+             mv img tree; cp -a tree/. sandbox/; mkdir sandbox/.singularity.d
+             printf '#!/bin/sh\\necho script $#\\n' >sandbox/.singularity.d/runscript
+             chmod +x sandbox/.singularity.d/runscript
+             $C pack ./tree small.sqfs; cp small.sqfs images/; $C export ./tree small.tar
+             cp small.sqfs .store/team+small:1.sqfs; cp small.sqfs .store/debian.sqfs",
         )
         .ok();
     let here = place.here().display().to_string();
