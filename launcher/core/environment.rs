@@ -63,8 +63,9 @@ impl Display for Edit {
     }
 }
 
-/// A value with the variables that it names: an entry of a list with colons that is `$NAME` or `${NAME}` stands for what that is
-/// `now`, and for nothing if it is not set; `\$NAME` is meant as it stands. So Charliecloud has it, and so PATH is added to.
+/// A value with the variables that it names: an entry of a list with colons that is `$NAME` or `${NAME}` stands for what that
+/// is `now`, and for nothing if it is not set; `\$NAME` is meant as it stands. So Charliecloud has it, without braces, and so
+/// PATH is added to.
 pub fn expanded(value: &str, now: &Environment) -> OsString {
     let mut items = Vec::new();
     for item in value.split(':') {

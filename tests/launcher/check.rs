@@ -180,3 +180,37 @@ fn names_in_json_are_those_that_are_documented() {
         }
     }
 }
+
+/// Slurm's commands, as far as `--cluster` calls them: `answers` is what the nodes print, and how each ends is a variable.
+const CLUSTER: &str = r#"mkdir slurm
+printf '#!/bin/sh\ncat answers\nexit $SRUN_ENDS\n' >slurm/srun
+printf '#!/bin/sh\n[ $SCONTROL_ENDS = 0 ] && printf "n1\\nn2\\n"\nexit $SCONTROL_ENDS\n' >slurm/scontrol
+chmod +x slurm/*
+answer() {
+    printf '{"name":"%s","plugin":"1","launcher":"1","list":"n[1-2]"}\n\377 what a prolog prints\n' $1
+}
+{ printf '\377\n'; answer n1; answer n2; answer n2; } >answers
+answer n1 >fewer"#;
+
+#[test]
+fn nodes_are_only_well_if_all_have_said_so_and_it_is_known_who_all_are() {
+    let place = place!();
+    place.run(CLUSTER).ok();
+    let check = |answers: &str, srun: &str, scontrol: &str| {
+        let script = format!(
+            "cp {answers} now; sed -i 's/answers/now/' slurm/srun; PATH=$PWD/slurm:$PATH $C check --cluster -- -N2"
+        );
+        place.run_with(&script, &[("SRUN_ENDS", srun), ("SCONTROL_ENDS", scontrol)])
+    };
+    let said = check("answers", "0", "0");
+    assert!(said.ok().contains("\nn[1-2]  1 "), "{said:#?}");
+    for (answers, srun, scontrol, told) in [
+        ("fewer", "0", "0", "n2 did not answer"),
+        ("answers", "3", "0", "srun ended with exit status: 3"),
+        ("answers", "0", "1", "which nodes were asked is not known"),
+    ] {
+        let said = check(answers, srun, scontrol);
+        assert_eq!(said.code, 1, "{told}: {said:#?}");
+        assert!(said.out.contains(told), "{told}: {said:#?}");
+    }
+}
