@@ -87,7 +87,7 @@ pub(super) fn build(matches: &ArgMatches) -> Result<ExitCode> {
     let builder = builder(&tool.config.builders)?;
     let store = tool.store()?;
     let path = store.join(format!("{name}.sqfs"));
-    refuse_other_file(&path)?;
+    refuse_other_file(&path, &tool.config)?;
     let scratch = Scratch::new(&store, &format!("{}.building", name.replace(':', "+")))?;
     let archive = scratch.path().join(ARCHIVE);
     let tag = format!("localhost/chariot-build:{}", std::process::id());

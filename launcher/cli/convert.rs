@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,11 +12,15 @@ use super::flag;
 use super::tool::Tool;
 use crate::cache::Cache;
 use crate::convert::make::{self, Form};
+use crate::convert::to_archive;
 use crate::convert::to_squashfs::Compression;
 use crate::convert::unpacked::{self, State};
 use crate::files::{Output, removal};
+use crate::image::Image;
 use crate::locate::{self, Source};
+use chariot_core::config::Config;
 use chariot_core::error::{Error, Explain, Result, io_reason};
+use chariot_core::open;
 
 fn source_argument() -> Arg {
     Arg::new("source").value_name("SOURCE").required(true).help(
@@ -67,7 +72,8 @@ pub(super) fn pack_command() -> Command {
         .about("Pack an image of any kind into one file")
         .long_about(
             "Pack an image of any kind into one file: SquashFS, or a tar archive if the name ends in .tar, \
-             .tar.gz, .tgz or .tar.zst. The image's metadata is kept.\n\n\
+             .tar.gz, .tgz or .tar.zst. The image's metadata is kept. A file that Chariot made earlier is replaced; \
+             anything else that is there stays, and is an error.\n\n\
              The same source gives the same bytes: the image's time is that of its newest file or, of an image that \
              Chariot made, what that had. SOURCE_DATE_EPOCH sets it, and makes no file newer.",
         )
@@ -148,9 +154,46 @@ pub(super) fn into_directory_of(
 
 pub(super) fn pack(matches: &ArgMatches) -> Result<ExitCode> {
     let destination = text(matches, "destination");
-    let form =
-        archive_form(&destination).unwrap_or_else(|| Form::SquashFs(asked_compression(matches)));
+    let form = match archive_form(&destination) {
+        Some(form) => form,
+        None => {
+            refuse_archive(&format!("can't pack into {destination}"), &destination)?;
+            Form::SquashFs(asked_compression(matches))
+        }
+    };
     into_file(matches, form)
+}
+
+/// How the names of files end that are SquashFS, with Chariot and with other tools, which tell it by content too.
+pub(super) const SQUASHFS: [&str; 7] = [
+    ".sqfs",
+    ".sqsh",
+    ".squashfs",
+    ".sfs",
+    ".sif",
+    ".simg",
+    ".img",
+];
+
+pub(super) fn is_called_squashfs(name: &str) -> bool {
+    SQUASHFS.iter().any(|ending| name.ends_with(ending))
+}
+
+/// How the names of other archives end, with those that [`archive_form`] knows.
+const ARCHIVES: [&str; 12] = [
+    ".gz", ".xz", ".zst", ".bz2", ".lz4", ".lzma", ".txz", ".tbz", ".tbz2", ".tzst", ".zip",
+    ".cpio",
+];
+
+/// Refuses to make something else of a name that says that it is an archive.
+pub(super) fn refuse_archive(what: &str, name: &str) -> Result<()> {
+    let is_archive = archive_form(name).is_some() || ARCHIVES.iter().any(|end| name.ends_with(end));
+    match is_archive {
+        false => Ok(()),
+        true => Err(Error::new(format!("{what}: that is the name of an archive")).hint(
+            "`chariot export` writes archives, .tar, .tar.gz, .tgz and .tar.zst; an image in one file is called .sqfs",
+        )),
+    }
 }
 
 pub(super) fn export(matches: &ArgMatches) -> Result<ExitCode> {
@@ -182,14 +225,32 @@ fn into_file(matches: &ArgMatches, form: Form) -> Result<ExitCode> {
         text(matches, "source"),
         PathBuf::from(text(matches, "destination")),
     );
-    refuse_other_file(&destination)?;
+    refuse_other_file(&destination, &tool.config)?;
     let source = tool.source(&word, &format!("can't pack {word}"))?;
+    refuse_same(&source, &word, &destination)?;
     let changes = matches.try_get_one::<PathBuf>("overlay").ok().flatten();
     let changes = changes.map(PathBuf::as_path);
     into_file_of(&tool, &source, &word, changes, &destination, form)
 }
 
-/// Makes a file of it.
+/// What is read is never written.
+fn refuse_same(source: &Source, word: &str, destination: &Path) -> Result<()> {
+    let identity = |path: &Path| {
+        let data = path.metadata().ok()?;
+        Some((data.dev(), data.ino()))
+    };
+    let read = source.path().and_then(identity);
+    match read.is_some() && read == identity(destination) {
+        false => Ok(()),
+        true => Err(Error::new(format!(
+            "can't pack {word} into {}: that is the same file",
+            destination.display()
+        ))
+        .hint("choose another name")),
+    }
+}
+
+/// Makes a file of it, in place of what [`refuse_other_file`] has let pass.
 pub(super) fn into_file_of(
     tool: &Tool,
     source: &Source,
@@ -198,7 +259,6 @@ pub(super) fn into_file_of(
     path: &Path,
     form: Form,
 ) -> Result<ExitCode> {
-    refuse_other_file(path)?;
     let output = Output::file(path)?;
     let made = tool.make(&output, &format!("can't pack {word}"), |reporter| {
         let mut origin = source.open(&Cache::of(&tool.config, &tool.host))?;
@@ -209,7 +269,7 @@ pub(super) fn into_file_of(
         make::file(origin, &output, form, &tool.config, reporter)
     });
     // Its name may be the same and hold something else.
-    let made = made.and_then(|summary| refuse_other_file(path).map(|()| summary));
+    let made = made.and_then(|summary| refuse_other_file(path, &tool.config).map(|()| summary));
     tool.finish(
         &output,
         made,
@@ -270,8 +330,8 @@ pub(super) fn refuse_other_tree(directory: &Path) -> Result<()> {
         .hint("choose another name, or remove it yourself"))
 }
 
-/// Only a file that is an image or an archive is replaced.
-pub(super) fn refuse_other_file(path: &Path) -> Result<()> {
+/// Only a file that Chariot made is replaced: an image or an archive with its mark.
+pub(super) fn refuse_other_file(path: &Path, config: &Config) -> Result<()> {
     let what = || format!("can't write {}", path.display());
     let data = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -284,13 +344,20 @@ pub(super) fn refuse_other_file(path: &Path) -> Result<()> {
         }
         data => data.explain(what)?,
     };
-    let is_image = data.is_file() && locate::looks_like_an_image(path).explain(what)?;
-    match is_image {
+    let is_own = data.is_file()
+        && locate::looks_like_an_image(path).explain(what)?
+        && (is_own_image(path, config) || to_archive::is_own(open::regular(path).explain(what)?));
+    match is_own {
         true => Ok(()),
         false => Err(Error::new(format!(
-            "{}: it already exists, and is not an image",
+            "{}: it already exists, and is not an image that Chariot made",
             what()
         ))
         .hint("choose another name, or remove it yourself")),
     }
+}
+
+fn is_own_image(path: &Path, config: &Config) -> bool {
+    let image = Image::open(&path.display().to_string(), path, config);
+    image.is_ok_and(|image| image.metadata.mark.is_some())
 }

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, value_parser};
 
-use super::convert::{asked_compression, compression, quiet, refuse_other_file};
-use super::convert::{refuse_other_tree, text};
+use super::convert::{SQUASHFS, asked_compression, compression, is_called_squashfs, quiet};
+use super::convert::{refuse_archive, refuse_other_file, refuse_other_tree, text};
 use super::flag;
 use super::progress::Display;
 use super::tool::Tool;
@@ -27,19 +27,21 @@ use crate::work;
 use chariot_core::error::{Error, Explain, Result};
 use chariot_core::handover::{Said, Told};
 use chariot_core::open;
-use chariot_core::options::word::Word;
+use chariot_core::options::word::{self, Word};
 use chariot_core::options::{Dialect, Given, Options, Pull, Source as GivenBy, table};
 use chariot_core::sys::fork;
 
 pub(super) fn command() -> Command {
     Command::new("pull")
         .about("Fetch an image from a registry")
-        .long_about(
+        .long_about(format!(
             "Fetch an image from a registry.\n\n\
              REF is HOST/NAME:TAG or HOST/NAME@sha256:…, with or without docker:// before it. Without DEST the image \
-             goes into your store, where it is found by its name and tag; a DEST that ends in .sqfs becomes one file, \
-             any other a directory. Credentials are those of `docker login`, `podman login` or `skopeo login`.",
-        )
+             goes into your store, where it is found by its name and tag; a DEST that ends in {} becomes one file, \
+             SquashFS whatever it is called, any other a directory. Such a file may come first, as with Apptainer. \
+             Credentials are those of `docker login`, `podman login` or `skopeo login`.",
+            SQUASHFS.join(" ")
+        ))
         .arg(Arg::new("reference").value_name("REF").required(true).help("the image's name in a registry"))
         .arg(
             Arg::new("destination")
@@ -55,20 +57,21 @@ pub(super) fn command() -> Command {
 
 pub(super) fn pull(matches: &ArgMatches) -> Result<ExitCode> {
     let mut tool = Tool::to_make(matches)?;
-    let word = text(matches, "reference");
+    let destination = matches.get_one::<PathBuf>("destination").cloned();
+    let (word, destination) = in_order(text(matches, "reference"), destination);
     let reference = reference(&word)?;
     if matches.get_flag("site") {
         return into_site(&tool, &reference);
     }
     let how = asked_compression(matches);
     let is_asked = matches.value_source("compression") == Some(ValueSource::CommandLine);
-    match matches.get_one::<PathBuf>("destination") {
+    match &destination {
         Some(path) => {
-            let is_file = path
-                .extension()
-                .is_some_and(|extension| extension == "sqfs");
+            let name = path.to_string_lossy();
+            refuse_archive(&format!("can't pull to {name}"), &name)?;
+            let is_file = is_called_squashfs(&name);
             match is_file {
-                true => refuse_other_file(path)?,
+                true => refuse_other_file(path, &tool.config)?,
                 false => refuse_other_tree(path)?,
             }
             let source = tool.fetch(Source::Registry(reference))?;
@@ -85,6 +88,24 @@ pub(super) fn pull(matches: &ArgMatches) -> Result<ExitCode> {
             }
         }
         None => into_store(&mut tool, &reference, is_asked.then_some(how)),
+    }
+}
+
+/// What is to be fetched, and where to. With Apptainer the file comes first: that is seen where the first can be nothing but
+/// a file, and the second nothing but a name in a registry.
+fn in_order(first: String, second: Option<PathBuf>) -> (String, Option<PathBuf>) {
+    let is_name = |path: &PathBuf| {
+        let word = path.to_str()?;
+        let has_tag = { word.rsplit('/').next() }.is_some_and(|last| last.contains([':', '@']));
+        let could_be_made = || path.parent().is_some_and(Path::exists);
+        let is_name = matches!(Word::parse(word), Word::Registry(_))
+            || (word::of_host(word).is_some() && has_tag && !could_be_made());
+        is_name.then(|| word.to_owned())
+    };
+    let is_file = is_called_squashfs(&first) && !matches!(Word::parse(&first), Word::Registry(_));
+    match second.as_ref().filter(|_| is_file).and_then(is_name) {
+        Some(name) => (name, Some(first.into())),
+        None => (first, second),
     }
 }
 

@@ -173,7 +173,7 @@ impl Tool {
             // Of a directory finishing itself asks whether it is an image.
             output.finish_if(|| match output.made().metadata() {
                 Ok(data) if data.is_dir() => Ok(()),
-                _ => refuse_other_file(output.destination()),
+                _ => refuse_other_file(output.destination(), &self.config),
             })?;
             Ok(summary)
         });

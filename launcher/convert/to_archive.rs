@@ -1,14 +1,38 @@
 //! Writing a tar archive, compressed by gzip or zstd as its name says.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use tar::{Builder, EntryType, Header};
+use tar::{Archive, Builder, EntryType, Header};
 
 use super::Target;
+use super::compression::decompressed;
 use super::member::Attributes;
 use super::tree::{Body, Number, Tree};
+use crate::files::MARK;
+
+/// Whether somebody's file is an archive that was written here: its root comes first, under a name that tar(1) does not
+/// give it, and it has the mark. What cannot be read is none.
+pub fn is_own(file: File) -> bool {
+    let is_own = || {
+        let mut archive = Archive::new(decompressed(file)?);
+        for (number, entry) in archive.entries()?.enumerate() {
+            let entry = entry?;
+            match (number, entry.path_bytes().as_ref()) {
+                (0, path) if path != ROOT.as_bytes() => return Ok(false),
+                (_, path) if path == MARK.as_bytes() => return Ok(true),
+                _ => {}
+            }
+        }
+        io::Result::Ok(false)
+    };
+    is_own().unwrap_or(false)
+}
+
+/// What the root is called in an archive.
+const ROOT: &str = ".";
 
 /// A tar archive that is being written.
 pub struct ToArchive<W: Write> {
@@ -100,7 +124,7 @@ fn header(attributes: &Attributes, kind: EntryType) -> Header {
 fn path_of(path: &[u8]) -> &Path {
     use std::os::unix::ffi::OsStrExt;
     match path {
-        b"" => Path::new("."),
+        b"" => Path::new(ROOT),
         path => Path::new(std::ffi::OsStr::from_bytes(path)),
     }
 }

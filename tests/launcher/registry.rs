@@ -140,6 +140,33 @@ fn a_pulled_image_is_found_by_its_name_and_digests_stay_pinned() {
     );
 }
 
+/// As Apptainer and enroot name them, which read SquashFS whatever it is called.
+#[test]
+fn a_pull_into_what_is_called_a_file_makes_one_and_takes_apptainers_order() {
+    let place = place!();
+    let lying = lying::Lying::start(|_, _, answer| answer);
+    let host = &lying.server.host;
+    let endings = ["sqfs", "sqsh", "squashfs", "sfs", "sif", "simg", "img"];
+    let script = format!(
+        "for end in {}; do $R pull --quiet $H/team/app:1 my.$end && head -c4 my.$end; echo; done; \
+         for name in docker://$H/team/app:1 $H/team/app:1; do \
+             $R pull --quiet mine.sif $name && head -c4 mine.sif && rm mine.sif; echo; \
+         done; $R pull --quiet $H/team/app:1 tree.d && ls tree.d/bin; $R pull --help",
+        endings.join(" ")
+    );
+    let said = run(&place, &plain(host), host, &script);
+    let expected = "hsqs\n".repeat(endings.len() + 2) + "file\n";
+    assert!(said.ok().starts_with(&expected), "{said:#?}");
+    let guide = include_str!("../../docs/guide/images.md");
+    for ending in endings {
+        let is_named = |text: &str| text.contains(&format!(".{ending}"));
+        assert!(
+            is_named(&said.out) && is_named(guide),
+            "{ending}: {said:#?}"
+        );
+    }
+}
+
 #[test]
 fn tls_needs_certificates_that_the_site_or_the_machine_knows() {
     let place = place!();
