@@ -43,6 +43,8 @@ pub enum Cause {
     Unreachable,
     /// The same, of a server that let us wait: the next try would wait as long.
     Silent,
+    /// The same, of a server that cannot be talked to, or that nobody knows: the next try would fail as this one.
+    Hopeless,
 }
 
 impl Cause {
@@ -66,6 +68,9 @@ pub struct Client {
     base: String,
     prefix: String,
     host: String,
+    /// What the site's file calls the registry, whose mirror this may be.
+    registry: String,
+    is_mirror: bool,
     is_plain: bool,
     patience: Patience,
     credentials: Option<Credentials>,
@@ -107,6 +112,8 @@ impl Client {
             base,
             prefix: prefix.trim_end_matches('/').to_owned(),
             host: host.to_owned(),
+            registry: reference.host.clone(),
+            is_mirror: mirror.is_some(),
             is_plain,
             patience,
             credentials: credentials::find(&names)?,
@@ -379,39 +386,65 @@ impl Client {
     }
 
     fn unreachable(&self, error: &ureq::Error) -> Failure {
-        let (reason, hint) = reason(error);
+        let (reason, hint) = self.reason(error);
         Failure {
             error: Error::new(format!("can't reach {}: {reason}", self.host)).hint(hint),
             cause: match error {
                 ureq::Error::Timeout(_) => Cause::Silent,
+                ureq::Error::HostNotFound => Cause::Hopeless,
+                error if of_tls(error).is_some() => Cause::Hopeless,
                 _ => Cause::Unreachable,
             },
         }
     }
+
+    /// What went wrong with a connection, and what to do.
+    fn reason(&self, error: &ureq::Error) -> (String, String) {
+        if matches!(of_tls(error), Some(rustls::Error::InvalidMessage(_))) {
+            return ("it does not speak TLS".into(), self.without_tls());
+        }
+        let text = match error {
+            ureq::Error::Io(error) => chariot_core::error::io_reason(error),
+            ureq::Error::HostNotFound => "unknown host".into(),
+            ureq::Error::Timeout(_) => "it does not answer in time".into(),
+            error => error.to_string(),
+        };
+        let hint = match text.contains("certificate") {
+            true => self.to_write("if its certificates are its own", "ca = \"FILE\""),
+            false => {
+                "is the registry's name right, and does this machine reach it? https_proxy and no_proxy are honoured".into()
+            }
+        };
+        (text, hint)
+    }
+
+    fn without_tls(&self) -> String {
+        match self.is_mirror {
+            true => format!(
+                "a mirror without TLS is http://{} in the site configuration file",
+                self.host
+            ),
+            false => self.to_write("if it has none", "plain_http = true"),
+        }
+    }
+
+    /// The lines that a registry needs which is not as most are, and where they go.
+    fn to_write(&self, when: &str, line: &str) -> String {
+        format!(
+            "{when}, write `[registries.\"{}\"]` and below it `{line}` into the site configuration file, or into a file of \
+             your own and give that with --config FILE",
+            self.registry
+        )
+    }
 }
 
-/// What went wrong with a connection, and what to do.
-fn reason(error: &ureq::Error) -> (String, &'static str) {
-    let text = match error {
-        ureq::Error::Io(error) => chariot_core::error::io_reason(error),
-        ureq::Error::HostNotFound => "unknown host".into(),
-        ureq::Error::Timeout(_) => "it does not answer in time".into(),
-        error => error.to_string(),
-    };
-    // TLS fails in the library's own words, as an I/O error.
-    if text.contains("corrupt message") {
-        let hint = "a registry without TLS has to be named in the site configuration file: registries, plain_http";
-        return ("it does not speak TLS".into(), hint);
+/// What TLS says of a connection, which has never to do with how busy somebody is. It comes as an I/O error.
+fn of_tls(error: &ureq::Error) -> Option<&rustls::Error> {
+    match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => error.get_ref()?.downcast_ref(),
+        _ => None,
     }
-    let hint = match text.contains("certificate") {
-        true => {
-            "the site configuration file can name the registry's own certificates: registries, ca"
-        }
-        false => {
-            "is the registry's name right, and does this machine reach it? https_proxy and no_proxy are honoured"
-        }
-    };
-    (text, hint)
 }
 
 #[cfg(test)]

@@ -174,7 +174,11 @@ fn tls_needs_certificates_that_the_site_or_the_machine_knows() {
     let pull = "$R pull --quiet $H/team/small:1 ./i.sqfs && $R run ./i.sqfs -- echo pulled";
     let said = run(&place, "", &registry.host, pull);
     said.failed(125, "can't reach 127.0.0.1", 1);
-    assert!(said.err.contains("registries, ca"), "{said:#?}");
+    let lines = format!(
+        "`[registries.\"{}\"]` and below it `ca = \"FILE\"`",
+        registry.host
+    );
+    assert!(said.err.contains(&lines), "{said:#?}");
     let ca = oci().unwrap().join("ca.pem");
     let site = format!(
         "[registries.\"{}\"]\nca = \"{}\"\n",
@@ -189,6 +193,45 @@ fn tls_needs_certificates_that_the_site_or_the_machine_knows() {
         pull.replace("i.sqfs", "j.sqfs").as_str(),
     );
     assert_eq!(plain_to_tls.code, 125, "{plain_to_tls:#?}");
+}
+
+/// Asked so often, it would let a user wait for the same answer.
+#[test]
+fn a_registry_that_cannot_be_talked_to_is_asked_once_and_the_user_told_what_to_write() {
+    use std::io::Write as _;
+    let place = place!();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let count = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let counted = std::sync::Arc::clone(&count);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+            // What it has not read would take the answer away.
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
+        }
+    });
+    let said = run(&place, "", &host, "$R pull $H/team/small:1 ./i.sqfs");
+    said.failed(125, "it does not speak TLS", 1);
+    let lines = format!(
+        "write `[registries.\"{host}\"]` and below it `plain_http = true` into the site configuration file, or into a file of \
+         your own and give that with --config FILE"
+    );
+    assert!(said.err.contains(&lines), "{said:#?}");
+    assert_eq!(count.load(std::sync::atomic::Ordering::SeqCst), 1);
+    let mirror = format!("[registries.\"example.invalid\"]\nmirrors = [\"{host}\"]\n");
+    let script = "printf '#!/bin/sh\\necho >>%s/asked; exit 2\\n' $PWD >getent; chmod +x getent; \
+                  unshare -Urm sh -c 'mount --bind getent /usr/bin/getent && $R pull $H/team/small:1 ./i.sqfs'; \
+                  echo $?; wc -l <asked";
+    let said = run(&place, &mirror, "example.invalid", script);
+    assert_eq!(said.ok(), "125\n1", "{said:#?}");
+    assert!(
+        said.err
+            .contains("can't reach example.invalid: unknown host"),
+        "{said:#?}"
+    );
+    assert_eq!(count.load(std::sync::atomic::Ordering::SeqCst), 2);
 }
 
 #[test]
