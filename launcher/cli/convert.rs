@@ -21,6 +21,7 @@ use crate::locate::{self, Source};
 use chariot_core::config::Config;
 use chariot_core::error::{Error, Explain, Result, io_reason};
 use chariot_core::open;
+use chariot_core::options::word::{ARCHIVES, SQUASHFS};
 
 fn source_argument() -> Arg {
     Arg::new("source").value_name("SOURCE").required(true).help(
@@ -164,30 +165,13 @@ pub(super) fn pack(matches: &ArgMatches) -> Result<ExitCode> {
     into_file(matches, form)
 }
 
-/// How the names of files end that are SquashFS, with Chariot and with other tools, which tell it by content too.
-pub(super) const SQUASHFS: [&str; 7] = [
-    ".sqfs",
-    ".sqsh",
-    ".squashfs",
-    ".sfs",
-    ".sif",
-    ".simg",
-    ".img",
-];
-
 pub(super) fn is_called_squashfs(name: &str) -> bool {
     SQUASHFS.iter().any(|ending| name.ends_with(ending))
 }
 
-/// How the names of other archives end, with those that [`archive_form`] knows.
-const ARCHIVES: [&str; 12] = [
-    ".gz", ".xz", ".zst", ".bz2", ".lz4", ".lzma", ".txz", ".tbz", ".tbz2", ".tzst", ".zip",
-    ".cpio",
-];
-
 /// Refuses to make something else of a name that says that it is an archive.
 pub(super) fn refuse_archive(what: &str, name: &str) -> Result<()> {
-    let is_archive = archive_form(name).is_some() || ARCHIVES.iter().any(|end| name.ends_with(end));
+    let is_archive = ARCHIVES.iter().any(|end| name.ends_with(end));
     match is_archive {
         false => Ok(()),
         true => Err(Error::new(format!("{what}: that is the name of an archive")).hint(

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, value_parser};
 
-use super::convert::{SQUASHFS, asked_compression, compression, is_called_squashfs, quiet};
+use super::convert::{asked_compression, compression, is_called_squashfs, quiet};
 use super::convert::{refuse_archive, refuse_other_file, refuse_other_tree, text};
 use super::flag;
 use super::progress::Display;
@@ -27,7 +27,7 @@ use crate::work;
 use chariot_core::error::{Error, Explain, Result};
 use chariot_core::handover::{Said, Told};
 use chariot_core::open;
-use chariot_core::options::word::{self, Word};
+use chariot_core::options::word::{self, SQUASHFS, Word};
 use chariot_core::options::{Dialect, Given, Options, Pull, Source as GivenBy, table};
 use chariot_core::sys::fork;
 

@@ -69,8 +69,8 @@ impl<'a> Word<'a> {
     }
 }
 
-/// How the names of files end that hold images. A name in a registry that ends so has to be written with its scheme.
-const FILES: [&str; 14] = [
+/// How the names of SquashFS files end, with Chariot and with other tools, which tell them by content too.
+pub const SQUASHFS: [&str; 7] = [
     ".sqfs",
     ".sqsh",
     ".squashfs",
@@ -78,13 +78,12 @@ const FILES: [&str; 14] = [
     ".sif",
     ".simg",
     ".img",
-    ".tar",
-    ".tgz",
-    ".txz",
-    ".gz",
-    ".xz",
-    ".zst",
-    ".bz2",
+];
+
+/// How the names of archives end. A name in a registry that ends so, or like the former, has to be written with its scheme.
+pub const ARCHIVES: [&str; 14] = [
+    ".tar", ".tgz", ".gz", ".xz", ".zst", ".bz2", ".lz4", ".lzma", ".txz", ".tbz", ".tbz2",
+    ".tzst", ".zip", ".cpio",
 ];
 
 /// The word that means the same in every directory and on every machine: a path from the root on, and a name in a registry
@@ -126,7 +125,8 @@ pub fn settled(word: &str, directory: &Path) -> Result<String, String> {
 
 /// Whether it ends as files with images do.
 pub fn is_called_like_a_file(text: &str) -> bool {
-    FILES.iter().any(|end| text.ends_with(end))
+    let mut ends = SQUASHFS.iter().chain(&ARCHIVES);
+    ends.any(|end| text.ends_with(end))
 }
 
 /// By components: ./img needs no dot any more.
