@@ -260,3 +260,27 @@ fn the_rust_that_readme_asks_for_is_what_cargo_asks_for() {
         "{version}"
     );
 }
+
+#[test]
+fn the_oldest_glibc_is_what_the_build_holds_the_plugin_to() {
+    let build = read("etc/build");
+    let oldest = build
+        .lines()
+        .find_map(|line| line.strip_prefix("oldest_glibc="));
+    let oldest = oldest.unwrap();
+    for page in [
+        "README.md",
+        "docs/admin/install.md",
+        "docs/admin/requirements.md",
+    ] {
+        let text = read(page);
+        let said = text.lines().filter(|line| line.contains("glibc"));
+        let said: Vec<_> = said.filter(|line| line.contains("or newer")).collect();
+        assert!(!said.is_empty(), "{page}");
+        assert!(
+            said.iter()
+                .all(|line| line.contains(&format!("{oldest} or newer"))),
+            "{page}: {said:?}"
+        );
+    }
+}
