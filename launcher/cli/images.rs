@@ -267,8 +267,8 @@ fn to_remove(name: &str, tool: &Tool) -> Result<PathBuf> {
     }
 }
 
-/// The image that has this name in the store. As `chariot run` has it, a slash stands for the + that is in names there, where
-/// no file lies at the path that it is too.
+/// The image that has this name in the store. As for `chariot run`, a slash stands for the + of names there, where no file
+/// lies at the path that it is too.
 fn in_store(name: &str, store: &Path) -> Option<PathBuf> {
     let is_path = name.starts_with(['/', '.', '~']) || Path::new(name).is_file();
     if name.is_empty() || matches!(name, "." | "..") || (name.contains('/') && is_path) {

@@ -151,11 +151,12 @@ fn a_pull_into_what_is_called_a_file_makes_one_and_takes_apptainers_order() {
         "for end in {}; do $R pull --quiet $H/team/app:1 my.$end && head -c4 my.$end; echo; done; \
          for name in docker://$H/team/app:1 $H/team/app:1; do \
              $R pull --quiet mine.sif $name && head -c4 mine.sif && rm mine.sif; echo; \
-         done; $R pull --quiet $H/team/app:1 tree.d && ls tree.d/bin; $R pull --help",
+         done; $R pull --quiet $H/team/app:1 tree.d && ls tree.d/bin; \
+         for again in 1 2; do $R export --quiet docker://$H/team/app:1 o.tar.gz || echo not; done; $R pull --help",
         endings.join(" ")
     );
     let said = run(&place, &plain(host), host, &script);
-    let expected = "hsqs\n".repeat(endings.len() + 2) + "file\n";
+    let expected = "hsqs\n".repeat(endings.len() + 2) + "file\nFetch";
     assert!(said.ok().starts_with(&expected), "{said:#?}");
     let guide = include_str!("../../docs/guide/images.md");
     for ending in endings {
