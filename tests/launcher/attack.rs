@@ -89,3 +89,48 @@ fn a_path_that_changes_while_it_is_walked_is_walked_again() {
     assert_eq!(never.code, 125, "{never:#?}");
     assert!(never.err.contains("openat2("), "{never:#?}");
 }
+
+/// Who stands in a directory where others write, as a group's, `/tmp` or somebody's home, types the names of images as anywhere.
+#[test]
+fn what_others_can_have_put_somewhere_is_not_taken_for_an_image_of_the_store() {
+    let place = place!();
+    let store = place.here().join("store");
+    let site = format!("store = \"{}\"\n", store.display());
+    std::fs::write(place.here().join("site.toml"), site).unwrap();
+    place
+        .run(
+            "mkdir store open open/team open/127.0.0.1:1; echo good >img/which; $C pack --quiet ./img store/debian.sqfs
+             cp store/debian.sqfs store/team+small:1.sqfs; echo planted >img/which
+             $C pack --quiet ./img open/debian; mv open/debian open/x; cp open/x open/debian; cp open/x open/other
+             cp open/x open/team/small:1; cp open/x open/127.0.0.1:1/app; cp open/x open/mine.sqfs
+             cp -a img open/tree; chmod 777 open open/team open/127.0.0.1:1",
+        )
+        .ok();
+    let run = |word: &str| {
+        let script = format!("cd open; $R run {word} cat /which");
+        let launcher = format!(
+            "{} --config {}",
+            place.launcher,
+            place.here().join("site.toml").display()
+        );
+        place.run_with(&script, &[("R", &launcher)])
+    };
+    assert_eq!(run("debian").ok(), "good");
+    for word in ["team/small:1", "127.0.0.1:1/app"] {
+        run(word).failed(125, "can't tell which image", 1);
+    }
+    for word in ["other", "tree"] {
+        run(word).failed(125, "others can have put there", 1);
+    }
+    // Who writes so means it.
+    for word in [
+        "./debian",
+        "./team/small:1",
+        "./other",
+        "./tree",
+        "mine.sqfs",
+        "$PWD/./debian",
+    ] {
+        assert_eq!(run(word).ok(), "planted", "{word}");
+    }
+}
