@@ -207,6 +207,10 @@ fn by_path(word: &str, path: &Path, config: &Config) -> Result<Source> {
         Ok(start) if is_archive(&start) && !sif::is_sif(&start) => {
             Ok(Source::Archive(place(Kind::Archive(None))))
         }
+        Ok(start) if start.starts_with(b"\x7fELF") || start.starts_with(b"#!") => Err(error
+            .hinted_anew(
+                "it is a program: the image stands before the command, and --entrypoint takes no value",
+            )),
         // A file server that fails says nothing of what the file is.
         Err(failed) if failed.raw_os_error().is_some() && failed.kind() != DENIED => {
             Err(failed).explain(|| format!("can't use the image {word}"))

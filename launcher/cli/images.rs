@@ -161,6 +161,11 @@ pub(super) fn images(matches: &ArgMatches) -> Result<ExitCode> {
         let digest: String = digest.chars().take(12).collect();
         let (made, used) = (ago(image.made), ago(image.used));
         let from = image.source.as_deref().unwrap_or("-");
+        // It stands in a column of its own.
+        let from = match (&image.digest, from.split_once('@')) {
+            (Some(_), Some((name, _))) => name,
+            _ => from,
+        };
         lines.push(format!(
             "{:width$}  {size:>10}  {digest:12}  {made:12}  {used:12}  {from}",
             escape::line(&image.name)

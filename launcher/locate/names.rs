@@ -64,6 +64,9 @@ pub(super) fn by_name(name: &str, config: &Config, host: &Host) -> Result<PathBu
     .hint(advice))
 }
 
+/// Of fewer digits of a digest no image is found.
+const SHORTEST: usize = 6;
+
 /// An image of the cache whose digest begins so, as `chariot images` shows it.
 fn by_digest(name: &str, start: &str, config: &Config, host: &Host) -> Result<PathBuf> {
     let cache = Cache::of(config, host);
@@ -71,12 +74,15 @@ fn by_digest(name: &str, start: &str, config: &Config, host: &Host) -> Result<Pa
     let images = places
         .iter()
         .flat_map(|place| super::list(&place.join("images")));
-    let found = images.filter(|path| start.len() >= 6 && super::name_of(path).starts_with(start));
+    let found =
+        images.filter(|path| start.len() >= SHORTEST && super::name_of(path).starts_with(start));
     let mut found: Vec<PathBuf> = found.collect();
     found.dedup_by_key(|path| super::name_of(path));
     let told = |reason| Error::new(format!("can't use the image {name}: {reason}"));
     match found.as_slice() {
         [only] => Ok(only.clone()),
+        [] if start.len() < SHORTEST => Err(told("that is too little of a digest")
+            .hint(format!("write at least {SHORTEST} digits"))),
         [] => Err(told("there is no such image in your cache")
             .hint("`chariot images` lists what there is")),
         _ => Err(told("several images begin so").hint("write more of its digest")),
