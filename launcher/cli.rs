@@ -4,6 +4,7 @@ mod asked;
 mod build;
 mod check;
 mod complaint;
+mod completion;
 mod convert;
 mod documentation;
 mod edf;
@@ -74,7 +75,8 @@ pub fn main() -> ExitCode {
         Some(("gc", matches)) => images::collect(matches),
         Some(("resolve", matches)) => pull::resolve(matches),
         Some(("edf", matches)) => edf::edf(matches),
-        Some(("completions", matches)) => documentation::completions(matches),
+        Some(("completions", matches)) => completion::completions(matches),
+        Some(("complete", matches)) => completion::complete(matches),
         Some(("man", matches)) => manual::man(matches),
         Some(("help", matches)) => documentation::help(matches),
         Some(("step", matches)) => return step::step(matches),
@@ -235,6 +237,7 @@ pub fn command() -> Command {
         )
         .subcommand(manual::command())
         .subcommand(documentation::help_command())
+        .subcommand(completion::complete_command())
         .subcommand(open::command())
         .subcommand(step::command())
         .subcommand(task::command())
@@ -244,6 +247,7 @@ fn image() -> Arg {
     Arg::new("image-word")
         .value_name("IMAGE")
         .required_unless_present("edf")
+        .add(completion::images())
         .help(
             "a file or directory, a name in the image store, or docker://NAME; left out with --edf",
         )
@@ -291,6 +295,7 @@ fn argument(row: &'static OptionRow) -> Arg {
         .long(row.name)
         .value_name(row.value)
         .action(ArgAction::Append)
+        .add(completion::values(row))
         .help(row.short);
     let argument = match row.long {
         "" => argument,

@@ -78,10 +78,24 @@ pub fn image_typed(
     image_shown_as(word, &settle(word, host)?, config, host, access)
 }
 
+/// A path stays as it was typed, for messages to show it so.
 fn settle(word: &str, host: &Host) -> Result<String> {
     let here = host.directory.as_deref().unwrap_or(Path::new("/"));
-    word::settled(word, here)
-        .map_err(|reason| Error::new(format!("can't use the image {word}: {reason}")))
+    let settled = word::settled(word, here)
+        .map_err(|reason| Error::new(format!("can't use the image {word}: {reason}")))?;
+    let is_expanded = word.contains(['~', '$']);
+    Ok(match (Word::parse(word), Word::parse(&settled)) {
+        (Word::Path(_), Word::Path(_)) | (Word::Bundle(..), _) if !is_expanded => {
+            match word::typed(&settled) {
+                Some(_) => settled,
+                None => word.to_owned(),
+            }
+        }
+        (Word::Name(_), Word::Path(_)) if !is_expanded && word::typed(&settled).is_none() => {
+            format!("./{word}")
+        }
+        _ => settled,
+    })
 }
 
 fn image_shown_as(

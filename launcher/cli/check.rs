@@ -61,7 +61,7 @@ pub(super) fn command() -> Command {
     Command::new("check")
         .about("Check this machine, all nodes of a job, or an image's MPI")
         .arg(
-            Arg::new("image").value_name("IMAGE").help(
+            Arg::new("image").value_name("IMAGE").add(super::completion::images()).help(
                 "check the MPI of this image, and what Slurm offers it, instead of the machine",
             ),
         )

@@ -24,7 +24,7 @@ use chariot_core::open;
 use chariot_core::options::word::{ARCHIVES, SQUASHFS};
 
 fn source_argument() -> Arg {
-    Arg::new("source").value_name("SOURCE").required(true).help(
+    Arg::new("source").value_name("SOURCE").required(true).add(super::completion::images()).help(
         "an image of any kind: a directory, a SquashFS, SIF or tar file, an OCI layout, docker://NAME, or a name \
          in the image store",
     )

@@ -1,4 +1,4 @@
-//! `chariot completions` and `chariot help`: made of the command line, so that neither can say something else.
+//! `chariot help`: made of the command line, so that it can say nothing else.
 
 use std::process::ExitCode;
 
@@ -15,16 +15,14 @@ pub(super) fn help_command() -> Command {
         .arg(
             Arg::new("topic")
                 .value_name("TOPIC")
+                .add(super::completion::topics())
                 .help(format!("a subject ({names}), or the name of a command")),
         )
 }
 
-pub(super) fn completions(matches: &ArgMatches) -> Result<ExitCode> {
-    let mut text = Vec::new();
-    if let Some(shell) = matches.get_one::<clap_complete::Shell>("shell") {
-        clap_complete::generate(*shell, &mut command(), "chariot", &mut text);
-    }
-    print::own_text(&String::from_utf8_lossy(&text))
+/// The subjects.
+pub(super) fn topics() -> impl Iterator<Item = &'static str> {
+    TOPICS.iter().map(|(name, _)| *name)
 }
 
 /// `chariot help TOPIC`.

@@ -35,6 +35,7 @@ pub(super) fn remove_command() -> Command {
         .arg(
             Arg::new("names")
                 .value_name("NAME")
+                .add(super::completion::names())
                 .required(true)
                 .num_args(1..)
                 .help("as `chariot images` lists them; sha256:… removes one from the cache"),

@@ -28,6 +28,7 @@ pub(super) fn command() -> Command {
         .arg(
             Arg::new("image")
                 .value_name("IMAGE")
+                .add(super::completion::images())
                 .required(true)
                 .help("an image of any kind"),
         )

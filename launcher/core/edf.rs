@@ -47,6 +47,23 @@ impl<'a> Surroundings<'a> {
             entrypoint: config.edf_entrypoint,
         }
     }
+
+    /// Where files are looked for by name, the first first.
+    pub fn places(&self) -> Vec<PathBuf> {
+        let mut directories: Vec<PathBuf> = Vec::new();
+        if let Some(path) = (self.variable)("EDF_PATH") {
+            let parts = path.split(':').filter(|part| !part.is_empty());
+            directories.extend(parts.map(PathBuf::from));
+        }
+        if let Some(home) = (self.variable)("HOME").filter(|home| !home.is_empty()) {
+            directories.push(Path::new(&home).join(".edf"));
+        }
+        directories.extend(self.directories.iter().cloned());
+        let here = directories
+            .into_iter()
+            .map(|directory| self.here.join(directory));
+        here.collect()
+    }
 }
 
 impl fmt::Debug for Surroundings<'_> {
@@ -266,22 +283,9 @@ fn find(word: &str, around: &Surroundings<'_>) -> Result<PathBuf> {
     if is_file_of_options(word) {
         return Ok(around.here.join(word));
     }
-    let mut directories: Vec<PathBuf> = Vec::new();
-    if let Some(path) = (around.variable)("EDF_PATH") {
-        directories.extend(
-            path.split(':')
-                .filter(|part| !part.is_empty())
-                .map(PathBuf::from),
-        );
-    }
-    if let Some(home) = (around.variable)("HOME").filter(|home| !home.is_empty()) {
-        directories.push(Path::new(&home).join(".edf"));
-    }
-    directories.extend(around.directories.iter().cloned());
     let file = format!("{word}.toml");
     let mut searched = Vec::new();
-    for directory in directories {
-        let directory = around.here.join(directory);
+    for directory in around.places() {
         // A name means what this user or root has given it to, and not who was first in a place where all may write.
         if let Err(refusal) = private::refuse_foreign(&directory, Whose::Shared) {
             searched.push(format!("not searched: {refusal}"));

@@ -16,6 +16,7 @@ mod attack;
 mod ch_run;
 mod check;
 mod coming_from;
+mod completion;
 mod corpus;
 mod destinations;
 mod devices;

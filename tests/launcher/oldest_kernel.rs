@@ -170,12 +170,12 @@ const COMMANDS: [(&str, &str); 9] = [
         "ran\n1",
     ),
     (
-        "$C run --writable --root ./img sh -c 'id -u; echo changed >/etc/new; cat /etc/new'; ls img/etc",
+        "cp -a img own; $C run --writable --root ./own sh -c 'id -u; echo changed >/etc/new; cat /etc/new'; ls own/etc",
         "0\nchanged",
     ),
     (
-        "mkdir kept; $C run --overlay ./kept ./img sh -c 'echo changed >/etc/new'; \
-         $C run --overlay ./kept ./img cat /etc/new; ls img/etc",
+        "mkdir kept; $C run --overlay ./kept ./own sh -c 'echo changed >/etc/new'; \
+         $C run --overlay ./kept ./own cat /etc/new; ls own/etc",
         "changed",
     ),
     (
