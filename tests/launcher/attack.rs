@@ -99,11 +99,11 @@ fn what_others_can_have_put_somewhere_is_not_taken_for_an_image_of_the_store() {
     std::fs::write(place.here().join("site.toml"), site).unwrap();
     place
         .run(
-            "mkdir store open open/team open/127.0.0.1:1; echo good >img/which; $C pack --quiet ./img store/debian.sqfs
-             cp store/debian.sqfs store/team+small:1.sqfs; echo planted >img/which
-             $C pack --quiet ./img open/debian; mv open/debian open/x; cp open/x open/debian; cp open/x open/other
+            "mkdir store open open/team open/127.0.0.1:1; cp -a img own; echo good >own/which; $C pack --quiet ./own store/debian.sqfs
+             cp store/debian.sqfs store/team+small:1.sqfs; echo planted >own/which
+             $C pack --quiet ./own open/x; cp open/x open/debian; cp open/x open/other
              cp open/x open/team/small:1; cp open/x open/127.0.0.1:1/app; cp open/x open/mine.sqfs
-             cp -a img open/tree; chmod 777 open open/team open/127.0.0.1:1",
+             cp -a own open/tree; chmod 777 open open/team open/127.0.0.1:1",
         )
         .ok();
     let run = |word: &str| {

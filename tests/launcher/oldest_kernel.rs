@@ -196,7 +196,7 @@ const COMMANDS: [(&str, &str); 9] = [
 
 /// A site whose registry has no TLS.
 const PULL: (&str, &str) = (
-    "$L --config ./site.toml pull --quiet $REGISTRY/small:1 && $C run small:1 echo pulled",
+    "$L --config ./site.toml pull --quiet $REGISTRY/team/small:1 && $C run team+small:1 echo pulled",
     "pulled",
 );
 
