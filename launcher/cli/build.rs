@@ -100,7 +100,12 @@ pub(super) fn build(matches: &ArgMatches) -> Result<ExitCode> {
         let saved = builder.run(&builder.save_words(&tag), Some(&scratch.path()), tool.quiet);
         // The archive has it now; a copy in the builder's own would only take room.
         let _ = builder.run(&["rmi".into(), tag.into()], None, tool.quiet);
-        saved?;
+        saved.map_err(|error| {
+            let hint = format!("is there room in {}?", scratch.path().display());
+            error
+                .within(&format!("writing {}", archive.display()))
+                .hinted_anew(hint)
+        })?;
         let source = locate::find(&archive.display().to_string(), &tool.config, &tool.host)?;
         let source = source.called(&format!("{} build {}", builder.name, context.display()));
         // It is no file that the user named.
