@@ -39,17 +39,22 @@ pub fn word_of_switch(value: &str) -> Option<bool> {
     }
 }
 
-/// Refuses `--ch-home yes`: the value of a switch is attached, and what stands by itself would be taken for the command.
+/// Refuses `--ch-home yes ./app`: the value of a switch is attached, and what stands by itself would be taken for the command.
+/// Where nothing follows it is the command: `srun --ch-home true`.
 ///
 /// # Errors
 /// The option, the word, and how the two are written.
 pub fn refuse_detached(words: impl Iterator<Item = OsString>, dialect: Dialect) -> Result<()> {
     let mut option: Option<&OptionRow> = None;
-    for word in words.take_while(|word| word != "--") {
+    let mut words = words.take_while(|word| word != "--").peekable();
+    while let Some(word) = words.next() {
         let Some(text) = word.to_str() else { continue };
         let is_size =
             |row: &OptionRow| row.shape == Shape::SwitchOrValue && size::parse(text).is_ok();
-        if let Some(row) = option.filter(|row| word_of_switch(text).is_some() || is_size(row)) {
+        if let Some(row) = option
+            .filter(|row| word_of_switch(text).is_some() || is_size(row))
+            .filter(|_| words.peek().is_some())
+        {
             let option = dialect.option(row.name);
             return Err(Error::new(format!(
                 "{option} {text}: the value has to be attached, and {text} would be taken for the next word"
@@ -424,6 +429,8 @@ mod tests {
             "srun --ch-home ./yes",
             "srun --ch-home=yes yes",
             "srun --ch-home 2G",
+            "srun --ch-home true",
+            "srun --ch-root -n2 true",
             "srun --ch-image yes",
             "srun -- ./x --ch-home yes",
         ] {
