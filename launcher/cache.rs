@@ -409,7 +409,8 @@ fn is_usable(path: &Path) -> bool {
     })
 }
 
-fn is_open_to_others(data: &fs::Metadata) -> bool {
+/// Whether others than its owner may write to a file.
+pub(crate) fn is_open_to_others(data: &fs::Metadata) -> bool {
     data.mode() & 0o022 != 0
 }
 

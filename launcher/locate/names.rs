@@ -2,10 +2,9 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, is_open_to_others};
 use crate::host::Host;
 use crate::image::refusals::missing;
 use crate::log::warn_once;
@@ -98,7 +97,11 @@ pub(super) fn unsettled(
     host: &Host,
 ) -> Result<PathBuf> {
     let is_there = path.symlink_metadata().is_ok();
-    let is_own = || private::refuse_way(&path, Whose::Trusted).is_ok() && !is_open_to_others(&path);
+    let is_open = || {
+        let data = path.metadata();
+        data.is_ok_and(|data| data.is_file() && is_open_to_others(&data))
+    };
+    let is_own = || private::refuse_way(&path, Whose::Trusted).is_ok() && !is_open();
     if let Some(remote) = word::of_host(name) {
         return match is_there && is_own() {
             true => Ok(path),
@@ -127,12 +130,6 @@ fn two_meanings(name: &str, other: &str) -> Error {
         "can't tell which image {name} is: what lies here under that name others can have put there"
     ))
     .hint(format!("write ./{name}, or {other}"))
-}
-
-/// Whether others may write to a file.
-fn is_open_to_others(path: &Path) -> bool {
-    path.metadata()
-        .is_ok_and(|data| data.is_file() && data.mode() & 0o022 != 0)
 }
 
 fn found_nowhere(name: &str, as_stored: &str, path: &Path, places: &[PathBuf]) -> Error {
