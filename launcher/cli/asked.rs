@@ -56,12 +56,12 @@ impl Asked {
 fn refuse_detached(matches: &ArgMatches) -> Result<()> {
     let image = matches.try_get_one::<String>("image-word").ok().flatten();
     let Some(image) = image else { return Ok(()) };
-    let mut is_past = false;
-    // What follows it is the command's.
-    let words = env::args_os()
-        .skip(1)
-        .take_while(|word| !std::mem::replace(&mut is_past, word == image.as_str()));
-    options::refuse_detached(words, Dialect::Launcher)
+    // What follows it is the command's: that there is a word is all that matters of it.
+    let mut words: Vec<_> = env::args_os().skip(1).collect();
+    if let Some(place) = words.iter().position(|word| word == image.as_str()) {
+        words.truncate(place + 2);
+    }
+    options::refuse_detached(words.into_iter(), Dialect::Launcher)
 }
 
 pub(super) fn config_path(matches: &ArgMatches) -> &Path {
