@@ -142,7 +142,7 @@ impl Plan {
         };
         let mounts = mounts::plan(options, &surroundings)?;
         let files = files(&mounts, config)?;
-        let planned = environment::plan(options, host, &image, &devices.environment)?;
+        let planned = environment::plan(options, host, &image, &devices.environment, &task)?;
         let mut environment = planned.edits;
         if let Some(commands) = host_commands.as_ref().filter(|_| !planned.path_was_asked) {
             environment::end_path_in(&commands.directory, &host.environment, &mut environment);

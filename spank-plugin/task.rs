@@ -214,10 +214,10 @@ fn join(slurm: &Slurm<'_>, namespaces: &Namespaces, record: &File) -> Result<(),
                 .hint("that takes Slurm 23.11 or newer; leave --ch-entrypoint out, or write the entrypoint before the command")
         })?;
     }
-    record
-        .edits
-        .iter()
-        .try_for_each(|edit| slurm.edit(&edit.name, edit.value.as_deref()))
+    record.edits.iter().try_for_each(|edit| {
+        let value = edit.value_for(|name| slurm.variable(name));
+        slurm.edit(&edit.name, value.as_deref())
+    })
 }
 
 /// Whether this is the script of a batch job, or salloc's shell.

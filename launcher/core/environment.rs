@@ -27,6 +27,9 @@ pub struct Edit {
     /// Its new value, or that it goes away.
     #[serde(with = "text")]
     pub value: Option<OsString>,
+    /// Whether the value names variables that each task of a step has for itself, so that each expands it.
+    #[serde(default)]
+    pub is_each_tasks: bool,
     /// Who wanted this, as `chariot explain` shows it.
     #[serde(skip)]
     pub origin: String,
@@ -38,7 +41,26 @@ impl Edit {
         Edit {
             name: name.into(),
             value: Some(value.into()),
+            is_each_tasks: false,
             origin: origin.to_owned(),
+        }
+    }
+
+    /// The same with a value that each task [expands](`expanded`) by its own variables.
+    #[must_use]
+    pub fn by_each_task(self) -> Edit {
+        Edit {
+            is_each_tasks: true,
+            ..self
+        }
+    }
+
+    /// The value for a task whose variables are `now`.
+    pub fn value_for(&self, now: impl Fn(&str) -> Option<OsString>) -> Option<OsString> {
+        let value = self.value.as_ref()?;
+        match value.to_str().filter(|_| self.is_each_tasks) {
+            Some(text) => Some(expanded_by(text, now)),
+            None => Some(value.clone()),
         }
     }
 
@@ -47,6 +69,7 @@ impl Edit {
         Edit {
             name: name.into(),
             value: None,
+            is_each_tasks: false,
             origin: origin.to_owned(),
         }
     }
@@ -67,14 +90,14 @@ impl Display for Edit {
 /// is `now`, and for nothing if it is not set; `\$NAME` is meant as it stands. So Charliecloud has it, without braces, and so
 /// PATH is added to.
 pub fn expanded(value: &str, now: &Environment) -> OsString {
+    expanded_by(value, |name| find(now, name).map(OsStr::to_owned))
+}
+
+fn expanded_by(value: &str, now: impl Fn(&str) -> Option<OsString>) -> OsString {
     let mut items = Vec::new();
     for item in value.split(':') {
         match name_in(item) {
-            Some(name) => items.extend(
-                find(now, name)
-                    .filter(|value| !value.is_empty())
-                    .map(OsStr::to_owned),
-            ),
+            Some(name) => items.extend(now(name).filter(|value| !value.is_empty())),
             None => {
                 let bare = item.strip_prefix('\\').filter(|bare| is_meant(bare));
                 items.push(bare.unwrap_or(item).into());
@@ -119,8 +142,8 @@ pub fn apply(environment: &Environment, edits: &[Edit]) -> Environment {
     let mut result = environment.clone();
     for edit in edits {
         result.retain(|(name, _)| *name != edit.name);
-        if let Some(value) = &edit.value {
-            result.push((edit.name.clone(), value.clone()));
+        if let Some(value) = edit.value_for(|name| find(&result, name).map(OsStr::to_owned)) {
+            result.push((edit.name.clone(), value));
         }
     }
     result

@@ -156,6 +156,8 @@ pub struct Options {
     pub root: Option<Sourced<bool>>,
     /// Pretend that owners were changed.
     pub fakeroot: Option<Sourced<bool>>,
+    /// Tell the tasks where they meet.
+    pub pytorch: Option<Sourced<bool>>,
     /// What an environment file says for others than Chariot; explained, and else of no effect.
     pub annotations: Vec<String>,
     /// Where the batch script runs.
@@ -237,6 +239,7 @@ impl Options {
             }
             "root" => self.root = switch()?,
             "fakeroot" => self.fakeroot = switch()?,
+            "pytorch" => self.pytorch = switch()?,
             // It was replaced by what it says where it was typed.
             "edf" if value.is_empty() => return Err("no environment is named".into()),
             "edf" => {}
@@ -314,7 +317,7 @@ mod tests {
                 "pull" => "missing",
                 "device" => "example.com/class=name",
                 "writable" | "home" | "private-tmp" | "root" | "fakeroot" | "verbose"
-                | "entrypoint" | "inherit" => "yes",
+                | "entrypoint" | "inherit" | "pytorch" => "yes",
                 _ => "/x",
             };
             resolve(&[(Source::Typed, row.name, value)]).unwrap();

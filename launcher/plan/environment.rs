@@ -1,6 +1,7 @@
 //! The variables that the command sees: the host's, then the image's, then what was asked for.
 
 mod open;
+mod ranks;
 pub mod table;
 
 use std::ffi::OsStr;
@@ -10,7 +11,8 @@ use std::path::Path;
 use crate::host::Host;
 use crate::image::{Image, metadata};
 use crate::mount::APT_CONFIG;
-use chariot_core::environment::{Edit, Environment, apply, expanded, find, name_in};
+use crate::plan::Task;
+use chariot_core::environment::{Edit, Environment, apply, expanded, find, literal, name_in};
 use chariot_core::error::{Error, Explain, Result};
 use chariot_core::open as files;
 use chariot_core::options::{Assignment, Options, Sourced};
@@ -51,10 +53,15 @@ pub(super) fn plan(
     host: &Host,
     image: &Image,
     devices: &[Assigned],
+    task: &Task,
 ) -> Result<Planned> {
     let assigned = assigned(&options.set_env)?;
     let unasked = unasked(options, &host.environment, &image.metadata, devices);
-    let edits = decide(options, &host.environment, &image.word, &unasked, &assigned);
+    let mut edits = decide(options, &host.environment, &image.word, &unasked, &assigned);
+    // A batch script is no rank, and what it has comes to those that it starts.
+    if Options::on(&options.pytorch) && task.script.is_none() {
+        edits.extend(ranks::edits(&host.environment, &edits));
+    }
     let mut open = Open::of(options, &host.environment, &host.user.home, &assigned);
     open.add_own_homes(&host.environment, [&edits, &unasked], |home| {
         image.has(home)
@@ -108,7 +115,7 @@ pub(crate) fn decide(
 ) -> Vec<Edit> {
     let mut edits = unasked.to_vec();
     for assigned in assigned {
-        edits.extend(assign(assigned, &apply(environment, &edits)));
+        edits.extend(assign(assigned, environment, &edits));
     }
     if Options::on(&options.fakeroot) && !assigned.iter().any(|(name, ..)| name == "APT_CONFIG") {
         edits.push(Edit::set("APT_CONFIG", APT_CONFIG, "fakeroot"));
@@ -120,12 +127,16 @@ pub(crate) fn decide(
     last_word_only(edits)
 }
 
-/// What was asked for, with the variables that its value names, as they are `now`. To PATH only entries are added that are
-/// something: an empty one would be the current directory.
-fn assign((name, value, origin): &Assigned, now: &Environment) -> Option<Edit> {
-    let mut now = now.clone();
+/// What was asked for, with the variables that its value names, as they are after the `edits`. To PATH only entries are added
+/// that are something: an empty one would be the current directory.
+fn assign((name, value, origin): &Assigned, before: &Environment, edits: &[Edit]) -> Option<Edit> {
+    let mut now = apply(before, edits);
     if find(&now, "PATH").is_none_or(OsStr::is_empty) {
         now = apply(&now, &[Edit::set("PATH", PATH, "")]);
+    }
+    let is_path = ["PATH", BEFORE_PATH, BEHIND_PATH].contains(&name.as_str());
+    if let Some(value) = left_to_tasks(value, &now, edits).filter(|_| !is_path) {
+        return Some(Edit::set(name, value, origin).by_each_task());
     }
     let value = expanded(value, &now);
     if name != BEFORE_PATH && name != BEHIND_PATH {
@@ -138,6 +149,28 @@ fn assign((name, value, origin): &Assigned, now: &Environment) -> Option<Edit> {
     let at = if name == BEFORE_PATH { items.len() } else { 0 };
     items.insert(at, path);
     (items.len() > 1).then(|| Edit::set("PATH", items.join(OsStr::new(":")), origin))
+}
+
+/// A value that names what each task of a step has for itself, as SLURM_PROCID: the tasks share the plan, and the one that
+/// makes it may not decide for all of them. Variables that are the same for all are expanded.
+fn left_to_tasks(value: &str, now: &Environment, edits: &[Edit]) -> Option<String> {
+    let left = |item| {
+        let name = name_in(item)?;
+        match edits.iter().rfind(|edit| edit.name == name) {
+            Some(edit) if edit.is_each_tasks => edit.value.as_ref()?.to_str().map(str::to_owned),
+            Some(_) => None,
+            None => differs_by_task(name).then(|| item.to_owned()),
+        }
+    };
+    value.split(':').find_map(left)?;
+    let items = value.split(':').filter_map(|item| {
+        left(item).or_else(|| {
+            let value = expanded(item, now);
+            let is_nothing = value.is_empty() && name_in(item).is_some();
+            (!is_nothing).then(|| literal(&value.to_string_lossy()))
+        })
+    });
+    Some(items.collect::<Vec<_>>().join(":"))
 }
 
 /// Whether somebody has said what PATH is, and not what is added to it.
@@ -157,6 +190,21 @@ fn belongs_to_task(name: &str) -> bool {
         "XAUTHORITY",
     ];
     name.starts_with("SLURM_") || name.starts_with("PMI") || NAMES.contains(&name)
+}
+
+/// Variables that two tasks of one step on one node have with different values.
+fn differs_by_task(name: &str) -> bool {
+    const NAMES: [&str; 8] = [
+        "SLURM_PROCID",
+        "SLURM_LOCALID",
+        "SLURM_TASK_PID",
+        "SLURM_STEP_GPUS",
+        "CUDA_VISIBLE_DEVICES",
+        "GPU_DEVICE_ORDINAL",
+        "ROCR_VISIBLE_DEVICES",
+        "ZE_AFFINITY_MASK",
+    ];
+    name.starts_with("PMI") || NAMES.contains(&name)
 }
 
 fn unset(glob: &Sourced<String>, environment: &Environment) -> Vec<Edit> {

@@ -120,6 +120,25 @@ fn check_names_the_mpi_that_an_image_and_this_slurm_share() {
 }
 
 #[test]
+fn each_rank_learns_where_the_others_meet_and_which_it_is() {
+    let site = site!();
+    let said = site.run(
+        "srun -w n1,n2 --ntasks-per-node=2 --ch-pytorch --ch-set-env='MINE=$SLURM_PROCID:x' --ch-image=$I sh -c \
+         'echo $RANK $LOCAL_RANK $WORLD_SIZE $MASTER_ADDR $MINE $((MASTER_PORT > 60999))' | sort",
+    );
+    let expected = "0 0 4 n1 0:x 1\n1 1 4 n1 1:x 1\n2 0 4 n1 2:x 1\n3 1 4 n1 3:x 1";
+    assert_eq!(said.ok(), expected, "{said:#?}");
+    // A rank that starts others does not make them what it is itself, and a script is none.
+    let said = site.run(
+        "MASTER_ADDR=me srun -n1 --ch-pytorch --ch-image=$I sh -c \
+         'echo $RANK $MASTER_ADDR; srun --overlap -w n1 -n2 sh -c \"echo \\$RANK \\$WORLD_SIZE\" | sort'",
+    );
+    assert_eq!(said.ok(), "0 me\n0 2\n1 2", "{said:#?}");
+    let said = site.run("srun -n1 --ch-image=$I sh -c 'echo ${RANK-none}'");
+    assert_eq!(said.ok(), "none");
+}
+
+#[test]
 fn ranks_that_start_by_ch_run_share_a_container_on_each_node() {
     let site = site!();
     let launcher = std::env::var("CHARIOT").unwrap();

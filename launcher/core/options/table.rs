@@ -221,6 +221,15 @@ pub const TABLE: &[OptionRow] = &[
                is said for the new one. Without it a new job inherits nothing; called in a container, they say what it runs in.",
     },
     OptionRow {
+        name: "pytorch",
+        value: "yes|no",
+        shape: Shape::Switch,
+        slurm_only: false,
+        short: "tell the tasks of a step where they meet, as PyTorch reads it",
+        long: "MASTER_ADDR, MASTER_PORT, WORLD_SIZE, RANK and LOCAL_RANK, from what Slurm tells each task. The image's and \
+               --set-env's win, and a caller's own address, port and size.",
+    },
+    OptionRow {
         name: "verbose",
         value: "yes|no",
         shape: Shape::Switch,

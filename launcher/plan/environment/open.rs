@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::table::{self, Rule, place};
-use super::{Assigned, assign};
+use super::{Assigned, assign, last_word_only};
 use crate::host::Known;
 use chariot_core::environment::{Edit, Environment, apply, find};
 use chariot_core::options::Options;
@@ -134,24 +134,21 @@ pub fn settle(
 
 /// What was asked for where it names variables of which the rules make something else; `unasked` is what they make of them.
 fn values(plan: &[Edit], before: &Environment, open: &Open, unasked: &[Edit]) -> Vec<Edit> {
-    let planned = apply(before, plan);
-    let mut outside = apply(before, &open.unasked);
-    let mut inside = apply(&outside, unasked);
-    let mut edits: Vec<Edit> = Vec::new();
+    let mut was = open.unasked.clone();
+    let mut is = [&open.unasked[..], unasked].concat();
+    let settled_from = is.len();
     for assigned in &open.assigned {
-        outside = apply(&outside, assign(assigned, &outside).as_slice());
-        let edit = assign(assigned, &inside);
-        inside = apply(&inside, edit.as_slice());
-        edits.retain(|earlier| edit.as_ref().is_none_or(|edit| edit.name != earlier.name));
-        edits.extend(edit);
+        was.extend(assign(assigned, before, &was));
+        is.extend(assign(assigned, before, &is));
     }
-    let value = |environment: &Environment, name: &OsStr| {
-        let found = environment.iter().find(|(known, _)| known == name);
-        found.map(|(_, value)| value.clone()).unwrap_or_default()
+    let value = |edits: &[Edit], name: &OsStr| {
+        let edit = edits.iter().rfind(|edit| edit.name == name);
+        edit.and_then(|edit| edit.value.clone()).unwrap_or_default()
     };
+    let mut edits = last_word_only(is.split_off(settled_from));
     edits.retain_mut(|edit| {
-        let (was, is) = (value(&outside, &edit.name), value(&inside, &edit.name));
-        let planned = value(&planned, &edit.name);
+        let (was, planned) = (value(&was, &edit.name), value(plan, &edit.name));
+        let is = edit.value.clone().unwrap_or_default();
         // The plan adds to PATH.
         let added = planned.as_bytes().strip_prefix(was.as_bytes());
         let mut settled = is.clone();
@@ -192,6 +189,7 @@ fn rules(
             edits.extend(edit.map(|value| Edit {
                 name: (*name).into(),
                 value: value.map(OsString::from),
+                is_each_tasks: false,
                 origin: row.why.to_owned(),
             }));
         }

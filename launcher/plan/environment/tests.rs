@@ -337,6 +337,37 @@ fn a_value_names_what_a_variable_has_inside() {
 }
 
 #[test]
+fn what_each_task_has_for_itself_is_not_the_first_tasks_for_all() {
+    let first = environment(&[
+        BIN,
+        ("SLURM_PROCID", "0"),
+        ("HOME", "/h"),
+        ("M", "\\$PMI_RANK"),
+    ]);
+    let given = [
+        ("set-env", "A=$SLURM_PROCID"),
+        (
+            "set-env",
+            "B=a:${SLURM_LOCALID}:$HOME:\\$PMI_RANK:$A:$M:$NONE",
+        ),
+        ("set-env", "A=5"),
+        ("set-env", "C=$A"),
+        ("set-env", "PMI_RANK=7"),
+        ("set-env", "D=$PMI_RANK:$PMI_RANK"),
+    ];
+    let assigned = assigned(&options(&given).set_env).unwrap();
+    let unasked = unasked(&options(&given), &first, &Default::default(), &[]);
+    let mut edits = decide(&options(&given), &first, "img", &unasked, &assigned);
+    let open = Open::of(&options(&given), &first, Path::new("/h"), &assigned).with_unasked(unasked);
+    edits.extend(settle(&edits, &first, &open, false, |path| path.is_dir()));
+    let third = environment(&[BIN, ("SLURM_PROCID", "3"), ("SLURM_LOCALID", "1")]);
+    let now = apply(&third, &edits);
+    let is = |name: &str| find(&now, name).unwrap_or_default().to_str().unwrap();
+    assert_eq!(is("B"), "a:1:/:$PMI_RANK:3:\\$PMI_RANK");
+    assert_eq!([is("C"), is("D")], ["5", "7:7"]);
+}
+
+#[test]
 fn what_runs_the_hosts_programs_or_leads_to_its_files_stays_outside() {
     let (_place, at) = places(&["hidden"]);
     let hidden = at("hidden");
