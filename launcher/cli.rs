@@ -12,6 +12,7 @@ mod exec;
 mod foreign;
 mod images;
 mod inspect;
+mod login;
 mod manual;
 mod mpi;
 mod open;
@@ -74,6 +75,8 @@ pub fn main() -> ExitCode {
         Some(("rm", matches)) => images::remove(matches),
         Some(("gc", matches)) => images::collect(matches),
         Some(("resolve", matches)) => pull::resolve(matches),
+        Some(("login", matches)) => login::login(matches),
+        Some(("logout", matches)) => login::logout(matches),
         Some(("edf", matches)) => edf::edf(matches),
         Some(("completions", matches)) => completion::completions(matches),
         Some(("complete", matches)) => completion::complete(matches),
@@ -225,6 +228,8 @@ pub fn command() -> Command {
         .subcommand(images::remove_command())
         .subcommand(images::collect_command())
         .subcommand(pull::resolve_command())
+        .subcommand(login::login_command())
+        .subcommand(login::logout_command())
         .subcommand(edf::command())
         .subcommand(
             Command::new("completions").about("Print a completion script for a shell").arg(

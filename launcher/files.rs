@@ -31,7 +31,7 @@ mod sync;
 pub use look::Identity;
 pub(crate) use look::UNFINISHED;
 use look::{is_directory, look, open_directory, open_parent, split, touched};
-pub use output::{Output, write, write_first, write_in};
+pub use output::{Output, make_private, write, write_first, write_in, write_secret};
 
 /// Where an image's mark lies in it. What has none is not taken for an image that Chariot made.
 pub const MARK: &str = ".chariot/image.json";

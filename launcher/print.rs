@@ -176,6 +176,14 @@ pub fn help(command: &mut clap::Command) {
     let _ = command.print_help();
 }
 
+/// Asks a person something, on standard error, who answers behind it in the same line.
+///
+/// # Errors
+/// As write(2).
+pub fn ask(question: &str) -> io::Result<()> {
+    io::stderr().write_all(escape::line(question).as_bytes())
+}
+
 /// Whether a person sees what is written to standard error.
 pub fn is_seen() -> bool {
     io::stderr().is_terminal()

@@ -2,16 +2,21 @@
 //! while it streams. Blobs lie as in an OCI layout, `blobs/sha256/…` below the cache.
 
 pub mod answer;
+mod authorize;
 pub mod challenge;
 mod client;
 mod connection;
 mod credentials;
 mod download;
 mod hosts;
+mod keep;
+mod refusal;
 pub use std::path::Path;
 
 pub use client::{Cause, Client, Failure, Patience};
+pub(crate) use credentials::{Credentials, find as credentials};
 pub use download::LAYER;
+pub(crate) use keep::{forget, keep};
 
 use crate::cache::{Cache, stage};
 use crate::files::{self, output, space};
@@ -60,6 +65,19 @@ fn clients(reference: &Reference, config: &Config, patience: Patience) -> Result
         .chain([None])
         .map(|mirror| Client::new(reference, mirror, &registry, patience))
         .collect()
+}
+
+/// Says who one is to the registry itself, by what is `tried`. Whether it has asked for that.
+///
+/// # Errors
+/// It does not answer, or does not take that.
+pub(crate) fn log_in(reference: &Reference, config: &Config, tried: Credentials) -> Result<bool> {
+    let registry = config.registries.get(&reference.host).cloned();
+    let registry = registry.unwrap_or_default();
+    let mut client = Client::new(reference, None, &registry, hasty(config))?;
+    let what = format!("can't log in to {}", reference.host);
+    let tried = client.log_in(tried);
+    tried.map_err(|failure| failure.error.within(&what))
 }
 
 /// Asks what a name means, for this machine. `cache` may know it if it is a digest.

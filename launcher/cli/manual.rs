@@ -322,8 +322,8 @@ const FILES: &[(&str, &str)] = &[
     ("~/.edf, /etc/edf", "environment definition files"),
     ("/etc/cdi, /var/run/cdi", "specifications of devices"),
     (
-        "~/.docker/config.json",
-        "credentials for registries, as `docker login` leaves them; those of podman and skopeo are found too",
+        "~/.config/containers/auth.json",
+        "credentials for registries, which `chariot login` keeps; those of podman, skopeo and docker are found too",
     ),
 ];
 

@@ -39,7 +39,7 @@ pub(super) fn command() -> Command {
              REF is HOST/NAME:TAG or HOST/NAME@sha256:…, with or without docker:// before it. Without DEST the image \
              goes into your store, where it is found by its name and tag; a DEST that ends in {} becomes one file, \
              SquashFS whatever it is called, any other a directory. Such a file may come first, as with Apptainer. \
-             Credentials are those of `docker login`, `podman login` or `skopeo login`.",
+             Credentials are those of `chariot login`, `podman login`, `skopeo login` or `docker login`.",
             SQUASHFS.join(" ")
         ))
         .arg(Arg::new("reference").value_name("REF").required(true).help("the image's name in a registry"))

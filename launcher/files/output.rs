@@ -28,10 +28,21 @@ mod small;
 
 pub(super) use leftover::leftover;
 pub(super) use small::write_first_in;
-pub use small::{claim, longest_part, room_for, write, write_first, write_in};
+pub use small::{
+    claim, longest_part, make_private, room_for, write, write_first, write_in, write_secret,
+};
 
 /// How often removing what was not completed is tried.
 const REMOVALS: u32 = 3;
+
+/// What can be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Directory,
+    File,
+    /// A file that only its owner ever could read.
+    Secret,
+}
 
 /// What is being made.
 #[derive(Debug)]
@@ -56,7 +67,7 @@ impl Output {
     /// # Errors
     /// It cannot be made beside `destination`.
     pub fn directory(destination: &Path) -> Result<Output> {
-        Output::begin(destination, true)
+        Output::begin(destination, Kind::Directory)
     }
 
     /// Begins a file, with the permissions that umask(2) leaves, and none for others to write: an image of the cache can be the
@@ -65,10 +76,10 @@ impl Output {
     /// # Errors
     /// It cannot be made beside `destination`.
     pub fn file(destination: &Path) -> Result<Output> {
-        Output::begin(destination, false)
+        Output::begin(destination, Kind::File)
     }
 
-    fn begin(destination: &Path, is_directory: bool) -> Result<Output> {
+    fn begin(destination: &Path, kind: Kind) -> Result<Output> {
         let what = || cannot_write(destination);
         let (above, name) = split(destination).ok_or_else(|| {
             Error::new(format!("{}: it has no name of its own", what()))
@@ -76,28 +87,24 @@ impl Output {
         })?;
         // Paths forget it, and open(2) does not: `image/` is never a file.
         let typed = destination.as_os_str().as_encoded_bytes();
-        if !is_directory && (typed.ends_with(b"/") || typed.ends_with(b"/.")) {
+        if kind != Kind::Directory && (typed.ends_with(b"/") || typed.ends_with(b"/.")) {
             return Err(Error::new(format!("{}: that names a directory", what()))
                 .hint("leave out the slash at its end, or name a file in it"));
         }
         let parent = open_parent(above)
             .explain(|| format!("{}: open(\"{}\")", what(), above.display()))
             .map_err(|error| error.hint("make the directory above it first"))?;
-        Output::begin_in(parent, destination, name, is_directory)
+        Output::begin_in(parent, destination, name, kind)
     }
 
     /// Begins it in an open directory, whatever leads there by now.
-    fn begin_in(
-        parent: OwnedFd,
-        destination: &Path,
-        name: &Path,
-        is_directory: bool,
-    ) -> Result<Output> {
+    fn begin_in(parent: OwnedFd, destination: &Path, name: &Path, kind: Kind) -> Result<Output> {
         let what = || cannot_write(destination);
         let above = destination.parent().unwrap_or(Path::new("."));
         let temporary = PathBuf::from(Maker::this().name(name.as_os_str(), Role::Part));
+        let is_directory = kind == Kind::Directory;
         let call = if is_directory { "mkdir" } else { "open" };
-        let made = make(&parent, &temporary, is_directory)
+        let made = make(&parent, &temporary, kind)
             .map_err(|error| space::explain(&error, &what(), call, above))?;
         let began = Identity::of(&made).explain(what)?;
         let mut output = Output {
@@ -123,7 +130,7 @@ impl Output {
     }
 
     fn begin_mark(&mut self) -> io::Result<()> {
-        let mark = make(&self.made, Path::new(UNFINISHED), false)?;
+        let mark = make(&self.made, Path::new(UNFINISHED), Kind::File)?;
         self.unfinished = Some(Identity::of(&mark)?);
         Ok(())
     }
@@ -291,9 +298,9 @@ fn hold(parent: &OwnedFd, name: &Path) -> Option<(OwnedFd, Identity)> {
 }
 
 /// Makes a file or a directory that was not there, and opens it.
-fn make(parent: impl AsFd, name: &Path, is_directory: bool) -> io::Result<File> {
+fn make(parent: impl AsFd, name: &Path, kind: Kind) -> io::Result<File> {
     let parent = parent.as_fd();
-    if is_directory {
+    if kind == Kind::Directory {
         mkdirat(parent, name, Mode::RWXU)?;
         return open_directory(parent, name)
             .map(File::from)
@@ -306,7 +313,7 @@ fn make(parent: impl AsFd, name: &Path, is_directory: bool) -> io::Result<File> 
         parent,
         name,
         flags,
-        Mode::from_raw_mode(0o644),
+        Mode::from_raw_mode(if kind == Kind::Secret { 0o600 } else { 0o644 }),
     )?))
 }
 

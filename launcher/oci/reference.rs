@@ -109,23 +109,27 @@ impl Reference {
             names.push(path.clone());
             path.truncate(path.rfind('/').unwrap_or_default());
         }
-        match host.as_str() {
-            HUB => names.extend(
-                [
-                    "https://index.docker.io/v1/",
-                    "docker.io",
-                    "index.docker.io",
-                ]
-                .map(String::from),
-            ),
-            host => names.extend([
+        names.extend(self.registry_names());
+        names
+    }
+
+    /// The same for the registry as a whole; the first is the one that podman writes.
+    pub fn registry_names(&self) -> Vec<String> {
+        match self.host.as_str() {
+            HUB => [
+                "docker.io",
+                "https://index.docker.io/v1/",
+                "index.docker.io",
+            ]
+            .map(String::from)
+            .into(),
+            host => vec![
                 host.to_owned(),
                 format!("https://{host}"),
                 format!("https://{host}/v2/"),
                 format!("https://{host}/v1/"),
-            ]),
+            ],
         }
-        names
     }
 
     /// What to ask the server for: the digest, or else the tag.

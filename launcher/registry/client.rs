@@ -5,13 +5,13 @@ use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use serde::Deserialize;
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
 
-use super::challenge::parameters;
+use super::challenge;
 use super::connection::agent;
 use super::credentials::{self, Credentials};
+use super::refusal;
 use crate::oci::{self, Digest, Reference};
 use chariot_core::config::registries::Registry;
 use chariot_core::error::{Error, Result};
@@ -126,6 +126,27 @@ impl Client {
         &self.host
     }
 
+    pub(super) fn credentials(&self) -> Option<&Credentials> {
+        self.credentials.as_ref()
+    }
+
+    pub(super) fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    /// What credentials for it are kept under.
+    pub(super) fn login_name(&self) -> &str {
+        match self.is_mirror {
+            true => &self.host,
+            false => &self.registry,
+        }
+    }
+
+    /// Whether the site has said that nothing is encrypted.
+    pub(super) fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
     /// A manifest or index, by tag or digest.
     ///
     /// # Errors
@@ -176,6 +197,27 @@ impl Client {
         Ok((response.into_body().into_reader(), is_rest))
     }
 
+    /// Says who one is by what is being tried. Whether the registry has asked for it.
+    ///
+    /// # Errors
+    /// It does not answer, or does not take that.
+    pub(super) fn log_in(&mut self, tried: Credentials) -> std::result::Result<bool, Failure> {
+        self.credentials = Some(tried);
+        let url = format!("{}/v2/", self.base);
+        let mut asked = self.call(&url, None, &[])?;
+        if asked.status().is_success() {
+            return Ok(false);
+        }
+        let mut response = match asked.status() {
+            StatusCode::UNAUTHORIZED => self.get_once(&url, "", &[])?,
+            _ => return Err(self.refused_by(&self.host, &mut asked)),
+        };
+        match response.status().is_success() {
+            true => Ok(true),
+            false => Err(self.refused_by(&self.host, &mut response)),
+        }
+    }
+
     /// Asks for something of an image, as often as it makes sense.
     fn get(
         &self,
@@ -194,15 +236,20 @@ impl Client {
         let mut tries = if self.patience.tries_again { TRIES } else { 1 };
         loop {
             tries -= 1;
-            let failure = match self.get_once(&url, &repository, headers) {
+            let (failure, asked) = match self.get_once(&url, &repository, headers) {
                 Ok(response) if response.status().is_success() => return Ok(response),
-                Ok(response) => self.refused(reference, path, response.status()),
-                Err(failure) => failure,
+                Ok(mut response) => {
+                    let asked = refusal::pause(&response).unwrap_or_default();
+                    (self.refused(reference, path, &mut response), asked)
+                }
+                Err(failure) => (failure, Duration::ZERO),
             };
-            if tries == 0 || failure.cause != Cause::Unreachable {
+            // Who waits for this fetch takes no longer silence than this for its end.
+            let is_too_long = asked > self.patience.answer;
+            if tries == 0 || is_too_long || failure.cause != Cause::Unreachable {
                 return Err(failure);
             }
-            std::thread::sleep(pause);
+            std::thread::sleep(pause.max(asked));
             pause *= 2;
         }
     }
@@ -217,11 +264,9 @@ impl Client {
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
-        let challenge = response
-            .headers()
-            .get("www-authenticate")
-            .and_then(|value| value.to_str().ok());
-        let Some(header) = self.answer(challenge.unwrap_or_default(), repository)? else {
+        let headers_of_it = response.headers().get_all("www-authenticate").iter();
+        let offered = challenge::offered(headers_of_it.filter_map(|value| value.to_str().ok()));
+        let Some(header) = self.answer(&offered, repository)? else {
             return Ok(response);
         };
         let mut known = self
@@ -257,135 +302,8 @@ impl Client {
         request.call().map_err(|error| self.unreachable(&error))
     }
 
-    /// What proves to the registry who is asking.
-    fn answer(
-        &self,
-        challenge: &str,
-        repository: &str,
-    ) -> std::result::Result<Option<String>, Failure> {
-        let (scheme, rest) = challenge.split_once(' ').unwrap_or((challenge, ""));
-        if scheme.eq_ignore_ascii_case("basic") {
-            return Ok(self.credentials.as_ref().and_then(Credentials::basic));
-        }
-        let parameters = parameters(rest);
-        let Some(realm) = parameters
-            .get("realm")
-            .filter(|_| scheme.eq_ignore_ascii_case("bearer"))
-        else {
-            return Ok(None);
-        };
-        if !realm.starts_with("https://") && !self.is_plain {
-            // A password in clear text is what https is there to prevent.
-            let sentence = format!(
-                "{} wants credentials sent without encryption, to {realm}",
-                self.host
-            );
-            return Err(Failure {
-                error: Error::new(sentence).hint("ask whoever runs the registry"),
-                cause: Cause::Refused,
-            });
-        }
-        let scope = format!("repository:{repository}:pull");
-        let scope = parameters
-            .get("scope")
-            .map_or(scope.as_str(), String::as_str);
-        let service = parameters.get("service").map_or("", String::as_str);
-        self.token(realm, service, scope)
-            .map(|token| Some(format!("Bearer {token}")))
-    }
-
-    fn token(
-        &self,
-        realm: &str,
-        service: &str,
-        scope: &str,
-    ) -> std::result::Result<String, Failure> {
-        #[derive(Deserialize)]
-        struct Answer {
-            token: Option<String>,
-            access_token: Option<String>,
-        }
-        let identity = self
-            .credentials
-            .as_ref()
-            .and_then(Credentials::identity_token);
-        let response = match identity {
-            Some(token) => self.agent.post(realm).send_form([
-                ("grant_type", "refresh_token"),
-                ("service", service),
-                ("client_id", "chariot"),
-                ("scope", scope),
-                ("refresh_token", token),
-            ]),
-            None => {
-                let mut request = self
-                    .agent
-                    .get(realm)
-                    .query("service", service)
-                    .query("scope", scope);
-                if let Some(basic) = self.credentials.as_ref().and_then(Credentials::basic) {
-                    request = request.header("Authorization", basic);
-                }
-                request.call()
-            }
-        };
-        let mut response = response.map_err(|error| self.unreachable(&error))?;
-        if !response.status().is_success() {
-            return Err(self.denied(&format!("{} gives no token for it", self.host)));
-        }
-        let body = response
-            .body_mut()
-            .with_config()
-            .limit(oci::LARGEST)
-            .read_to_vec();
-        let body = body.map_err(|error| self.unreachable(&error))?;
-        serde_json::from_slice(&body)
-            .ok()
-            .and_then(|answer: Answer| answer.token.or(answer.access_token))
-            .ok_or_else(|| {
-                self.denied(&format!(
-                    "{} gives no token that can be understood",
-                    self.host
-                ))
-            })
-    }
-
-    fn denied(&self, reason: &str) -> Failure {
-        let hint = match self.credentials {
-            Some(_) => {
-                "are the credentials in ~/.docker/config.json right, and may they read this image?"
-            }
-            None => {
-                "if it is a private image: `docker login`, `podman login` or `skopeo login` leave credentials where \
-                     Chariot finds them"
-            }
-        };
-        Failure {
-            error: Error::new(reason).hint(hint),
-            cause: Cause::Refused,
-        }
-    }
-
-    fn refused(&self, reference: &Reference, path: &str, status: StatusCode) -> Failure {
-        let host = &self.host;
-        match status.as_u16() {
-            401 | 403 => self.denied(&format!("{host} says {status}")),
-            404 => Failure {
-                error: Error::new(format!("{host} has no {path} of {}", reference.repository))
-                    .hint("is the name right, and the tag? A private image can look like a missing one"),
-                cause: Cause::Refused,
-            },
-            _ => Failure {
-                error: Error::new(format!("{host} says {status}")).hint("try again later"),
-                cause: match status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-                    true => Cause::Unreachable,
-                    false => Cause::Refused,
-                },
-            },
-        }
-    }
-
-    fn unreachable(&self, error: &ureq::Error) -> Failure {
+    /// That there is no answer.
+    pub(super) fn unreachable(&self, error: &ureq::Error) -> Failure {
         let (reason, hint) = self.reason(error);
         Failure {
             error: Error::new(format!("can't reach {}: {reason}", self.host)).hint(hint),
@@ -464,12 +382,9 @@ mod tests {
                 ..Registry::default()
             };
             let client = Client::new(&reference, None, &registry, patience).unwrap();
-            let challenge = format!("Bearer realm=\"{realm}\",service=\"s\"");
-            client
-                .answer(&challenge, "a")
-                .unwrap_err()
-                .error
-                .to_string()
+            let header = format!("Bearer realm=\"{realm}\",service=\"s\"");
+            let offered = challenge::offered(std::iter::once(header.as_str()));
+            client.answer(&offered, "a").unwrap_err().error.to_string()
         };
         // The discard service, where nobody answers.
         let told = "wants credentials sent without encryption, to http://127.0.0.1:9/token";

@@ -1,15 +1,21 @@
-//! Who the user is to a registry: what `docker login`, `podman login` and `skopeo login` left.
+//! Who the user is to a registry: what `chariot login`, `podman login`, `skopeo login` and `docker login` left.
 
 use std::env;
+use std::path::{Path, PathBuf};
 
-use docker_credential::{
-    CredentialRetrievalError, DockerCredential, get_credential, get_podman_credential,
-};
+use docker_credential::{CredentialRetrievalError, DockerCredential, get_credential_from_reader};
 
 use chariot_core::error::{Error, Result};
+use chariot_core::open;
 
-/// A name and a password, or a token.
-pub(super) struct Credentials(DockerCredential);
+/// The longest file of credentials, in bytes.
+const LARGEST: u64 = 4 << 20;
+
+/// A name and a password, or a token, and the file that has it or names who does.
+pub(crate) struct Credentials {
+    secret: DockerCredential,
+    file: PathBuf,
+}
 
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -18,42 +24,60 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// Those for an image, if there are any: `$REGISTRY_AUTH_FILE` where it is set, else `$DOCKER_CONFIG` or
-/// `~/.docker/config.json`, else where podman leaves them. `names` are those under which they can be, the
-/// most special first.
+/// Those for an image, if there are any, in the order of containers-auth.json(5). `names` are those under which they can be,
+/// the most special first.
 ///
 /// # Errors
 /// A file that is there and cannot be understood.
-pub(super) fn find(names: &[String]) -> Result<Option<Credentials>> {
-    if env::var_os("REGISTRY_AUTH_FILE").is_some() {
-        return first(names, get_podman_credential);
-    }
-    match first(names, get_credential)? {
-        Some(credentials) => Ok(Some(credentials)),
-        None => first(names, get_podman_credential),
-    }
-}
-
-/// What one of the ways to get a credential gives.
-type Got = std::result::Result<DockerCredential, CredentialRetrievalError>;
-
-fn first(names: &[String], get: fn(&str) -> Got) -> Result<Option<Credentials>> {
-    for name in names {
-        if let Some(credentials) = read(name, get)? {
-            return Ok(Some(credentials));
+pub(crate) fn find(names: &[String]) -> Result<Option<Credentials>> {
+    for file in files() {
+        // One that is not there, or of others, is none.
+        let text = open::typed(&file).and_then(|file| open::all_of(&file, LARGEST));
+        let Ok(text) = text else { continue };
+        for name in names {
+            if let Some(secret) = read(&text, &file, name)? {
+                return Ok(Some(Credentials { secret, file }));
+            }
         }
     }
     Ok(None)
 }
 
-fn read(name: &str, get: fn(&str) -> Got) -> Result<Option<Credentials>> {
-    match get(name) {
-        Ok(credential) => Ok(Some(Credentials(credential))),
-        Err(
-            CredentialRetrievalError::ConfigNotFound
-            | CredentialRetrievalError::ConfigReadError
-            | CredentialRetrievalError::NoCredentialConfigured,
-        ) => Ok(None),
+/// Where they can be, whether there is such a file or not: podman's and its relatives', then docker's.
+fn files() -> Vec<PathBuf> {
+    let mut files = podmans();
+    if variable("REGISTRY_AUTH_FILE").is_none() {
+        let home = variable("HOME").map(|home| home.join(".docker"));
+        let docker = variable("DOCKER_CONFIG").or(home);
+        files.extend(docker.map(|directory| directory.join("config.json")));
+    }
+    files
+}
+
+/// podman's files, the strongest first: the one that REGISTRY_AUTH_FILE names and no other, or else that of this session, and
+/// that of all sessions and nodes. A job often has no XDG_RUNTIME_DIR.
+pub(super) fn podmans() -> Vec<PathBuf> {
+    if let Some(file) = variable("REGISTRY_AUTH_FILE") {
+        return vec![file];
+    }
+    let home = variable("HOME").map(|home| home.join(".config"));
+    let directories = [
+        variable("XDG_RUNTIME_DIR"),
+        variable("XDG_CONFIG_HOME").or(home),
+    ];
+    let named = |directory: PathBuf| directory.join("containers/auth.json");
+    directories.into_iter().flatten().map(named).collect()
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    let value = env::var_os(name).filter(|value| !value.is_empty());
+    value.map(PathBuf::from)
+}
+
+fn read(text: &[u8], file: &Path, name: &str) -> Result<Option<DockerCredential>> {
+    match get_credential_from_reader(text, name) {
+        Ok(credential) => Ok(Some(credential)),
+        Err(CredentialRetrievalError::NoCredentialConfigured) => Ok(None),
         // Helpers fail when they know nothing, and are missing where a file was copied from a laptop; a public
         // image needs none.
         Err(
@@ -64,18 +88,31 @@ fn read(name: &str, get: fn(&str) -> Got) -> Result<Option<Credentials>> {
             tracing::debug!("the credential helper gives nothing for {name}");
             Ok(None)
         }
-        Err(error) => Err(
-            Error::new(format!("can't read your credentials for {name}: {error}")).hint(
-                "they are in ~/.docker/config.json, $DOCKER_CONFIG/config.json or $REGISTRY_AUTH_FILE",
-            ),
-        ),
+        Err(error) => Err(Error::new(format!(
+            "can't read your credentials for {name} in {}: {error}",
+            file.display()
+        ))
+        .hint("log in anew once the file is away: chariot login")),
     }
 }
 
 impl Credentials {
+    /// Those that somebody gives, in no file yet.
+    pub(crate) fn new(user: &str, password: &str) -> Credentials {
+        Credentials {
+            secret: DockerCredential::UsernamePassword(user.to_owned(), password.to_owned()),
+            file: PathBuf::new(),
+        }
+    }
+
+    /// The file that has them.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// The header for HTTP's basic scheme.
     pub(super) fn basic(&self) -> Option<String> {
-        match &self.0 {
+        match &self.secret {
             DockerCredential::UsernamePassword(user, password) => Some(format!(
                 "Basic {}",
                 base64(format!("{user}:{password}").as_bytes())
@@ -86,7 +123,7 @@ impl Credentials {
 
     /// A token that buys tokens.
     pub(super) fn identity_token(&self) -> Option<&str> {
-        match &self.0 {
+        match &self.secret {
             DockerCredential::IdentityToken(token) => Some(token),
             // In Docker's files a user of this name stands for a token.
             DockerCredential::UsernamePassword(user, token) if user == "<token>" => Some(token),
@@ -95,7 +132,7 @@ impl Credentials {
     }
 }
 
-fn base64(bytes: &[u8]) -> String {
+pub(super) fn base64(bytes: &[u8]) -> String {
     use base64::Engine;
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }

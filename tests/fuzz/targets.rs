@@ -295,7 +295,7 @@ fn registry(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };
-    let _ = challenge::parameters(text);
+    let _ = challenge::offered(text.lines());
     if let Some(answer) = handover::read_line::<Answer>(text) {
         let _ = answer.of(&Reference::parse("//h.example/a:1").unwrap());
     }

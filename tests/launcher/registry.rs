@@ -2,6 +2,7 @@
 
 mod caches;
 mod kinds;
+mod known;
 pub(crate) mod lying;
 
 use crate::support::Said;
@@ -17,6 +18,7 @@ macro_rules! registry {
         }
     };
 }
+use registry;
 
 /// Runs a script in which `$R` is the launcher with a site's file, and `$H` a registry.
 fn run(place: &Place, site: &str, host: &str, script: &str) -> Said {
@@ -258,9 +260,15 @@ fn credentials_are_found_where_docker_and_podman_leave_them() {
         ("elsewhere/config.json", "DOCKER_CONFIG=$PWD/elsewhere"),
         ("auth.json", "REGISTRY_AUTH_FILE=$PWD/auth.json"),
         ("containers/auth.json", "XDG_RUNTIME_DIR=$PWD"),
+        // As a job has it.
+        (".config/containers/auth.json", "env -u XDG_RUNTIME_DIR"),
+        (
+            "here/containers/auth.json",
+            "XDG_CONFIG_HOME=$PWD/here XDG_RUNTIME_DIR=/none",
+        ),
     ] {
         let script = format!(
-            "mkdir -p .docker elsewhere containers; echo '{auth}' > {name}; {variables} $R pull --quiet $H/team/small:1 ./i.sqfs && echo ok; rm {name}"
+            "mkdir -p .docker elsewhere containers .config/containers here/containers; echo '{auth}' > {name}; {variables} $R pull --quiet $H/team/small:1 ./i.sqfs && echo ok; rm {name}"
         );
         assert_eq!(
             run(&place, &site, &registry.host, &script).ok(),

@@ -264,8 +264,8 @@ pub(super) static COMMANDS: &[(&[&str], &str)] = &[
         "skopeo copy pushes what `chariot export` writes; a SquashFS file is copied like any other",
     ),
     (
-        &["login", "logout", "registry", "remote", "key"],
-        "credentials are those of `podman login`, `docker login` or `skopeo login`",
+        &["registry", "remote", "key"],
+        "`chariot login HOST` says who you are to a registry; what `podman login` and `docker login` leave is found too",
     ),
     (
         &["search"],

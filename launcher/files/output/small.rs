@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, RenameFlags, Stat, linkat, renameat, renameat_with};
 use rustix::io::Errno;
 
 use super::leftover::siblings;
-use super::{Output, cannot_write, lacks};
+use super::{Kind, Output, cannot_write, lacks};
 use crate::files::maker::{Maker, Role};
 use crate::files::{look, open_parent, split, sync, touched};
 use chariot_core::error::{Explain, Result};
@@ -25,6 +25,25 @@ pub fn write(destination: &Path, bytes: &[u8]) -> Result<()> {
     uninterrupted(|| finished(Output::file(destination)?, bytes))
 }
 
+/// The same for its owner alone.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_secret(destination: &Path, bytes: &[u8]) -> Result<()> {
+    uninterrupted(|| finished(Output::begin(destination, Kind::Secret)?, bytes))
+}
+
+/// Makes a directory for secrets, and those above it, for its owner alone, where they are not there.
+///
+/// # Errors
+/// As mkdir(2).
+pub fn make_private(directory: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let mut all = std::fs::DirBuilder::new();
+    let made = all.recursive(true).mode(0o700).create(directory);
+    made.explain(|| format!("can't make {}: mkdir", directory.display()))
+}
+
 /// The same in an open directory, of which `destination` is only told.
 ///
 /// # Errors
@@ -33,7 +52,7 @@ pub fn write_in(directory: OwnedFd, destination: &Path, bytes: &[u8]) -> Result<
     let name = Path::new(destination.file_name().unwrap_or_default());
     uninterrupted(|| {
         finished(
-            Output::begin_in(directory, destination, name, false)?,
+            Output::begin_in(directory, destination, name, Kind::File)?,
             bytes,
         )
     })
@@ -74,7 +93,7 @@ pub(in crate::files) fn write_first_in(
         .try_clone()
         .explain(|| cannot_write(&destination))?;
     uninterrupted(|| {
-        let output = Output::begin_in(parent, &destination, name, false)?;
+        let output = Output::begin_in(parent, &destination, name, Kind::File)?;
         first(filled(output, bytes)?)
     })
 }

@@ -71,7 +71,7 @@ impl Lying {
         self.server.host.rsplit(':').next().unwrap()
     }
 
-    fn pull(&self, place: &Place) -> Said {
+    pub(super) fn pull(&self, place: &Place) -> Said {
         let site = format!("{}[waits]\nbyte = 2\n", plain(&self.server.host));
         run(
             place,
