@@ -11,6 +11,7 @@ mod layered;
 pub mod member;
 mod points;
 pub mod program;
+mod ranks;
 mod reach;
 mod root;
 mod settle;

@@ -42,6 +42,8 @@ pub struct Task {
     pub slurm: Option<PathBuf>,
     /// Whether the container is one that all tasks of a step share.
     pub is_of_step: bool,
+    /// Whether it is a shell for somebody who types.
+    pub is_interactive: bool,
 }
 
 /// What the container's root is made of.

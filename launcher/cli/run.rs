@@ -104,6 +104,7 @@ fn plan(matches: &ArgMatches, wanted: Wanted, may_fetch: bool) -> Result<Plan> {
         asked.options.pull,
     )?;
     clock.lap("image");
+    let is_interactive = matches!(wanted, Wanted::Shell);
     let command = wanted.command(&image)?;
     if words(matches).is_empty() {
         // The entrypoint is in it.
@@ -111,6 +112,7 @@ fn plan(matches: &ArgMatches, wanted: Wanted, may_fetch: bool) -> Result<Plan> {
     }
     let task = Task {
         command,
+        is_interactive,
         ..Task::default()
     };
     let plan = Plan::resolve(&asked.options, &asked.config, &asked.host, image, task);

@@ -165,6 +165,7 @@ fn plan(request: Request, options: &Options, config: &Config, clock: &mut Clock)
         scratch: request.scratch,
         slurm: request.slurm,
         is_of_step: true,
+        is_interactive: false,
     };
     let plan = Plan::resolve(options, config, &host, image, task);
     clock.lap("plan");

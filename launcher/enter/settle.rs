@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Entered;
 use super::program::find_program;
+use super::ranks;
 use crate::plan::environment::settle;
 use crate::plan::{Plan, Workdir};
 use chariot_core::environment::apply;
@@ -37,6 +38,13 @@ pub(super) fn look_around(
         }
         None => None,
     };
+    if let Some(warning) = program
+        .as_deref()
+        .and_then(|program| ranks::alone(plan, program))
+    {
+        tracing::warn!("warning: {warning}");
+        tracing::warn!("hint: {}", ranks::ADVICE);
+    }
     Ok(Entered {
         workdir,
         environment,

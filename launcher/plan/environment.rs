@@ -1,6 +1,7 @@
 //! The variables that the command sees: the host's, then the image's, then what was asked for.
 
 mod open;
+mod prompt;
 mod ranks;
 pub mod table;
 
@@ -61,6 +62,10 @@ pub(super) fn plan(
     // A batch script is no rank, and what it has comes to those that it starts.
     if Options::on(&options.pytorch) && task.script.is_none() {
         edits.extend(ranks::edits(&host.environment, &edits));
+    }
+    if task.is_interactive || prompt::is_for_a_person(&host.environment) {
+        let is_root = Options::on(&options.root) || host.is_root;
+        edits.extend(prompt::edits(&image.word, is_root, &edits));
     }
     let mut open = Open::of(options, &host.environment, &host.user.home, &assigned);
     open.add_own_homes(&host.environment, [&edits, &unasked], |home| {

@@ -287,6 +287,31 @@ fn a_bind_below_another_is_seen_whichever_was_typed_first() {
 }
 
 #[test]
+fn a_shell_says_where_it_is_in_front_of_each_line() {
+    let place = place!();
+    let shell = |options: &str| {
+        let script = format!(
+            "(sleep 0.5; echo 'cd /bin; echo $debian_chroot'; sleep 0.5; echo exit) | \
+             TERM=dumb script -qec \"$C shell {options} ./img\" /dev/null"
+        );
+        place.run(&script)
+    };
+    let said = shell("");
+    assert_eq!(said.code, 0, "{said:#?}");
+    assert!(said.out.contains("(img) /bin"), "{said:#?}");
+    assert!(said.out.contains("\nimg\r"), "{said:#?}");
+    assert!(shell("--root").out.contains("(img) /bin# "));
+    assert!(shell("--set-env 'PS1=mine> '").out.contains("mine> "));
+    // A command is not told what nobody sees.
+    assert_eq!(
+        place
+            .run("env -u PS1 $C run ./img sh -c 'echo ${PS1-none}'")
+            .ok(),
+        "none"
+    );
+}
+
+#[test]
 fn a_bind_that_would_end_at_the_root_is_refused_and_not_lost() {
     let place = place!();
     std::os::unix::fs::symlink("/", place.here().join("img/self")).unwrap();

@@ -306,6 +306,31 @@ fn ranks_of_a_node_read_each_others_memory_and_mpi_runs_over_pmix() {
 }
 
 #[test]
+fn whoever_forgets_to_connect_ranks_is_told_before_each_is_rank_0() {
+    let site = site!();
+    let Some(images) = support::images().filter(|images| images.join("debian/bin").exists()) else {
+        skip!("no Debian image: tests/run makes one");
+    };
+    let Some(ranks) = ranks_in(&site) else {
+        skip!("CHARIOT_TEST_RANKS names no program: tests/run builds one");
+    };
+    let image = images.join("debian").display().to_string();
+    let run = |how: &str| site.run(&format!("srun {how} --ch-image={image} {ranks} --help"));
+    let told = run("--mpi=none -n2").err;
+    assert!(
+        told.contains("(libmpi.so.40), and nothing connects these 2 tasks"),
+        "{told}"
+    );
+    assert_eq!(told.matches("hint: srun --mpi=pmix").count(), 1, "{told}");
+    for connected in ["--mpi=none -n1", "--mpi=pmi2 -n2"] {
+        assert!(
+            !run(connected).err.contains("nothing connects"),
+            "{connected}"
+        );
+    }
+}
+
+#[test]
 fn the_audit_line_names_user_job_and_image() {
     let site = site!();
     let job = site.run("salloc -n1 -w n1 bash -c 'srun --ch-image=$I true; echo $SLURM_JOB_ID'");
