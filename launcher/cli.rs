@@ -3,9 +3,11 @@
 mod asked;
 mod build;
 mod check;
+mod columns;
 mod complaint;
 mod completion;
 mod convert;
+mod df;
 mod documentation;
 mod edf;
 mod exec;
@@ -71,6 +73,7 @@ pub fn main() -> ExitCode {
         Some(("unpack", matches)) => convert::unpack(matches),
         Some(("export", matches)) => convert::export(matches),
         Some(("images", matches)) => images::images(matches),
+        Some(("df", matches)) => df::df(matches),
         Some(("inspect", matches)) => inspect::inspect(matches),
         Some(("rm", matches)) => images::remove(matches),
         Some(("gc", matches)) => images::collect(matches),
@@ -224,6 +227,7 @@ pub fn command() -> Command {
         .subcommand(convert::unpack_command())
         .subcommand(convert::export_command())
         .subcommand(images::images_command())
+        .subcommand(df::command())
         .subcommand(inspect::command())
         .subcommand(images::remove_command())
         .subcommand(images::collect_command())

@@ -184,6 +184,13 @@ pub fn ask(question: &str) -> io::Result<()> {
     io::stderr().write_all(escape::line(question).as_bytes())
 }
 
+/// How wide the terminal is, in characters, if standard output is one: what goes into a file or a pipe is as wide as it is.
+pub fn width() -> Option<usize> {
+    let is_terminal = io::stdout().is_terminal();
+    let size = is_terminal.then(terminal_size::terminal_size)?;
+    size.map(|(width, _)| usize::from(width.0))
+}
+
 /// Whether a person sees what is written to standard error.
 pub fn is_seen() -> bool {
     io::stderr().is_terminal()

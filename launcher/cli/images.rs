@@ -9,6 +9,7 @@ use clap::{Arg, ArgMatches, Command};
 use indicatif::{HumanBytes, HumanDuration};
 use serde::{Serialize, Serializer};
 
+use super::columns::{self, Column};
 use super::flag;
 use super::tool::Tool;
 use crate::cache::{Cache, evict};
@@ -18,7 +19,6 @@ use crate::image::Image;
 use crate::locate;
 use crate::print;
 use chariot_core::error::{Error, Explain, Result};
-use chariot_core::escape;
 use chariot_core::near::nearest;
 use chariot_core::options::size;
 use chariot_core::private::{self, Whose};
@@ -112,6 +112,48 @@ impl Listed {
     }
 }
 
+/// The columns of [`Listed::row`].
+const COLUMNS: [Column; 6] = {
+    const fn column(head: &'static str, spare: u8) -> Column {
+        let is_number = matches!(head.as_bytes(), b"SIZE");
+        Column {
+            head,
+            is_number,
+            spare,
+        }
+    }
+    [
+        column("NAME", 0),
+        column("SIZE", 0),
+        column("DIGEST", 2),
+        column("MADE", 3),
+        column("USED", 0),
+        column("FROM", 1),
+    ]
+};
+
+impl Listed {
+    fn row(&self) -> Vec<String> {
+        let size = self.size.map(|size| HumanBytes(size).to_string());
+        let digest = self.digest.as_deref();
+        let digest = digest.and_then(|digest| digest.strip_prefix("sha256:"));
+        let from = self.source.as_deref().unwrap_or("-");
+        // The digest stands in a column of its own.
+        let from = match (&self.digest, from.split_once('@')) {
+            (Some(_), Some((name, _))) => name,
+            _ => from,
+        };
+        vec![
+            self.name.clone(),
+            size.unwrap_or_else(|| "directory".to_owned()),
+            digest.unwrap_or("-").chars().take(12).collect(),
+            ago(self.made),
+            ago(self.used),
+            from.to_owned(),
+        ]
+    }
+}
+
 fn listed(tool: &Tool) -> Result<Vec<Listed>> {
     let mut all = Vec::new();
     for place in locate::places(&tool.config, &tool.host)? {
@@ -140,39 +182,8 @@ pub(super) fn images(matches: &ArgMatches) -> Result<ExitCode> {
         tracing::info!("there are no images yet: chariot pull NAME, or chariot build -t NAME DIR");
         return Ok(ExitCode::SUCCESS);
     }
-    let width = all
-        .iter()
-        .map(|image| escape::line(&image.name).chars().count())
-        .max()
-        .unwrap_or(0)
-        .max(4);
-    let mut lines = vec![format!(
-        "{:width$}  {:>10}  {:12}  {:12}  {:12}  FROM",
-        "NAME", "SIZE", "DIGEST", "MADE", "USED"
-    )];
-    for image in &all {
-        let size = image
-            .size
-            .map_or("directory".into(), |size| HumanBytes(size).to_string());
-        let digest = image
-            .digest
-            .as_deref()
-            .and_then(|digest| digest.strip_prefix("sha256:"))
-            .unwrap_or("-");
-        let digest: String = digest.chars().take(12).collect();
-        let (made, used) = (ago(image.made), ago(image.used));
-        let from = image.source.as_deref().unwrap_or("-");
-        // It stands in a column of its own.
-        let from = match (&image.digest, from.split_once('@')) {
-            (Some(_), Some((name, _))) => name,
-            _ => from,
-        };
-        lines.push(format!(
-            "{:width$}  {size:>10}  {digest:12}  {made:12}  {used:12}  {from}",
-            escape::line(&image.name)
-        ));
-    }
-    print::lines(lines)
+    let rows: Vec<_> = all.iter().map(Listed::row).collect();
+    print::lines(columns::lines(&COLUMNS, &rows, print::width()))
 }
 
 pub(super) fn ago(time: Option<u64>) -> String {

@@ -321,7 +321,7 @@ fn add(
     }
     let opened = open::typed(file)
         .explain(what)
-        .map_err(|error| error.hint("is it on a file system that this machine has mounted?"))?;
+        .map_err(|error| error.hint(open::where_it_ends(file)))?;
     let text = open::text_of(&opened, LARGEST).explain(what)?;
     let own = read::entries(file, &text, around.variable)?;
     for base in own.iter().filter(|entry| entry.key == read::BASE) {

@@ -145,6 +145,14 @@ pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
     text_of(&regular(path)?, most)
 }
 
+/// Why a path leads nowhere, as a hint: a name that is not there, or a directory, which may be one of another machine.
+pub fn where_it_ends(path: &Path) -> String {
+    match path.parent().filter(|directory| directory.is_dir()) {
+        Some(directory) => format!("{} has nothing of that name", directory.display()),
+        None => "is it on a file system that this machine has mounted?".to_owned(),
+    }
+}
+
 /// The text of an open file.
 ///
 /// # Errors

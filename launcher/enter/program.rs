@@ -41,9 +41,14 @@ pub fn find_program(command: &OsStr, environment: &Environment, image: &str) -> 
         }
     }
     Err(refused.unwrap_or_else(|| {
-        Error::new(format!("{what}: not found in the image {image}"))
-            .exit(Exit::NotFound)
-            .hint(format!("PATH inside is {}", search.to_string_lossy()))
+        let told = Error::new(format!("{what}: not found in the image {image}"));
+        told.exit(Exit::NotFound).hint(match name.starts_with('-') {
+            true => {
+                "if it was to be an option: there is none of that name, see `chariot run --help`"
+                    .to_owned()
+            }
+            false => format!("PATH inside is {}", search.to_string_lossy()),
+        })
     }))
 }
 

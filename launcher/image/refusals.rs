@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use chariot_core::error::{Error, io_reason};
+use chariot_core::open;
 
 /// What to take instead.
 pub(crate) const WHAT_AN_IMAGE_IS: &str = "an image is a SquashFS, SIF or tar file, an OCI layout, docker://NAME, or a \
@@ -15,9 +16,7 @@ pub(crate) fn missing(word: &str, path: &Path, error: &std::io::Error) -> Error 
         io_reason(error)
     ));
     match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            told.hint("is it on a file system that this machine has mounted?")
-        }
+        std::io::ErrorKind::NotFound => told.hint(open::where_it_ends(path)),
         std::io::ErrorKind::PermissionDenied => {
             told.hint("you need permission to search every directory on the way to it")
         }

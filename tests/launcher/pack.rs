@@ -124,6 +124,8 @@ fn images_are_listed_removed_and_collected_but_not_while_they_are_in_use() {
         "served() { while [ -n \"$(servers $PWD)\" ]; do sleep 0.1; done; }; \
          mkdir -p .local/share/chariot && $C pack --quiet ./img .local/share/chariot/mine.sqfs && tar cf a.tar -C img . && $C run ./a.tar true; \
          $C images; $C images --json | grep -c '\"name\"'; \
+         $C df | cut -d' ' -f1 | tr '\\n' ' '; $C df --json | grep -c /chariot; \
+         script -qec 'stty rows 24 cols 60; $C images; $C df' /dev/null | sed 's/…/./' | awk 'length($0) > 61' | wc -l; \
          $C run mine sh -c 'touch up; while [ ! -e go ]; do sleep 0.1; done' & until [ -e up ]; do sleep 0.1; done; $C rm mine; echo $?; touch go; wait; \
          served; $C rm mine; echo $?; $C rm mine ../img; echo $?; rm -f up go; \
          $C run ./a.tar sh -c 'touch up; while [ ! -e go ]; do sleep 0.1; done' & until [ -e up ]; do sleep 0.1; done; $C gc --all; touch go; wait; served; \
@@ -136,7 +138,9 @@ fn images_are_listed_removed_and_collected_but_not_while_they_are_in_use() {
             && lines[2].starts_with("sha256:"),
         "{said:#?}"
     );
-    assert_eq!(lines[3..], ["2", "125", "0", "125", "1", "0"], "{said:#?}");
+    let used = ["2", "WHAT store cache 2", "0"];
+    assert_eq!(lines[3..6], used, "{said:#?}");
+    assert_eq!(lines[6..], ["125", "0", "125", "1", "0"], "{said:#?}");
     assert!(
         said.err
             .contains("something on this machine is running in it"),
