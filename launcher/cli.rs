@@ -19,6 +19,7 @@ mod manual;
 mod mpi;
 mod open;
 mod progress;
+mod ps;
 mod pull;
 mod run;
 pub(crate) use run::become_entered;
@@ -65,6 +66,7 @@ pub fn main() -> ExitCode {
         Some(("run", matches)) => run::run(matches),
         Some(("shell", matches)) => run::shell(matches),
         Some(("exec", matches)) => exec::exec(matches),
+        Some(("ps", matches)) => ps::ps(matches),
         Some(("explain", matches)) => run::explain(matches),
         Some(("check", matches)) => check::check(matches),
         Some(("pull", matches)) => pull::pull(matches),
@@ -102,7 +104,10 @@ pub fn main() -> ExitCode {
 /// word of a command's is ever taken for one. Apptainer's `exec IMAGE COMMAND` is `run`; a PID is what `exec` has here.
 fn parsed(mut words: Vec<OsString>) -> std::result::Result<ArgMatches, clap::Error> {
     let error = match command().try_get_matches_from(&words) {
-        Ok(matches) => return Ok(matches),
+        Ok(matches) => match exec::refused(&matches) {
+            Some(error) => error,
+            None => return Ok(matches),
+        },
         Err(error) => error,
     };
     let is_other = matches!(
@@ -212,9 +217,10 @@ pub fn command() -> Command {
         )
         .subcommand(
             Command::new("exec")
-                .about("Run a command in the container of a running process of yours")
+                .about("Run a command in the container of a running process or job of yours")
                 .defer(exec::arguments),
         )
+        .subcommand(ps::command())
         .subcommand(
             Command::new("explain")
                 .about("Show what `run` would do, and do nothing")

@@ -23,6 +23,7 @@
 //! | [`host`] | who is asking |
 //! | [`plan`], [`mount`] | what will be done |
 //! | [`enter`] | doing it, on one page |
+//! | [`running`] | which containers there are, on this node and on a job's |
 //! | [`serve`] | an image's server, which ends when the kernel unmounts the image |
 //! | [`host_commands`] | commands of the host that are called inside and run outside |
 //! | [`files`] | making, naming and removing files |
@@ -53,6 +54,7 @@ pub mod oci;
 pub mod plan;
 pub mod print;
 pub mod registry;
+pub mod running;
 pub mod serve;
 pub mod threads;
 pub mod work;

@@ -196,6 +196,11 @@ pub fn is_seen() -> bool {
     io::stderr().is_terminal()
 }
 
+/// Whether standard output is a terminal.
+pub fn is_shown() -> bool {
+    io::stdout().is_terminal()
+}
+
 /// Standard error, for another program to speak for itself.
 ///
 /// # Errors

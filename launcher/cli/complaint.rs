@@ -51,7 +51,7 @@ pub(super) fn told(error: &clap::Error) -> Error {
             (
                 format!(
                     "can't use {value} for {argument}: {}",
-                    reason.unwrap_or_default()
+                    reason.unwrap_or_else(|| "it is not the number of a process".to_owned())
                 ),
                 help,
             )

@@ -71,6 +71,10 @@ the host has them sattach, sprio, sreport and seff can be called inside: they
 are the host's, and run there, as you, with your directory, variables and
 terminal. So mpirun finds srun, too. An image's own come first.
 --ch-batch=host leaves the script on the host and its steps in the image.
+
+chariot ps --job 42 lists the containers of a job that runs, and
+chariot exec --job 42 -- bash enters one, from the login node too: a shell, or a
+debugger of a rank (gdb -p PID).
 ";
 
 /// Subjects that are no command: a name, and a text whose first line says what it is.

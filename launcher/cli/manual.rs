@@ -304,6 +304,10 @@ const EXAMPLES: &[(&str, &str)] = &[
         "Install packages, and keep the changes",
     ),
     (
+        "chariot exec --job 42 -- gdb -p 4711",
+        "Attach a debugger that is in the image to a process of a job, from the login node too",
+    ),
+    (
         "chariot explain ./app.sqfs -- ./program",
         "Show what would be done",
     ),

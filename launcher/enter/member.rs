@@ -95,7 +95,7 @@ impl Member {
 
     /// A map of user_namespaces(7): the first number inside, the first outside, and how many.
     fn map(&self, name: &str) -> Option<Vec<(u32, u32, u32)>> {
-        let text = self.read(name)?;
+        let text = self.file(name)?;
         let line = |line: &str| {
             let mut numbers = line.split_whitespace().map(|number| number.parse().ok());
             Some((numbers.next()??, numbers.next()??, numbers.next()??))
@@ -103,9 +103,15 @@ impl Member {
         std::str::from_utf8(&text).ok()?.lines().map(line).collect()
     }
 
-    fn read(&self, name: &str) -> Option<Vec<u8>> {
+    /// A file of its directory in proc(5).
+    pub(crate) fn file(&self, name: &str) -> Option<Vec<u8>> {
         let (file, _) = open::regular_at(&self.directory, Path::new(name)).ok()?;
         open::all_of(&file, LARGEST).ok()
+    }
+
+    /// Its number.
+    pub fn number(&self) -> i32 {
+        self.number
     }
 
     /// Its namespaces.
@@ -120,6 +126,11 @@ impl Member {
         path.ok()
             .filter(|path| path.is_absolute())
             .unwrap_or_else(|| PathBuf::from("/"))
+    }
+
+    /// Whose the container is.
+    pub fn owner(&self) -> u32 {
+        self.owner
     }
 
     /// Whether the container is the caller's.
@@ -166,7 +177,7 @@ impl Member {
         descriptors::pass_on_standard_streams_only().explain(what)?;
         fork::set_limits(&limits);
         rights::become_user(self.owner, group, &groups).explain(what)?;
-        let variables = self.read("environ").ok_or_else(|| {
+        let variables = self.file("environ").ok_or_else(|| {
             Error::new(format!("{}: its variables can't be read", what()))
                 .hint("another process in the container may let them be read")
         })?;
@@ -187,7 +198,7 @@ impl Member {
     /// Its limits, as [`fork::set_limits`] takes them: the lines of proc_pid_limits(5) are in the order of their numbers.
     /// Not by prlimit(2), for which root needs a capability that it does not have everywhere.
     fn limits(&self) -> Vec<(u32, u64, u64)> {
-        let text = self.read("limits").unwrap_or_default();
+        let text = self.file("limits").unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let value = |word: &str| match word {
             "unlimited" => Some(u64::MAX),

@@ -16,7 +16,7 @@ pub const PROGRAM: &str = "chariot";
 pub const SOCKET: &str = "agent";
 
 /// What they are called.
-const NAME: &str = "chariot-commands";
+pub(crate) const NAME: &str = "chariot-commands";
 
 /// Files that every container has; an image that lacks one gets a layer over its /etc, in which one more entry is free.
 const OF_ETC: [&str; 3] = ["/etc/hosts", "/etc/resolv.conf", "/etc/machine-id"];

@@ -41,6 +41,7 @@ mod prepared;
 mod printed;
 mod registry;
 mod run;
+mod running;
 mod shipped;
 mod squashfs;
 mod trees;

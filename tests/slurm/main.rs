@@ -30,6 +30,7 @@ mod prepared;
 mod prolog;
 mod registry;
 mod releases;
+mod running;
 mod squashfs;
 mod steps;
 mod told;

@@ -5,22 +5,18 @@ use std::env;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
 
 use clap::ArgMatches;
 use serde::Serialize;
 
 use super::node::Node;
 use crate::print;
+use crate::running::slurm;
 use chariot_core::error::{Error, Explain, Result};
 use chariot_core::handover::{self, ASKED, QUESTION};
-use chariot_core::sys::helper;
 
 /// How long nodes that do not answer are waited for once the first has, in seconds.
 const LAST: u32 = 60;
-
-/// How long scontrol may take to write out a list of nodes, which it does by itself.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What JSON has.
 #[derive(Debug, Serialize)]
@@ -107,7 +103,7 @@ fn ask(words: Vec<OsString>) -> Result<Answers> {
         .filter_map(|node| node.list.as_deref())
         .collect();
     Ok(Answers {
-        asked: names(&Vec::from_iter(lists).join(",")),
+        asked: slurm::names(&Vec::from_iter(lists).join(",")),
         nodes,
         ended: (!status.success()).then(|| format!("srun ended with {status}")),
     })
@@ -121,20 +117,6 @@ fn heard(out: impl BufRead) -> io::Result<Vec<Node>> {
         nodes.extend(node.filter(|node| !node.name.is_empty()));
     }
     Ok(nodes)
-}
-
-/// The names in a list of Slurm's.
-fn names(list: &str) -> std::result::Result<Vec<String>, String> {
-    let mut command = Command::new("scontrol");
-    command.args(["show", "hostnames", list]);
-    let said = helper::start_asking(command).and_then(|helper| helper.report(PATIENCE));
-    match said {
-        Err(error) => Err(format!("scontrol: {error}")),
-        Ok(said) if list.is_empty() || said.trim().is_empty() => {
-            Err("`scontrol show hostnames` names none".to_owned())
-        }
-        Ok(said) => Ok(said.lines().map(str::to_owned).collect()),
-    }
 }
 
 fn compare(answers: Answers) -> Report {

@@ -152,7 +152,7 @@ pub(super) static OPTIONS: &[Foreign] = &[
     not(
         &["name", "container-name"],
         NEEDED,
-        "a container ends with its command and has no name: a second command enters it by `chariot exec PID`",
+        "a container ends with its command and has no name: a second command enters it by `chariot exec PID`, or a job's by `chariot exec --job JOB`",
     ),
     not(
         &["hostname", "h"],
@@ -188,7 +188,7 @@ pub(super) static OPTIONS: &[Foreign] = &[
     not(
         &["join", "join-pid", "join-ct", "join-tag"],
         NONE,
-        "the tasks of a Slurm step share a container without being told to; `chariot exec PID` enters another",
+        "the tasks of a Slurm step share a container without being told to; `chariot exec PID` or `--job JOB` enters another",
     ),
     not(
         &["platform", "arch"],
@@ -198,7 +198,7 @@ pub(super) static OPTIONS: &[Foreign] = &[
     not(
         &["label", "l", "restart", "log-driver", "cidfile"],
         NEEDED,
-        "nothing keeps a list of containers: leave it out",
+        "containers have no names and labels, and `chariot ps` lists those that run: leave it out",
     ),
     not(
         &["app"],
@@ -215,12 +215,12 @@ pub(super) static OPTIONS: &[Foreign] = &[
 /// Commands of other tools, and what to write instead.
 pub(super) static COMMANDS: &[(&[&str], &str)] = &[
     (
-        &["ps", "container", "instance", "top", "stats"],
-        "a container is a process of yours: ps and top show it, and kill ends it; squeue shows jobs",
+        &["container", "instance", "top", "stats"],
+        "`chariot ps` lists the containers that run; each is a process of yours, for top and kill; squeue shows jobs",
     ),
     (
         &["stop", "kill", "restart", "pause", "unpause", "wait"],
-        "a container is a process of yours: kill PID, or scancel JOB",
+        "a container is a process of yours: kill PID, or scancel JOB.STEP, as `chariot ps` shows them",
     ),
     (
         &["start", "create"],
@@ -228,9 +228,12 @@ pub(super) static COMMANDS: &[(&[&str], &str)] = &[
     ),
     (
         &["attach"],
-        "chariot exec PID -- COMMAND runs a second command in a container",
+        "chariot exec PID -- COMMAND runs a second command in a container, chariot exec --job JOB -- COMMAND in a job's",
     ),
-    (&["image", "list", "ls"], "`chariot images` lists them"),
+    (
+        &["image", "list", "ls"],
+        "`chariot images` lists images, `chariot ps` the containers that run",
+    ),
     (
         &["rmi", "remove", "delete"],
         "`chariot rm NAME` removes an image from your store",
