@@ -11,7 +11,7 @@ fn is_root() -> bool {
 fn a_container_is_listed_while_it_runs_and_entered_by_the_number_that_is_shown() {
     let place = place!();
     let said = place.run(
-        "$C run ./img -- sh -c 'sleep 60 & : >up; exec sleep 61' & p=$!; until [ -e up ]; do sleep 0.1; done; \
+        "$C run ./img -- sh -c ': >up; exec sleep 60' & p=$!; until [ -e up ]; do sleep 0.1; done; \
          $C ps | grep \"^$p \" | tr -s ' ' | cut -d' ' -f1,2 | sed s/$p/PID/; \
          $C ps --json | grep -A1 '\"pid\": '$p | grep -c job; $C exec $($C ps | grep \"^$p \" | cut -d' ' -f1) -- echo in; \
          kill $p; wait; $C ps | grep -c \"^$p \"; true",
