@@ -186,7 +186,7 @@ pub(super) fn export(matches: &ArgMatches) -> Result<ExitCode> {
         Error::new(format!(
             "can't export to {destination}: its name does not say what kind of archive"
         ))
-        .hint("use a name that ends in .tar, .tar.gz, .tgz or .tar.zst; `chariot pack` makes SquashFS")
+        .hint("give the name of a file that ends in .tar, .tar.gz, .tgz or .tar.zst; `chariot pack` makes SquashFS")
     })?;
     into_file(matches, form)
 }
@@ -280,6 +280,10 @@ pub(super) fn source_date() -> Result<Option<u64>> {
 impl Tool {
     /// What a word names, fetched if it lies in a registry.
     fn source(&mut self, word: &str, what: &str) -> Result<Source> {
+        if word == "-" {
+            return Err(Error::new(format!("{what}: no image is read from a pipe"))
+                .hint("write it to a file first, and name that: it is read more than once"));
+        }
         let found = locate::find(word, &self.config, &self.host);
         self.fetch(found.map_err(|error| error.within(what))?)
     }
