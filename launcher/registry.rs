@@ -74,7 +74,7 @@ fn clients(reference: &Reference, config: &Config, patience: Patience) -> Result
 pub(crate) fn log_in(reference: &Reference, config: &Config, tried: Credentials) -> Result<bool> {
     let registry = config.registries.get(&reference.host).cloned();
     let registry = registry.unwrap_or_default();
-    let mut client = Client::new(reference, None, &registry, hasty(config))?;
+    let mut client = Client::unknown(reference, None, &registry, hasty(config))?;
     let what = format!("can't log in to {}", reference.host);
     let tried = client.log_in(tried);
     tried.map_err(|failure| failure.error.within(&what))

@@ -88,11 +88,31 @@ pub struct Patience {
 }
 
 impl Client {
-    /// A client for the registry of `reference`, or for a mirror of it: `[http://]HOST[/PREFIX]`.
+    /// A client for the registry of `reference`, or for a mirror of it: `[http://]HOST[/PREFIX]`, with the credentials that are
+    /// kept for it.
+    ///
+    /// # Errors
+    /// The site's certificates or the credentials cannot be read.
+    pub fn new(
+        reference: &Reference,
+        mirror: Option<&str>,
+        registry: &Registry,
+        patience: Patience,
+    ) -> Result<Client> {
+        let mut client = Client::unknown(reference, mirror, registry, patience)?;
+        let names = match mirror {
+            Some(_) => vec![client.host.clone()],
+            None => reference.credentials_names(),
+        };
+        client.credentials = credentials::find(&names)?;
+        Ok(client)
+    }
+
+    /// The same for whoever has not said who they are.
     ///
     /// # Errors
     /// The site's certificates cannot be read.
-    pub fn new(
+    pub(super) fn unknown(
         reference: &Reference,
         mirror: Option<&str>,
         registry: &Registry,
@@ -103,10 +123,6 @@ impl Client {
         let is_plain = scheme == "http" || (mirror.is_none() && registry.plain_http);
         let (host, prefix) = place.split_once('/').unwrap_or((place, ""));
         let base = format!("{}://{host}", if is_plain { "http" } else { "https" });
-        let names = match mirror {
-            Some(_) => vec![host.to_owned()],
-            None => reference.credentials_names(),
-        };
         Ok(Client {
             agent: agent(&base, is_plain, registry, patience)?,
             base,
@@ -116,7 +132,7 @@ impl Client {
             is_mirror: mirror.is_some(),
             is_plain,
             patience,
-            credentials: credentials::find(&names)?,
+            credentials: None,
             authorization: Mutex::default(),
         })
     }

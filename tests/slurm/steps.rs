@@ -130,8 +130,8 @@ fn each_rank_learns_where_the_others_meet_and_which_it_is() {
     assert_eq!(said.ok(), expected, "{said:#?}");
     // A rank that starts others does not make them what it is itself, and a script is none.
     let said = site.run(
-        "MASTER_ADDR=me srun -n1 --ch-pytorch --ch-image=$I sh -c \
-         'echo $RANK $MASTER_ADDR; srun --overlap -w n1 -n2 sh -c \"echo \\$RANK \\$WORLD_SIZE\" | sort'",
+        "MASTER_ADDR=me salloc -Q -w n1 -n2 srun -n1 --overlap --ch-pytorch --ch-image=$I sh -c \
+         'echo $RANK $MASTER_ADDR; srun --overlap -n2 sh -c \"echo \\$RANK \\$WORLD_SIZE\" | sort'",
     );
     assert_eq!(said.ok(), "0 me\n0 2\n1 2", "{said:#?}");
     let said = site.run("srun -n1 --ch-image=$I sh -c 'echo ${RANK-none}'");
