@@ -27,7 +27,7 @@ fn what_a_process_says_of_itself_stays_one_line_of_eighty_characters() {
     let place = place!();
     std::fs::write(
         place.here().join("hostile"),
-        "export CH_RUNNING=\"$(printf 'x\\n4242  9.0 \\033[2J\\342\\200\\256'; head -c 60000 /dev/zero | od -v -A n -c)\"\n\
+        "export CH_RUNNING=\"$(printf 'x\\n4242  9.0 \\033[2J\\342\\200\\256'; head -c 20000 /dev/zero | od -v -A n -c)\"\n\
          export SLURM_STEP_ID=4294967291 SLURM_JOB_ID=42 SLURM_ARRAY_JOB_ID=x SLURMD_NODENAME=\"$(printf 'n\\n1')\"\n\
          : >up; exec sleep 60\n",
     )

@@ -20,23 +20,30 @@ impl Site {
 #[test]
 fn a_job_is_entered_on_its_node_and_from_elsewhere_and_the_command_is_the_callers() {
     let site = site!();
-    let said = site.with_launcher(&format!(
-        "echo 'srun -N2 --ntasks-per-node=1 --ch-image={} {WAITS}' | sed '1i#!/bin/sh' >job; \
-         J=$(sbatch --parsable -N2 -o out job); there pid.0; there pid.1; \
+    site.script(
+        "job",
+        &format!(
+            "#!/bin/sh\nsrun -N2 --ntasks-per-node=1 --ch-image={} {WAITS}\n",
+            site.image
+        ),
+    );
+    let said = site.with_launcher(
+        "J=$(sbatch --parsable -N2 -o out job); there pid.0; there pid.1; \
          first=$(readlink /proc/$(cat pid.0)/ns/mnt); second=$(readlink /proc/$(cat pid.1)/ns/mnt); \
+         n1=$(tr '\\0' '\\n' </proc/$(cat pid.0)/environ | sed -n s/SLURMD_NODENAME=//p); \
+         n2=$(tr '\\0' '\\n' </proc/$(cat pid.1)/environ | sed -n s/SLURMD_NODENAME=//p); \
          for call in chariot far; do \
            [ $($call exec --job $J -- readlink /proc/self/ns/mnt) = $first ] && echo one; \
-           [ $($call exec --job $J.0 --node n2 -- readlink /proc/self/ns/mnt) = $second ] && echo two; \
+           [ $($call exec --job $J.0 --node $n2 -- readlink /proc/self/ns/mnt) = $second ] && echo two; \
            echo in | $call exec --job $J.0 --set-env A='b c' -- sh -c 'cat; echo $A'; \
            $call exec --job $J -- sh -c 'exit 7'; echo $?; \
            $call exec --job $J -- sh -c \"tr '\\\\0' '\\\\n' </proc/$(cat pid.0)/environ | grep ^SLURM_PROCID=; : </proc/$(cat pid.0)/mem && echo traces\"; \
-         done; touch go; there out; until [ -z \"$(squeue -h -j $J)\" ]; do sleep 0.2; done",
-        site.image
-    ));
+         done; touch go; until [ -z \"$(squeue -h -j $J)\" ]; do sleep 0.2; done; echo this is $n1, >&2",
+    );
     let each = "one\ntwo\nin\nb c\n7\nSLURM_PROCID=0\ntraces";
     assert_eq!(said.ok(), format!("{each}\n{each}"), "{said:#?}");
-    let notes = said.err.matches("this is n1, --node names another");
-    assert!(notes.count() >= 2, "{said:#?}");
+    let notes = said.err.matches(said.err.lines().last().unwrap());
+    assert!(notes.count() >= 3, "{said:#?}");
     site.nodes_are_fine();
 }
 
@@ -76,15 +83,15 @@ fn a_container_of_the_job_is_entered_from_inside_of_another_one_of_it() {
     site.script(
         "job",
         &format!(
-            "#!/bin/sh\nC=chariot\n{CALLS}\nsrun -N1 -n1 {WAITS} &\nthere pid.0\n\
+            "#!/bin/sh\nC=chariot\nsrun -N1 -n1 {WAITS} &\nuntil [ -s pid.0 ]; do sleep 0.1; done\n\
              $C ps --job $SLURM_JOB_ID | sed 1d | tr -s ' ' | cut -d' ' -f2 | sort\n\
              $C exec --job $SLURM_JOB_ID.0 -- sh -c \": </proc/$(cat pid.0)/mem && echo traces\"\n\
              $C exec --job $SLURM_JOB_ID -- true 2>said; echo $?; grep -o 'say which: .*' said\n$C ps; touch go; wait\n"
         ),
     );
     let said = site.with_launcher(
-        "ln -s $C chariot; export PATH=$PWD:$PATH; sbatch -W -N1 -o out -e err --ch-image=$I job >said; cat out; cat err >&2; \
-         grep -o '[0-9]*' said >&2",
+        "ln -s $C chariot; export PATH=$PWD:$PATH; sbatch -W -N1 -o out -e err --ch-image=$I job >number; cat out; cat err >&2; \
+         grep -o '[0-9]*' number >&2",
     );
     let job = said.err.lines().last().unwrap().to_owned();
     let list = format!("{job}.0\n{job}.batch\ntraces\n125\nsay which: {job}.0, {job}.batch");
@@ -160,14 +167,16 @@ fn what_a_process_claims_leads_nobody_into_a_container_that_is_not_the_jobs() {
         let job = job.trim();
         // The forger's own job is what Slurm says, whatever its processes say.
         let own = site.with_launcher(&format!(
-            "chariot ps --json | grep -o '\"job\": .*'; chariot exec --job 7.3 -- true; echo $?; chariot exec --job {job} -- echo in"
+            "chariot ps --json | grep -o '\"job\": \"{job}.*'; chariot ps --json | grep -c '\"7.3\"'; chariot exec --job 7.3 -- true; echo $?; chariot exec --job {job} -- echo in"
         ));
-        assert_eq!(own.ok(), format!("\"job\": \"{job}.0\",\n125\nin"), "{own:#?}");
+        assert_eq!(own.ok(), format!("\"job\": \"{job}.0\",\n0\n125\nin"), "{own:#?}");
         // Another user claims the job, with an image that writes lines of its own.
         let claims = format!(
             "export SLURM_JOB_ID={job} SLURM_STEP_ID=0; $C --config /dev/null run $I -- sh -c \
              'export CH_RUNNING=\"$(printf \"x\\n4242 {job}.0\\033[2J\")\"; exec sleep 60' & p=$!; \
-             until $C ps 2>/dev/null | grep -q \"^$p \"; do sleep 0.1; done; sleep 0.5; $C exec --job {job} -- true; echo $?; kill $p"
+             until $C ps 2>/dev/null | grep -q \"^$p \"; do sleep 0.1; done; sleep 0.5; \
+             [ $($C exec --job {job} -- readlink /proc/self/ns/mnt) = $(readlink /proc/$p/ns/mnt) ] && echo own; sleep 1; \
+             kill $p; wait $p; $C exec --job {job} -- true; echo $?"
         );
         let root = "id=$(id -u $U); $C exec --job $J -- sh -c 'grep ^Uid: /proc/self/status' | grep -c \"\t$id\t\"; \
                     $C ps >list; grep -c . list; tr -d '\\n' <list | od -c | grep -c '033'; $C ps --json | grep -c '\"pid\"'";
@@ -187,7 +196,8 @@ fn what_a_process_claims_leads_nobody_into_a_container_that_is_not_the_jobs() {
             let counted: usize = lines[3].parse().unwrap();
             assert!(listed == counted + 1 && lines[2] == "0", "{said:#?}");
             let claims = claims.join().unwrap();
-            assert!(claims.out.ends_with("125\n"), "{claims:#?}");
+            // Who claims a job finds that container of their own, and none of the job's.
+            assert_eq!(claims.ok(), "own\n125", "{claims:#?}");
             assert!(
                 claims.err.contains("it belongs to user"),
                 "{claims:#?}"
