@@ -22,6 +22,7 @@ mod ends;
 mod entering;
 mod failures;
 mod host_commands;
+mod job_scripts;
 mod jobs;
 mod memory;
 mod package;
