@@ -44,6 +44,7 @@ mod run;
 mod running;
 mod shipped;
 mod squashfs;
+mod terminal;
 mod trees;
 mod unpack;
 

@@ -1,0 +1,133 @@
+//! `chariot shell` on a terminal, as a person sees it: screens of tmux(1), compared as text.
+
+use std::time::{Duration, Instant};
+
+use crate::support::until;
+use crate::{Place, place, skip};
+
+/// A terminal that shows what a command shows. It ends with the test.
+struct Terminal<'a>(&'a Place);
+
+impl Terminal<'_> {
+    /// A terminal of 60 columns and 12 lines, which stays when its command has ended.
+    fn start<'a>(place: &'a Place, command: &str) -> Option<Terminal<'a>> {
+        if place.run("command -v tmux").code != 0 {
+            return None;
+        }
+        let terminal = Terminal(place);
+        terminal.tmux(&format!(
+            "-f /dev/null new-session -d -x 60 -y 12 '{command}' ';' \
+             set-option -g remain-on-exit on ';' set-option -g remain-on-exit-format ''"
+        ));
+        Some(terminal)
+    }
+
+    #[track_caller]
+    fn tmux(&self, words: &str) -> String {
+        let said = self.0.run(&format!("export C; tmux -S terminal {words}"));
+        said.ok().to_owned()
+    }
+
+    /// Types keys by their names, and other words as they are.
+    #[track_caller]
+    fn types(&self, keys: &str) {
+        self.tmux(&format!("send-keys {keys}"));
+    }
+
+    /// What is on the screen. Whoever is root in a container has another prompt.
+    #[track_caller]
+    fn screen(&self) -> String {
+        self.tmux("capture-pane -p").replace("/ #", "/ $")
+    }
+
+    /// Waits until the lines are on the screen, and no others.
+    #[track_caller]
+    fn shows(&self, lines: &[&str]) {
+        let expected = lines.join("\n");
+        let is_so = || self.screen().trim_end() == expected;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !is_so() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(self.screen().trim_end(), expected);
+    }
+
+    /// The command's status, once it has ended.
+    #[track_caller]
+    fn status(&self) -> String {
+        self.tmux("display-message -p '#{pane_dead_status}'")
+    }
+}
+
+impl Drop for Terminal<'_> {
+    fn drop(&mut self) {
+        self.0.run("tmux -S terminal kill-server");
+    }
+}
+
+/// A shell on a terminal in the container's root, without what it says first, or a skip.
+macro_rules! shell {
+    ($place:ident) => {
+        match Terminal::start(&$place, "$C shell --workdir / ./img") {
+            Some(terminal) => {
+                until("the prompt", || {
+                    terminal.screen().trim_end().ends_with("\n/ $")
+                });
+                terminal.types("C-l");
+                terminal.shows(&["/ $"]);
+                terminal
+            }
+            None => skip!("no tmux: tests/tools/install-packages installs it"),
+        }
+    };
+}
+
+#[test]
+fn a_shell_has_its_prompt_runs_what_is_typed_and_ends_as_it_was_told() {
+    let place = place!();
+    let terminal = shell!(place);
+    terminal.types("'echo hello' Enter");
+    terminal.shows(&["/ $ echo hello", "hello", "/ $"]);
+    terminal.types("'exit 3' Enter");
+    until("the shell ends", || terminal.status() == "3");
+    drop(terminal);
+    let terminal = shell!(place);
+    // This shell overhears the key while it waits for the terminal to say where its cursor is.
+    until("the shell ends", || {
+        terminal.types("C-d");
+        terminal.status() == "0"
+    });
+}
+
+#[test]
+fn keys_that_interrupt_and_stop_reach_the_command_and_not_the_shell() {
+    let place = place!();
+    let terminal = shell!(place);
+    // It says when it is the one that the terminal's keys are for.
+    let command = "(echo up; exec sleep 1000)";
+    terminal.types(&format!("'{command}' Enter"));
+    let first = format!("/ $ {command}");
+    terminal.shows(&[&first, "up"]);
+    terminal.types("C-c");
+    terminal.shows(&[&first, "up", "^C", "/ $"]);
+    terminal.types("'echo $?' Enter");
+    terminal.shows(&[&first, "up", "^C", "/ $ echo $?", "130", "/ $"]);
+    terminal.types(&format!("C-l '{command}' Enter"));
+    terminal.shows(&[&first, "up"]);
+    terminal.types("C-z");
+    until("the shell is back", || {
+        let screen = terminal.screen();
+        screen.contains("^Z[1]+  Stopped") && screen.trim_end().ends_with("\n/ $")
+    });
+}
+
+#[test]
+fn a_command_sees_how_large_the_terminal_is_now() {
+    let place = place!();
+    let terminal = shell!(place);
+    terminal.types("'busybox stty size' Enter");
+    terminal.shows(&["/ $ busybox stty size", "12 60", "/ $"]);
+    terminal.tmux("resize-window -x 70 -y 20");
+    terminal.types("C-l 'busybox stty size' Enter");
+    terminal.shows(&["/ $ busybox stty size", "20 70", "/ $"]);
+}
