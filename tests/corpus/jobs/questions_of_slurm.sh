@@ -9,7 +9,7 @@
     scontrol show partition main | grep -o 'PartitionName=main'
     scontrol update JobId="$SLURM_JOB_ID" Comment=second && scontrol show job "$SLURM_JOB_ID" | grep -o 'Comment=.*'
     scontrol show hostlist a1,a2,a3
-    scontrol show config | grep -c '^ClusterName  *= chariot'
+    scontrol show config | grep -c '^ClusterName '
     scontrol ping | grep -c UP
     sprio -V | cut -d' ' -f1
     srun --version | cut -d' ' -f1
