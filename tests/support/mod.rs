@@ -108,7 +108,13 @@ pub(crate) fn scratch() -> tempfile::TempDir {
     place
 }
 
-/// Runs a shell script as the ordinary user in `directory`, for at most two minutes.
+/// How often as long as on a machine of its own something may take here: an emulated processor is slow.
+pub(crate) fn patience() -> u32 {
+    let patience = std::env::var("CHARIOT_TEST_PATIENCE").ok();
+    patience.and_then(|word| word.parse().ok()).unwrap_or(1)
+}
+
+/// Runs a shell script as the ordinary user in `directory`, for at most two minutes, or as many times that as `patience` says.
 pub(crate) fn shell(script: &str, directory: &Path, variables: &[(&str, &str)]) -> Said {
     shell_as(user().as_deref(), script, directory, variables)
 }
@@ -121,7 +127,7 @@ pub(crate) fn shell_as(
     variables: &[(&str, &str)],
 ) -> Said {
     let mut command = Command::new("timeout");
-    command.args(["-k", "5", "120"]);
+    command.args(["-k", "5", &(120 * patience()).to_string()]);
     if let Some(user) = user {
         // runuser(1) has its own idea of HOME.
         let home = format!("HOME={}", directory.display());
@@ -141,13 +147,14 @@ pub(crate) fn shell_as(
         .into()
 }
 
-/// Waits until something is so, for a minute at most: the machine may be busy with other tests. A test that
-/// slept for what usually is enough would fail there.
+/// Waits until something is so, for a minute at most, or as many as `patience` says: the machine may be busy with other
+/// tests. A test that slept for what usually is enough would fail there.
 #[track_caller]
 pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let most = Duration::from_secs(60) * patience();
+    let deadline = Instant::now() + most;
     while !is_so() {
-        assert!(Instant::now() < deadline, "not in a minute: {what}");
+        assert!(Instant::now() < deadline, "not in {most:?}: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
