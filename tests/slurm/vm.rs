@@ -12,6 +12,7 @@ mod mpi;
 mod nfs;
 mod private_tmp;
 mod scope;
+mod second_boot;
 
 use std::process::Command;
 
