@@ -23,15 +23,20 @@ pub(crate) fn prepare(slurm: &Slurm<'_>) {
         let (Some(meeting), Some(ids)) = (&state.meeting, slurm.user()) else {
             return;
         };
-        // slurmstepd, whose child a task is; and the task, which comes to its control group about now.
-        let (Ok(step), Ok(task)) = (process::handle_of_parent(), process::own_directory()) else {
+        // slurmstepd, whose child a task is; and the task, which comes to its control group about now. Where that is killed
+        // before it has a container, slurmstepd can wait for this process, and nobody makes the container any more.
+        let (Ok(step), Ok(own), Ok(task)) = (
+            process::handle_of_parent(),
+            process::handle_of_own(),
+            process::own_directory(),
+        ) else {
             return;
         };
         let launcher = state.paths.launcher.clone();
-        let files = [meeting.receiver(), step.as_fd(), task.as_fd()];
+        let files = [meeting.receiver(), step.as_fd(), own.as_fd(), task.as_fd()];
         let keep = files.iter().map(AsRawFd::as_raw_fd).collect();
         let work = || {
-            if is_made(meeting, &step) {
+            if is_made(meeting, &step, &own) {
                 // A server that has ended, or none.
                 let _ = spare::spare_servers(ids.user, &launcher, &task);
             }
@@ -41,15 +46,15 @@ pub(crate) fn prepare(slurm: &Slurm<'_>) {
     });
 }
 
-/// Waits until the container is there; false if there will be none, or the step is over.
-fn is_made(meeting: &MeetingPlace, step: &impl AsFd) -> bool {
+/// Waits until the container is there; false if there will be none, or the step or its task is over.
+fn is_made(meeting: &MeetingPlace, step: &impl AsFd, task: &impl AsFd) -> bool {
     loop {
-        let files = [meeting.receiver(), step.as_fd()];
+        let files = [meeting.receiver(), step.as_fd(), task.as_fd()];
         let ready = signals::wait_for(&files, Some(LOOK)).unwrap_or_default();
         match ready[..] {
-            [_, true] => return false,
-            [true, _] => return true,
-            [false, false] if !matches!(meeting.state(), Readiness::Failed(_)) => {}
+            [_, true, _] => return false,
+            [true, ..] => return true,
+            [false, false, false] if !matches!(meeting.state(), Readiness::Failed(_)) => {}
             _ => return false,
         }
     }
