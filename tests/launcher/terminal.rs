@@ -9,15 +9,14 @@ use crate::{Place, place, skip};
 struct Terminal<'a>(&'a Place);
 
 impl Terminal<'_> {
-    /// A terminal of 60 columns and 12 lines, which stays when its command has ended.
+    /// A terminal of 60 columns and 12 lines, which stays when its command has ended, and says how.
     fn start<'a>(place: &'a Place, command: &str) -> Option<Terminal<'a>> {
         if place.run("command -v tmux").code != 0 {
             return None;
         }
         let terminal = Terminal(place);
         terminal.tmux(&format!(
-            "-f /dev/null new-session -d -x 60 -y 12 '{command}' ';' \
-             set-option -g remain-on-exit on ';' set-option -g remain-on-exit-format ''"
+            "-f /dev/null new-session -d -x 60 -y 12 '{command}; echo ended with $?; exec sleep 1000'"
         ));
         Some(terminal)
     }
@@ -52,10 +51,21 @@ impl Terminal<'_> {
         assert_eq!(self.screen().trim_end(), expected);
     }
 
-    /// The command's status, once it has ended.
+    /// Types keys until the command has ended, and tells its status: a shell overhears what is typed while it waits for the
+    /// terminal to say where its cursor is.
     #[track_caller]
-    fn status(&self) -> String {
-        self.tmux("display-message -p '#{pane_dead_status}'")
+    fn ends_by(&self, keys: &str) -> String {
+        for _ in 0..20 {
+            self.types(keys);
+            for _ in 0..20 {
+                let screen = self.screen();
+                if let Some((_, status)) = screen.rsplit_once("ended with ") {
+                    return status.trim().to_owned();
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+        panic!("it does not end: {}", self.screen());
     }
 }
 
@@ -88,15 +98,10 @@ fn a_shell_has_its_prompt_runs_what_is_typed_and_ends_as_it_was_told() {
     let terminal = shell!(place);
     terminal.types("'echo hello' Enter");
     terminal.shows(&["(img) /$ echo hello", "hello", "(img) /$"]);
-    terminal.types("'exit 3' Enter");
-    until("the shell ends", || terminal.status() == "3");
+    assert_eq!(terminal.ends_by("C-u 'exit 3' Enter"), "3");
     drop(terminal);
     let terminal = shell!(place);
-    // This shell overhears the key while it waits for the terminal to say where its cursor is.
-    until("the shell ends", || {
-        terminal.types("C-d");
-        terminal.status() == "0"
-    });
+    assert_eq!(terminal.ends_by("C-u C-d"), "0");
 }
 
 #[test]
