@@ -78,7 +78,7 @@ const HARMLESS: [(&str, &str); 8] = [
         "panic_cannot_unwind",
         "what stands behind each extern function, after what catches panics",
     ),
-    ("catch_unwind::", "what catches them"),
+    ("catch_unwind", "what catches them"),
     (
         "panic_count",
         "a lock asks whether it is given up by a panic",
