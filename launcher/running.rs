@@ -50,7 +50,9 @@ impl Container {
     /// # Errors
     /// All have ended.
     pub fn member(&self) -> Result<Member> {
-        let is_of_it = |member: &Member| Process::place_of(member) == Some(self.place);
+        let is_of_it = |member: &Member| {
+            Process::place_of(member) == Some(self.place) && member.owner() == self.user
+        };
         let found = self.pids.iter().find_map(|pid| {
             let member = Member::find(*pid).ok();
             member.filter(is_of_it)

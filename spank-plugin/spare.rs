@@ -24,10 +24,11 @@ pub(crate) fn prepare(slurm: &Slurm<'_>) {
             return;
         };
         // slurmstepd, whose child a task is; and the task, which comes to its control group about now. Where that is killed
-        // before it has a container, slurmstepd can wait for this process, and nobody makes the container any more.
+        // before it has a container, slurmstepd waits for this process, for which it may drain the node. If another task makes
+        // the container then, its servers are killed as any other process.
         let (Ok(step), Ok(own), Ok(task)) = (
             process::handle_of_parent(),
-            process::handle_of_own(),
+            process::handle_of_self(),
             process::own_directory(),
         ) else {
             return;

@@ -40,6 +40,10 @@ const LIBC6: u32 = 0x0003;
 /// The most that the names in a file may be together, in bytes: a sparse one can say anything.
 const MOST_TEXT: u64 = 64 << 20;
 
+/// The most entries that are looked at, and the longest name, in bytes.
+const MOST_ENTRIES: usize = 10_000;
+const LONGEST_NAME: usize = 4096;
+
 /// Reads a file; none if it is no shared library. Only what is needed of it is read: these files are large.
 pub fn read(path: &Path) -> Option<Library> {
     let dynamic = dynamic(path)?;
@@ -76,8 +80,11 @@ impl Dynamic {
         let entries = self.entries.iter().filter(move |(tag, _)| *tag == wanted);
         entries.filter_map(|(_, offset)| {
             let rest = self.texts.get(usize::try_from(*offset).ok()?..)?;
-            let name = rest.split(|byte| *byte == 0).next()?;
-            String::from_utf8(name.to_vec()).ok()
+            let name = rest
+                .iter()
+                .take(LONGEST_NAME)
+                .take_while(|byte| **byte != 0);
+            String::from_utf8(name.copied().collect()).ok()
         })
     }
 }
@@ -105,6 +112,7 @@ where
         .find_map(|segment| segment.dynamic(endian, data).ok().flatten())?;
     let entries: Vec<(DynamicTag, u64)> = entries
         .iter()
+        .take(MOST_ENTRIES)
         .map(|entry| (entry.tag(endian), entry.d_val(endian).into()))
         .collect();
     let value = |wanted| entries.iter().find(|(tag, _)| *tag == wanted);

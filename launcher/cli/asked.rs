@@ -16,6 +16,9 @@ use chariot_core::error::{Error, Result};
 use chariot_core::options::table;
 use chariot_core::options::{self, Dialect, Given, Options, Source, given};
 
+/// The variable in which `exec --job` hands on to a node what other variables say.
+pub(super) const HANDED_ON: &str = "CHARIOT_HANDED_ON";
+
 /// What was typed, with the environment and the site's file under it.
 pub(super) struct Asked {
     pub(super) options: Options,
@@ -29,12 +32,16 @@ impl Asked {
     pub(super) fn read(matches: &ArgMatches) -> Result<Asked> {
         refuse_detached(matches)?;
         let config = Config::load(config_path(matches))?;
-        let environment: Environment = env::vars_os().collect();
+        let mut environment: Environment = env::vars_os().collect();
+        environment.retain(|(name, _)| name != HANDED_ON);
         let directory = given::working_directory();
         let base = directory.clone().unwrap_or_else(|| PathBuf::from("/"));
         let dialect = Dialect::Launcher;
         let variable = |name: &str| find(&environment, name).map(OsString::from);
         let mut givens = given::from_variables(variable, &base, dialect)?;
+        if let Ok(text) = env::var(HANDED_ON) {
+            givens.extend(given::decode(&text)?);
+        }
         givens.extend(typed(matches, &base)?);
         let mut givens = config.under(givens);
         let definition = edf::replace(&mut givens, &Surroundings::of(&config, &base))?;

@@ -49,12 +49,12 @@ fn host() -> Arg {
 }
 
 /// A name in the registry, of no image: what stands in front of it is all that matters.
-fn registry_of(matches: &ArgMatches) -> Result<Reference> {
+fn registry_of(matches: &ArgMatches, what: &str) -> Result<Reference> {
     let typed = matches.get_one::<String>("host").map_or("", String::as_str);
     let host = typed.split_once("://").map_or(typed, |(_, host)| host);
     let host = host.trim_end_matches('/');
     let refuse = |reason: String| {
-        Error::new(format!("can't log in to {typed}: {reason}"))
+        Error::new(format!("can't {what} {typed}: {reason}"))
             .hint("HOST or HOST:PORT, as in front of the images' names")
     };
     if host.contains('/') {
@@ -66,7 +66,7 @@ fn registry_of(matches: &ArgMatches) -> Result<Reference> {
 /// `chariot login HOST`.
 pub(super) fn login(matches: &ArgMatches) -> Result<ExitCode> {
     let tool = Tool::read(matches)?;
-    let reference = registry_of(matches)?;
+    let reference = registry_of(matches, "log in to")?;
     let host = &reference.host;
     let is_piped = matches.get_flag("password-stdin");
     let user = match matches.get_one::<String>("username") {
@@ -105,7 +105,7 @@ pub(super) fn login(matches: &ArgMatches) -> Result<ExitCode> {
 
 /// `chariot logout HOST`.
 pub(super) fn logout(matches: &ArgMatches) -> Result<ExitCode> {
-    let reference = registry_of(matches)?;
+    let reference = registry_of(matches, "log out of")?;
     let names = reference.registry_names();
     let files = registry::forget(&names)?;
     let host = &reference.host;
@@ -114,9 +114,15 @@ pub(super) fn logout(matches: &ArgMatches) -> Result<ExitCode> {
         .map(|file| format!("nothing for {host} is in {} any more", file.display()))
         .collect();
     if let Some(left) = registry::credentials(&names)? {
-        let file = left.file().display();
+        let file = left.file();
+        let tool = if file.ends_with("config.json") {
+            "docker"
+        } else {
+            "podman"
+        };
+        let file = file.display();
         lines.push(format!(
-            "{file} still has some, or names who has: docker logout {host}"
+            "{file} still has some, or names who has: {tool} logout {host}"
         ));
     } else if lines.is_empty() {
         lines.push(format!("there was nothing for {host}"));

@@ -141,10 +141,10 @@ pub fn name_in(item: &str) -> Option<&str> {
 pub fn apply(environment: &Environment, edits: &[Edit]) -> Environment {
     let mut result = environment.clone();
     for edit in edits {
+        // Before the old value goes: the new one may name it.
+        let value = edit.value_for(|name| find(&result, name).map(OsStr::to_owned));
         result.retain(|(name, _)| *name != edit.name);
-        if let Some(value) = edit.value_for(|name| find(&result, name).map(OsStr::to_owned)) {
-            result.push((edit.name.clone(), value));
-        }
+        result.extend(value.map(|value| (edit.name.clone(), value)));
     }
     result
 }
@@ -152,6 +152,15 @@ pub fn apply(environment: &Environment, edits: &[Edit]) -> Environment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_that_each_task_expands_may_name_what_the_variable_was() {
+        let edits = [Edit::set("A", "$A:1", "").by_each_task()];
+        for was in ["0", "3"] {
+            let now = apply(&vec![("A".into(), was.into())], &edits);
+            assert_eq!(find(&now, "A"), Some(OsStr::new(&format!("{was}:1"))));
+        }
+    }
 
     #[test]
     fn entries_of_a_list_that_are_variables_stand_for_what_those_are() {

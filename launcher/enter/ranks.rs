@@ -4,13 +4,11 @@ use std::path::Path;
 
 use crate::cdi::elf;
 use crate::plan::Plan;
+use crate::plan::environment::is_of_starter;
 use chariot_core::environment::find;
 
 /// What to do.
 pub(super) const ADVICE: &str = "srun --mpi=pmix for Open MPI, --mpi=pmi2 for MPICH and its relatives; `chariot check IMAGE` says which fits both";
-
-/// What those who start ranks leave in their environment: PMI-1, PMI-2 and PMIx, and Cray's PALS.
-const CONNECTED: [&str; 2] = ["PMI", "PALS_"];
 
 /// The sentence, where a step of several tasks runs a program that asks for MPI, and Slurm was not told to connect them. Of a
 /// step's nodes the first says it. An interpreter's modules are not seen here.
@@ -18,10 +16,8 @@ pub(super) fn alone(plan: &Plan, program: &Path) -> Option<String> {
     let variable = |name: &str| find(&plan.before, name)?.to_str();
     let tasks: u32 = variable("SLURM_STEP_NUM_TASKS")?.parse().ok()?;
     let is_asked = plan.task.is_of_step && tasks > 1 && variable("SLURM_NODEID") == Some("0");
-    let is_connected = plan.before.iter().any(|(name, _)| {
-        let name = name.to_string_lossy();
-        CONNECTED.iter().any(|start| name.starts_with(start))
-    });
+    let mut names = plan.before.iter().map(|(name, _)| name.to_string_lossy());
+    let is_connected = names.any(|name| is_of_starter(&name));
     if !is_asked || is_connected {
         return None;
     }

@@ -111,8 +111,13 @@ const LONGEST: usize = 128 * 1024 - 2;
 /// What the caller has, but for variables that are still as the container set them: those are as they were before, and so
 /// are those that choose code. Of these a step that is started outside and runs in a container again gets the caller's.
 pub(super) fn outside(inside: Environment, before: &Environment, edits: &[Edit]) -> Environment {
-    let is_untouched =
-        |edit: &&Edit| find(&inside, &edit.name.to_string_lossy()) == edit.value.as_deref();
+    // A value that each task expands was expanded by what the task had then, which is what it had before.
+    let was = |name: &str| find(before, name).map(OsStr::to_owned);
+    let now = |name: &str| find(&inside, name).map(OsStr::to_owned);
+    let is_untouched = |edit: &&Edit| {
+        let is = find(&inside, &edit.name.to_string_lossy());
+        is == edit.value_for(was).as_deref() || is == edit.value_for(now).as_deref()
+    };
     let untouched: Vec<&OsString> = edits
         .iter()
         .filter(is_untouched)

@@ -194,7 +194,7 @@ fn belongs_to_task(name: &str) -> bool {
         "DISPLAY",
         "XAUTHORITY",
     ];
-    name.starts_with("SLURM_") || name.starts_with("PMI") || NAMES.contains(&name)
+    name.starts_with("SLURM_") || is_of_starter(name) || NAMES.contains(&name)
 }
 
 /// Variables that two tasks of one step on one node have with different values.
@@ -209,7 +209,12 @@ fn differs_by_task(name: &str) -> bool {
         "ROCR_VISIBLE_DEVICES",
         "ZE_AFFINITY_MASK",
     ];
-    name.starts_with("PMI") || NAMES.contains(&name)
+    is_of_starter(name) || NAMES.contains(&name)
+}
+
+/// Variables by which a rank finds the others: PMI-1, PMI-2 and PMIx, and Cray's PALS.
+pub(crate) fn is_of_starter(name: &str) -> bool {
+    name.starts_with("PMI") || name.starts_with("PALS_")
 }
 
 fn unset(glob: &Sourced<String>, environment: &Environment) -> Vec<Edit> {

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::challenge::Challenge;
 use super::client::{Cause, Client, Failure};
 use super::credentials::Credentials;
+use super::refusal;
 use crate::oci;
 use chariot_core::error::Error;
 
@@ -85,7 +86,11 @@ impl Client {
             let status = response.status();
             return Err(match status.is_server_error() || status.as_u16() == 429 {
                 true => self.refused_by(&format!("the giver of {host}'s tokens"), &mut response),
-                false => self.denied(&format!("{host} gives no token for it")),
+                false => {
+                    let words = refusal::explanation(&mut response);
+                    let words = words.map_or_else(String::new, |words| format!(": {words}"));
+                    self.denied(&format!("{host} gives no token for it{words}"))
+                }
             });
         }
         let body = response.body_mut().with_config().limit(oci::LARGEST);
@@ -102,7 +107,7 @@ impl Client {
     pub(super) fn denied(&self, reason: &str) -> Failure {
         let hint = match self.credentials() {
             Some(credentials) if credentials.file().as_os_str().is_empty() => {
-                "nothing was kept: try again".to_owned()
+                "nothing was kept: are the name and the password right?".to_owned()
             }
             Some(credentials) => format!(
                 "are the credentials in {} right, and may they read this image? `chariot login {}` replaces them",

@@ -11,7 +11,6 @@ use ureq::{Agent, Body};
 use super::challenge;
 use super::connection::agent;
 use super::credentials::{self, Credentials};
-use super::refusal;
 use crate::oci::{self, Digest, Reference};
 use chariot_core::config::registries::Registry;
 use chariot_core::error::{Error, Result};
@@ -41,6 +40,8 @@ pub enum Cause {
     Refused,
     /// Nobody knows if the image is there; the next try may say.
     Unreachable,
+    /// The same, of a server that wants to be left alone for so long first.
+    Busy(Duration),
     /// The same, of a server that let us wait: the next try would wait as long.
     Silent,
     /// The same, of a server that cannot be talked to, or that nobody knows: the next try would fail as this one.
@@ -226,6 +227,13 @@ impl Client {
         }
         let mut response = match asked.status() {
             StatusCode::UNAUTHORIZED => self.get_once(&url, "", &[])?,
+            status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
+                let sentence = format!("{} is no registry: it says {status} to /v2/", self.host);
+                return Err(Failure {
+                    error: Error::new(sentence).hint("is the name right, and the port?"),
+                    cause: Cause::Refused,
+                });
+            }
             _ => return Err(self.refused_by(&self.host, &mut asked)),
         };
         match response.status().is_success() {
@@ -252,17 +260,18 @@ impl Client {
         let mut tries = if self.patience.tries_again { TRIES } else { 1 };
         loop {
             tries -= 1;
-            let (failure, asked) = match self.get_once(&url, &repository, headers) {
+            let failure = match self.get_once(&url, &repository, headers) {
                 Ok(response) if response.status().is_success() => return Ok(response),
-                Ok(mut response) => {
-                    let asked = refusal::pause(&response).unwrap_or_default();
-                    (self.refused(reference, path, &mut response), asked)
-                }
-                Err(failure) => (failure, Duration::ZERO),
+                Ok(mut response) => self.refused(reference, path, &mut response),
+                Err(failure) => failure,
             };
-            // Who waits for this fetch takes no longer silence than this for its end.
-            let is_too_long = asked > self.patience.answer;
-            if tries == 0 || is_too_long || failure.cause != Cause::Unreachable {
+            let asked = match failure.cause {
+                Cause::Unreachable => Duration::ZERO,
+                // Who waits for this fetch takes no longer silence than this for its end.
+                Cause::Busy(asked) if asked <= self.patience.answer => asked,
+                _ => return Err(failure),
+            };
+            if tries == 0 {
                 return Err(failure);
             }
             std::thread::sleep(pause.max(asked));

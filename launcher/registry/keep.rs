@@ -24,10 +24,9 @@ pub(crate) fn keep(names: &[String], user: &str, password: &str) -> Result<PathB
                 .hint("REGISTRY_AUTH_FILE names a file"),
         );
     };
-    // Older ones of this session would outdo it.
-    forget(names)?;
     let path = followed(&path);
     let mut kept = read(&path)?.unwrap_or_default();
+    forget_in(&mut kept, names);
     let auth = base64(format!("{user}:{password}").as_bytes());
     let all = kept.entry("auths").or_insert_with(|| json!({}));
     if let (Some(all), Some(name)) = (all.as_object_mut(), names.first()) {
@@ -37,6 +36,8 @@ pub(crate) fn keep(names: &[String], user: &str, password: &str) -> Result<PathB
         files::make_private(directory)?;
     }
     write(&path, &kept)?;
+    // Older ones of this session would outdo it.
+    forget_but(names, Some(&path))?;
     Ok(path)
 }
 
@@ -45,9 +46,16 @@ pub(crate) fn keep(names: &[String], user: &str, password: &str) -> Result<PathB
 /// # Errors
 /// A file that cannot be read or written.
 pub(crate) fn forget(names: &[String]) -> Result<Vec<PathBuf>> {
+    forget_but(names, None)
+}
+
+fn forget_but(names: &[String], stays: Option<&Path>) -> Result<Vec<PathBuf>> {
     let mut changed = Vec::new();
     for path in podmans() {
         let path = followed(&path);
+        if stays == Some(&path) {
+            continue;
+        }
         let Some(mut kept) = read(&path)? else {
             continue;
         };

@@ -45,12 +45,12 @@ impl Client {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.denied(&reason),
             StatusCode::TOO_MANY_REQUESTS => Failure {
                 error: Error::new(reason).hint(self.too_often(pause(response))),
-                cause: Cause::Unreachable,
+                cause: Cause::Busy(pause(response).unwrap_or_default()),
             },
             _ => Failure {
                 error: Error::new(reason).hint("try again later"),
                 cause: match status.is_server_error() {
-                    true => Cause::Unreachable,
+                    true => Cause::Busy(pause(response).unwrap_or_default()),
                     false => Cause::Refused,
                 },
             },
@@ -73,13 +73,13 @@ impl Client {
 }
 
 /// How long a registry wants to be left alone: the seconds of `Retry-After`, RFC 9110.
-pub(super) fn pause<T>(response: &Response<T>) -> Option<Duration> {
+fn pause<T>(response: &Response<T>) -> Option<Duration> {
     let value = response.headers().get("retry-after")?.to_str().ok()?;
     value.trim().parse().map(Duration::from_secs).ok()
 }
 
 /// What it says in the way of the OCI distribution specification.
-fn explanation(response: &mut Response<Body>) -> Option<String> {
+pub(super) fn explanation(response: &mut Response<Body>) -> Option<String> {
     let body = response.body_mut().with_config().limit(LARGEST);
     explained(&body.read_to_vec().ok()?)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -68,7 +69,7 @@ impl Process {
             started: now.saturating_sub(up.saturating_sub(stat.started / TICKS)),
             memory: memory(&status),
             parent: stat.parent,
-            group: step_in_path(&String::from_utf8_lossy(&group)),
+            group: step_in_path(&String::from_utf8_lossy(&group), rights::user() == 0),
             variables: known(&variables),
         })
     }
@@ -126,12 +127,14 @@ impl Process {
             if number < 2 {
                 return None;
             }
-            let place = format!("/proc/{number}");
-            let title = text(&format!("{place}/cmdline"))?;
-            if let Some(step) = step_in_title(&String::from_utf8_lossy(&title)) {
-                return Some(step);
+            // Held, since the number can be another's at any moment.
+            let place = open::directory(Path::new(&format!("/proc/{number}"))).ok()?;
+            let step = step_in_title(&String::from_utf8_lossy(&text(&place, "cmdline")?));
+            // Anybody can have any title, and tell their own user so.
+            if step.is_some() && (rights::user() != 0 || is_roots(&text(&place, "status")?)) {
+                return step;
             }
-            number = Stat::read(&text(&format!("{place}/stat"))?)?.parent;
+            number = Stat::read(&text(&place, "stat")?)?.parent;
         }
         None
     }
@@ -149,9 +152,11 @@ pub(super) fn step_of<'a, T: Iterator<Item = &'a Process>>(
             let claims = || processes().find_map(Process::claimed);
             (rights::user() != 0).then(claims).flatten()
         })?;
-    let part = processes()
-        .filter(|process| process.says_job(job))
-        .find_map(|process| process.part(job));
+    let said = || {
+        let mut of_job = processes().filter(|process| process.says_job(job));
+        of_job.find_map(|process| process.part(job))
+    };
+    let part = (rights::user() != 0).then(said).flatten();
     Some(Step { job, part, step })
 }
 
@@ -164,9 +169,16 @@ pub(super) fn seconds_up() -> io::Result<u64> {
     Ok(seconds.unwrap_or(0))
 }
 
-fn text(path: &str) -> Option<Vec<u8>> {
-    let file = open::regular(Path::new(path)).ok()?;
+fn text(directory: &impl AsFd, name: &str) -> Option<Vec<u8>> {
+    let (file, _) = open::regular_at(directory, Path::new(name)).ok()?;
     open::all_of(&file, LARGEST).ok()
+}
+
+/// Whether root has started a process, by proc_pid_status(5).
+fn is_roots(status: &[u8]) -> bool {
+    let status = String::from_utf8_lossy(status);
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    line.and_then(|line| line.split_whitespace().next()) == Some("0")
 }
 
 /// Of proc_pid_stat(5).
@@ -214,10 +226,19 @@ fn known(bytes: &[u8]) -> BTreeMap<String, String> {
     found
 }
 
-/// The step in a path of proc_pid_cgroup(5): `…/job_42/step_0/…`, below whatever Slurm has its groups in.
-fn step_in_path(text: &str) -> Option<(u32, String)> {
+/// The step in a path of proc_pid_cgroup(5): `…/job_42/step_0/…`, below whatever Slurm has its groups in. A user to whom
+/// systemd has given groups can make such ones there: root believes those `of_slurm` alone.
+fn step_in_path(text: &str, of_slurm: bool) -> Option<(u32, String)> {
     text.lines().find_map(|line| {
         let parts: Vec<&str> = line.split('/').collect();
+        let is_of_slurm = match parts.as_slice() {
+            [_, "system.slice", scope, ..] => scope.ends_with("slurmstepd.scope"),
+            [_, first, ..] => first.starts_with("slurm"),
+            _ => false,
+        };
+        if of_slurm && !is_of_slurm {
+            return None;
+        }
         parts.windows(2).find_map(|pair| {
             let job = job::number(pair[0].strip_prefix("job_")?)?;
             Some((job, job::step_name(pair[1].strip_prefix("step_")?)?))
@@ -243,7 +264,7 @@ mod tests {
             "9:memory:/slurm/uid_1000/job_42/step_0/task_1\n0::/user.slice\n",
             "0::/system.slice/slurmstepd.scope/job_42/step_0/user/task_0\n",
         ] {
-            assert_eq!(step_in_path(path), zero);
+            assert_eq!(step_in_path(path, true), zero);
         }
         for path in [
             "",
@@ -252,8 +273,16 @@ mod tests {
             "0::/job_x/step_0\n",
             "0::/job_42/x/step_0\n",
         ] {
-            assert_eq!(step_in_path(path), None, "{path}");
+            assert_eq!(step_in_path(path, false), None, "{path}");
         }
+        let own = "0::/user.slice/user-1000.slice/user@1000.service/slurm/job_42/step_0\n";
+        assert_eq!(
+            (step_in_path(own, true), step_in_path(own, false)),
+            (None, zero.clone())
+        );
+        assert!(
+            is_roots(b"Name:\tx\nUid:\t0\t1000\t0\t0\n") && !is_roots(b"Uid:\t1000\t0\t0\t0\n")
+        );
         assert_eq!(step_in_title("slurmstepd: [42.0]\0"), zero);
         assert_eq!(
             step_in_title("slurmstepd: [42.batch]"),

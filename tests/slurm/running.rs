@@ -37,10 +37,11 @@ fn a_job_is_entered_on_its_node_and_from_elsewhere_and_the_command_is_the_caller
            [ $($call exec --job $J.0 --node $n2 -- readlink /proc/self/ns/mnt) = $second ] && echo two; \
            echo in | $call exec --job $J.0 --set-env A='b c' -- sh -c 'cat; echo $A'; \
            $call exec --job $J -- sh -c 'exit 7'; echo $?; \
+           CH_SET_ENV=KEY=secret $call exec --job $J -- sh -c 'echo $KEY; cat /proc/[0-9]*/cmdline 2>/dev/null | grep -c =[s]ecret'; \
            $call exec --job $J -- sh -c \"tr '\\\\0' '\\\\n' </proc/$(cat pid.0)/environ | grep ^SLURM_PROCID=; : </proc/$(cat pid.0)/mem && echo traces\"; \
          done; touch go; until [ -z \"$(squeue -h -j $J)\" ]; do sleep 0.2; done; echo this is $n1, >&2",
     );
-    let each = "one\ntwo\nin\nb c\n7\nSLURM_PROCID=0\ntraces";
+    let each = "one\ntwo\nin\nb c\n7\nsecret\n0\nSLURM_PROCID=0\ntraces";
     assert_eq!(said.ok(), format!("{each}\n{each}"), "{said:#?}");
     let notes = said.err.matches(said.err.lines().last().unwrap());
     assert!(notes.count() >= 3, "{said:#?}");
@@ -172,14 +173,18 @@ fn what_a_process_claims_leads_nobody_into_a_container_that_is_not_the_jobs() {
         assert_eq!(own.ok(), format!("\"job\": \"{job}.0\",\n0\n125\nin"), "{own:#?}");
         // Another user claims the job, with an image that writes lines of its own.
         let claims = format!(
-            "export SLURM_JOB_ID={job} SLURM_STEP_ID=0; $C --config /dev/null run $I -- sh -c \
-             'export CH_RUNNING=\"$(printf \"x\\n4242 {job}.0\\033[2J\")\"; exec sleep 60' & p=$!; \
+            "export SLURM_JOB_ID={job} SLURM_STEP_ID=0; f=$(mktemp); T='slurmstepd: [{job}.0]' bash -c \
+             'exec -a \"$T\" bash -c \"\\\"\\$@\\\" & echo \\$! >\\$0; wait\" \"$0\" \"$@\"' $f \
+             $C --config /dev/null run $I -- sh -c \
+             'export CH_RUNNING=\"$(printf \"x\\n4242 {job}.0\\033[2J\")\"; exec sleep 60' & \
+             until [ -s $f ]; do sleep 0.1; done; p=$(cat $f); rm $f; \
              until $C ps 2>/dev/null | grep -q \"^$p \"; do sleep 0.1; done; sleep 0.5; \
              [ $($C exec --job {job} -- readlink /proc/self/ns/mnt) = $(readlink /proc/$p/ns/mnt) ] && echo own; sleep 1; \
-             kill $p; wait $p; $C exec --job {job} -- true; echo $?"
+             kill $p; wait; $C exec --job {job} -- true; echo $?"
         );
         let root = "id=$(id -u $U); $C exec --job $J -- sh -c 'grep ^Uid: /proc/self/status' | grep -c \"\t$id\t\"; \
-                    $C ps >list; grep -c . list; tr -d '\\n' <list | od -c | grep -c '033'; $C ps --json | grep -c '\"pid\"'";
+                    $C ps >list; grep -c . list; tr -d '\\n' <list | od -c | grep -c '033'; $C ps --json | grep -c '\"pid\"'; \
+                    $C ps --json | grep -c \"\\\"job\\\": \\\"$J.0\\\"\"";
         let mut as_root = variables.to_vec();
         as_root.extend([("U", name.as_str()), ("J", job)]);
         std::thread::scope(|scope| {
@@ -195,6 +200,8 @@ fn what_a_process_claims_leads_nobody_into_a_container_that_is_not_the_jobs() {
             let listed: usize = lines[1].parse().unwrap();
             let counted: usize = lines[3].parse().unwrap();
             assert!(listed == counted + 1 && lines[2] == "0", "{said:#?}");
+            // Nor does the title of a process of theirs, or a variable, make it the job's.
+            assert_eq!(lines[4], "1", "{said:#?}");
             let claims = claims.join().unwrap();
             // Who claims a job finds that container of their own, and none of the job's.
             assert_eq!(claims.ok(), "own\n125", "{claims:#?}");

@@ -11,15 +11,15 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
-use super::super::asked::{config_path, typed, words};
+use super::super::asked::{HANDED_ON, config_path, typed, words};
 use super::{OPTIONS, enter};
 use crate::enter::program::become_command;
 use crate::print;
 use crate::running::job::Wanted;
 use crate::running::slurm::{self, Job};
 use crate::running::{self, Container, nodes};
-use chariot_core::error::{Error, Result};
-use chariot_core::options::{Dialect, given};
+use chariot_core::error::{Error, Explain, Result};
+use chariot_core::options::{Dialect, Given, given};
 use chariot_core::sys::rights;
 
 /// What was asked for.
@@ -123,16 +123,26 @@ impl Search<'_> {
         }
         let mut all = slurm::beside(&job, &options, what)?;
         if matches.value_source("config") == Some(ValueSource::CommandLine) {
-            all.extend(["--config".into(), config_path(matches).into()]);
+            let config = std::path::absolute(config_path(matches)).explain(|| what.clone())?;
+            all.extend(["--config".into(), config.into()]);
         }
         let wanted = Wanted::numbered(job.number, step);
         all.extend(["exec".into(), "--here".into()]);
         all.push(format!("--job={wanted}").into());
         all.push(format!("--node={node}").into());
-        all.extend(own_options(matches)?);
+        let base = given::working_directory().unwrap_or_else(|| PathBuf::from("/"));
+        let is_own = |given: &Given| OPTIONS.contains(&given.row.name);
+        let typed = typed(matches, &base)?.into_iter().filter(is_own);
+        all.extend(typed.map(|given| format!("--{}={}", given.row.name, given.value).into()));
         all.push("--".into());
         all.extend(words);
-        become_command(&slurm::program("srun", what)?, &all, slurm::environment())
+        // Slurm hands on no variables of Chariot's. What somebody kept in one must not be seen in ps(1), as words are.
+        let mut environment = slurm::environment();
+        let of_variables =
+            given::from_variables(|name| env::var_os(name), &base, Dialect::Launcher)?;
+        let of_variables: Vec<Given> = of_variables.into_iter().filter(is_own).collect();
+        environment.push((HANDED_ON.into(), given::encode(&of_variables).into()));
+        become_command(&slurm::program("srun", what)?, &all, environment)
     }
 
     /// The step, if one has to be named, and the node.
@@ -205,17 +215,4 @@ fn tell_node(name: &str, list: &str, node: &str) {
     print::message(&format!(
         "chariot: {name} is on {list}; this is {node}, --node names another"
     ));
-}
-
-/// The options of the command, as they are understood here: Slurm hands on no variables of Chariot's.
-fn own_options(matches: &ArgMatches) -> Result<Vec<OsString>> {
-    let base = given::working_directory().unwrap_or_else(|| PathBuf::from("/"));
-    let mut givens = given::from_variables(|name| env::var_os(name), &base, Dialect::Launcher)?;
-    givens.extend(typed(matches, &base)?);
-    let own = givens
-        .into_iter()
-        .filter(|given| OPTIONS.contains(&given.row.name));
-    Ok(own
-        .map(|given| format!("--{}={}", given.row.name, given.value).into())
-        .collect())
 }

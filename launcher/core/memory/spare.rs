@@ -55,7 +55,12 @@ pub fn spare_servers(user: u32, launcher: &Path, task: &OwnedFd) -> io::Result<(
             continue;
         };
         if is_server(&process, user, &program, group) {
-            spare(&process, || is_server(&process, user, &program, group))?;
+            let is_still = || is_server(&process, user, &program, group);
+            match spare(&process, is_still) {
+                // It has just ended; there may be others.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {}
+                result => result?,
+            }
         }
     }
     Ok(())

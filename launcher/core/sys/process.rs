@@ -108,14 +108,6 @@ pub fn handle_of_parent() -> Call<OwnedFd> {
     handle_of(nix::unistd::getppid())
 }
 
-/// The same of this process itself.
-///
-/// # Errors
-/// The kernel's answer.
-pub fn handle_of_own() -> Call<OwnedFd> {
-    handle_of(nix::unistd::getpid())
-}
-
 /// A descriptor of a process that can be read when it has ended: pidfd_open(2). The caller must know that the number
 /// is that process's still: its parent, or a child that it has not waited for.
 ///

@@ -33,17 +33,6 @@ pub fn write_secret(destination: &Path, bytes: &[u8]) -> Result<()> {
     uninterrupted(|| finished(Output::begin(destination, Kind::Secret)?, bytes))
 }
 
-/// Makes a directory for secrets, and those above it, for its owner alone, where they are not there.
-///
-/// # Errors
-/// As mkdir(2).
-pub fn make_private(directory: &Path) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    let mut all = std::fs::DirBuilder::new();
-    let made = all.recursive(true).mode(0o700).create(directory);
-    made.explain(|| format!("can't make {}: mkdir", directory.display()))
-}
-
 /// The same in an open directory, of which `destination` is only told.
 ///
 /// # Errors
@@ -56,6 +45,17 @@ pub fn write_in(directory: OwnedFd, destination: &Path, bytes: &[u8]) -> Result<
             bytes,
         )
     })
+}
+
+/// Makes a directory for secrets, and those above it, for its owner alone, where they are not there.
+///
+/// # Errors
+/// As mkdir(2).
+pub fn make_private(directory: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let mut all = std::fs::DirBuilder::new();
+    let made = all.recursive(true).mode(0o700).create(directory);
+    made.explain(|| format!("can't make {}: mkdir", directory.display()))
 }
 
 fn finished(output: Output, bytes: &[u8]) -> Result<()> {

@@ -9,6 +9,9 @@ const ORIGIN: &str = "from Slurm, for PyTorch";
 /// Ports that are neither well known nor given out by Linux to whoever asks for any, ip(7).
 const PORTS: std::ops::Range<u64> = 61_000..65_536;
 
+/// So many steps of a job come before the next job's first has the same port; it has no factor in common with the number of ports.
+const STEPS: u64 = 61;
+
 /// What changes for the tasks of a step; nothing where there is none. `planned` wins, and so do an address, a port and a size of
 /// the caller's own, unless another rank hands them on, as a shell that is one does: they are about its step.
 pub(super) fn edits(environment: &Environment, planned: &[Edit]) -> Vec<Edit> {
@@ -36,9 +39,10 @@ pub(super) fn edits(environment: &Environment, planned: &[Edit]) -> Vec<Edit> {
     same.chain(own).filter(is_free).collect()
 }
 
-/// A port for a step: two steps of a job have two.
+/// A port for a step: two steps of a job have two, and so have jobs that follow each other, which can share a node.
 fn port(job: u64, step: u64) -> u64 {
-    PORTS.start + job.wrapping_add(step) % (PORTS.end - PORTS.start)
+    let number = job.wrapping_mul(STEPS).wrapping_add(step);
+    PORTS.start + number % (PORTS.end - PORTS.start)
 }
 
 /// The first node of a list as Slurm writes it, `n[01-04,7],m3`: of each range the first.
@@ -116,6 +120,9 @@ mod tests {
     #[test]
     fn a_rank_learns_where_the_others_are_and_which_it_is() {
         assert_eq!(seen(&[], &[]), "n3 61002 8 5 1");
+        let all = (100..110).flat_map(|job| (0..50).map(move |step| port(job, step)));
+        let different: std::collections::BTreeSet<u64> = all.collect();
+        assert_eq!(different.len(), 500);
     }
 
     #[test]

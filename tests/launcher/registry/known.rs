@@ -98,6 +98,33 @@ fn a_registry_that_is_asked_too_often_is_waited_for_and_what_it_says_is_shown() 
         }
     });
     assert_eq!(lying.pull(&place).code, 0);
+    // Who gives tokens can be asked too often as well.
+    let times = std::sync::Mutex::new(Vec::new());
+    let lying = Lying::start(move |_, asked, answer| {
+        let host = &asked.headers["host"];
+        if asked.path.starts_with("/token?") {
+            let mut times = times.lock().unwrap();
+            times.push(std::time::Instant::now());
+            return match times[..] {
+                [_] => too_often("1"),
+                [first, ..] if first.elapsed().as_millis() >= 1000 => {
+                    Answer::ok("{\"token\":\"T\"}")
+                }
+                _ => Answer::status(400),
+            };
+        }
+        match asked.headers.get("authorization") {
+            Some(_) => answer,
+            None => Answer {
+                headers: vec![(
+                    "WWW-Authenticate".into(),
+                    format!("Bearer realm=\"http://{host}/token\""),
+                )],
+                ..Answer::status(401)
+            },
+        }
+    });
+    assert_eq!(lying.pull(&place!()).code, 0, "{:?}", lying.server.paths());
     // Nobody waits for tomorrow.
     let place = place!();
     let lying = Lying::start(move |_, _, _| too_often("86400"));
