@@ -15,7 +15,7 @@ use super::images::as_text;
 use super::tool::Tool;
 use crate::cache::Cache;
 use crate::print;
-use chariot_core::error::Result;
+use chariot_core::error::{Result, io_reason};
 
 pub(super) fn command() -> Command {
     Command::new("df")
@@ -109,11 +109,12 @@ fn measure(what: &'static str, path: PathBuf, seen: &mut HashSet<(u64, u64)>) ->
     let (mut size, mut files) = (0, 0);
     let mut left = vec![path.clone()];
     while let Some(directory) = left.pop() {
-        for entry in std::fs::read_dir(&directory)
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
+        let entries = std::fs::read_dir(&directory);
+        if let Err(error) = &entries {
+            let reason = io_reason(error);
+            tracing::warn!("warning: {} is not counted: {reason}", directory.display());
+        }
+        for entry in entries.into_iter().flatten().flatten() {
             let Ok(data) = entry.metadata() else { continue };
             if data.nlink() > 1 && !data.is_dir() && !seen.insert((data.dev(), data.ino())) {
                 continue;

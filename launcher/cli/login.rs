@@ -53,6 +53,7 @@ fn registry_of(matches: &ArgMatches, what: &str) -> Result<Reference> {
     let typed = matches.get_one::<String>("host").map_or("", String::as_str);
     let host = typed.split_once("://").map_or(typed, |(_, host)| host);
     let host = host.trim_end_matches('/');
+    let is_hub = host.ends_with("docker.io");
     let refuse = |reason: String| {
         Error::new(format!("can't {what} {typed}: {reason}"))
             .hint("HOST or HOST:PORT, as in front of the images' names")
@@ -60,7 +61,13 @@ fn registry_of(matches: &ArgMatches, what: &str) -> Result<Reference> {
     if host.contains('/') {
         return Err(refuse("that is more than a host".into()));
     }
-    Reference::parse(&format!("//{host}/x/y")).map_err(refuse)
+    match Reference::parse(&format!("//{host}/x/y")).map_err(refuse)? {
+        // A word alone is a part of a name there; nobody's password goes to a place that they did not name.
+        reference if !reference.host.eq_ignore_ascii_case(host) && !is_hub => {
+            Err(refuse("that is no host".into()))
+        }
+        reference => Ok(reference),
+    }
 }
 
 /// `chariot login HOST`.

@@ -10,6 +10,10 @@ use crate::text;
 /// The variables of a process, in its order.
 pub type Environment = Vec<(OsString, OsString)>;
 
+/// The longest value that the kernel starts a program with, in bytes: MAX_ARG_STRLEN, execve(2), with room for a name.
+/// What is [`expanded`] ends where it is longer, and cannot be set.
+pub const LONGEST_VALUE: usize = 127 << 10;
+
 /// A variable in a list of variables.
 pub fn find<'a>(environment: &'a Environment, name: &str) -> Option<&'a OsStr> {
     environment
@@ -94,8 +98,12 @@ pub fn expanded(value: &str, now: &Environment) -> OsString {
 }
 
 fn expanded_by(value: &str, now: impl Fn(&str) -> Option<OsString>) -> OsString {
-    let mut items = Vec::new();
+    let (mut items, mut length) = (Vec::new(), 0);
     for item in value.split(':') {
+        // Variables that name each other grow without end.
+        if length > LONGEST_VALUE {
+            break;
+        }
         match name_in(item) {
             Some(name) => items.extend(now(name).filter(|value| !value.is_empty())),
             None => {
@@ -103,6 +111,7 @@ fn expanded_by(value: &str, now: impl Fn(&str) -> Option<OsString>) -> OsString 
                 items.push(bare.unwrap_or(item).into());
             }
         }
+        length += 1 + items.last().map_or(0, |item| item.len());
     }
     items.join(OsStr::new(":"))
 }

@@ -13,7 +13,9 @@ use crate::host::Host;
 use crate::image::{Image, metadata};
 use crate::mount::APT_CONFIG;
 use crate::plan::Task;
-use chariot_core::environment::{Edit, Environment, apply, expanded, find, literal, name_in};
+use chariot_core::environment::{
+    Edit, Environment, LONGEST_VALUE, apply, expanded, find, literal, name_in,
+};
 use chariot_core::error::{Error, Explain, Result};
 use chariot_core::open as files;
 use chariot_core::options::{Assignment, Options, Sourced};
@@ -59,6 +61,7 @@ pub(super) fn plan(
     let assigned = assigned(&options.set_env)?;
     let unasked = unasked(options, &host.environment, &image.metadata, devices);
     let mut edits = decide(options, &host.environment, &image.word, &unasked, &assigned);
+    refuse_too_long(&edits)?;
     // A batch script is no rank, and what it has comes to those that it starts.
     if Options::on(&options.pytorch) && task.script.is_none() {
         edits.extend(ranks::edits(&host.environment, &edits));
@@ -156,6 +159,20 @@ fn assign((name, value, origin): &Assigned, before: &Environment, edits: &[Edit]
     (items.len() > 1).then(|| Edit::set("PATH", items.join(OsStr::new(":")), origin))
 }
 
+/// Refuses what no program could be started with: lines that name each other grow without end.
+fn refuse_too_long(edits: &[Edit]) -> Result<()> {
+    let length = |edit: &Edit| edit.value.as_ref().map_or(0, |value| value.len());
+    match edits.iter().find(|edit| length(edit) > LONGEST_VALUE) {
+        None => Ok(()),
+        Some(edit) => Err(Error::new(format!(
+            "can't set {} ({}): the value is longer than {LONGEST_VALUE} bytes",
+            edit.name.display(),
+            edit.origin
+        ))
+        .hint("the kernel starts no program with such a variable")),
+    }
+}
+
 /// A value that names what each task of a step has for itself, as SLURM_PROCID: the tasks share the plan, and the one that
 /// makes it may not decide for all of them. Variables that are the same for all are expanded.
 fn left_to_tasks(value: &str, now: &Environment, edits: &[Edit]) -> Option<String> {
@@ -168,14 +185,22 @@ fn left_to_tasks(value: &str, now: &Environment, edits: &[Edit]) -> Option<Strin
         }
     };
     value.split(':').find_map(left)?;
-    let items = value.split(':').filter_map(|item| {
-        left(item).or_else(|| {
+    let mut all = String::new();
+    for item in value.split(':') {
+        let kept = left(item).or_else(|| {
             let value = expanded(item, now);
             let is_nothing = value.is_empty() && name_in(item).is_some();
             (!is_nothing).then(|| literal(&value.to_string_lossy()))
-        })
-    });
-    Some(items.collect::<Vec<_>>().join(":"))
+        });
+        let Some(kept) = kept.filter(|_| all.len() <= LONGEST_VALUE) else {
+            continue;
+        };
+        if !all.is_empty() {
+            all.push(':');
+        }
+        all.push_str(&kept);
+    }
+    Some(all)
 }
 
 /// Whether somebody has said what PATH is, and not what is added to it.

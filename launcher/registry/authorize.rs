@@ -5,7 +5,6 @@ use serde::Deserialize;
 use super::challenge::Challenge;
 use super::client::{Cause, Client, Failure};
 use super::credentials::Credentials;
-use super::refusal;
 use crate::oci;
 use chariot_core::error::Error;
 
@@ -51,7 +50,8 @@ impl Client {
             access_token: Option<String>,
         }
         let host = self.host();
-        if !realm.starts_with("https://") && !self.is_plain() {
+        let is_safe = realm.starts_with("https://") || self.is_plain_at(realm);
+        if !is_safe {
             // A password in clear text is what https is there to prevent.
             let sentence = format!("{host} wants credentials sent without encryption, to {realm}");
             return Err(Failure {
@@ -59,17 +59,24 @@ impl Client {
                 cause: Cause::Refused,
             });
         }
+        let whole = Some(self.patience());
         let identity = self.credentials().and_then(Credentials::identity_token);
         let response = match identity {
-            Some(token) => self.agent().post(realm).send_form([
-                ("grant_type", "refresh_token"),
-                ("service", service),
-                ("client_id", "chariot"),
-                ("scope", scope),
-                ("refresh_token", token),
-            ]),
+            Some(token) => {
+                let request = self.agent().post(realm).config();
+                // The token is in what would be sent to another place.
+                let request = request.timeout_recv_body(whole).max_redirects(0).build();
+                request.send_form([
+                    ("grant_type", "refresh_token"),
+                    ("service", service),
+                    ("client_id", "chariot"),
+                    ("scope", scope),
+                    ("refresh_token", token),
+                ])
+            }
             None => {
-                let request = self.agent().get(realm);
+                let request = self.agent().get(realm).config();
+                let request = request.timeout_recv_body(whole).build();
                 let mut request = request.query("service", service);
                 // To say who one is, nothing is asked for.
                 if !scope.is_empty() {
@@ -87,7 +94,7 @@ impl Client {
             return Err(match status.is_server_error() || status.as_u16() == 429 {
                 true => self.refused_by(&format!("the giver of {host}'s tokens"), &mut response),
                 false => {
-                    let words = refusal::explanation(&mut response);
+                    let words = self.explanation(&mut response);
                     let words = words.map_or_else(String::new, |words| format!(": {words}"));
                     self.denied(&format!("{host} gives no token for it{words}"))
                 }
@@ -107,7 +114,7 @@ impl Client {
     pub(super) fn denied(&self, reason: &str) -> Failure {
         let hint = match self.credentials() {
             Some(credentials) if credentials.file().as_os_str().is_empty() => {
-                "nothing was kept: are the name and the password right?".to_owned()
+                "nothing was changed: are the name and the password right?".to_owned()
             }
             Some(credentials) => format!(
                 "are the credentials in {} right, and may they read this image? `chariot login {}` replaces them",

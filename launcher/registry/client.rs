@@ -5,8 +5,8 @@ use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use ureq::http::{Response, StatusCode};
-use ureq::{Agent, Body};
+use ureq::http::{Response, StatusCode, Uri};
+use ureq::{Agent, Body, ResponseExt};
 
 use super::challenge;
 use super::connection::agent;
@@ -159,9 +159,16 @@ impl Client {
         }
     }
 
-    /// Whether the site has said that nothing is encrypted.
-    pub(super) fn is_plain(&self) -> bool {
-        self.is_plain
+    /// Whether the site has said that with whoever is at this address nothing is encrypted.
+    pub(super) fn is_plain_at(&self, url: &str) -> bool {
+        let url: Option<Uri> = url.parse().ok();
+        let base: Option<Uri> = self.base.parse().ok();
+        self.is_plain && url.as_ref().and_then(origin) == base.as_ref().and_then(origin)
+    }
+
+    /// How long a small answer may take.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience.answer
     }
 
     /// A manifest or index, by tag or digest.
@@ -285,22 +292,37 @@ impl Client {
         repository: &str,
         headers: &[(&str, String)],
     ) -> std::result::Result<Response<Body>, Failure> {
-        let response = self.call(url, self.authorization(repository), headers)?;
-        if response.status() != StatusCode::UNAUTHORIZED {
-            return Ok(response);
+        let mut place = url.to_owned();
+        let mut is_answered = false;
+        loop {
+            let shown = self.authorization(repository);
+            let response = self.call(&place, shown.clone(), headers)?;
+            // Whoever the registry sends us to has no say in whom a password is shown to.
+            let from = response.get_uri();
+            let is_registrys = origin(from) == self.base.parse().ok().as_ref().and_then(origin);
+            if response.status() != StatusCode::UNAUTHORIZED || !is_registrys {
+                return Ok(response);
+            }
+            // To another place of its own, nothing that says who one is went along.
+            let is_moved = place.parse::<Uri>().ok().as_ref() != Some(from) && shown.is_some();
+            place = from.to_string();
+            if is_moved {
+                continue;
+            }
+            let texts = response.headers().get_all("www-authenticate").iter();
+            let offered = challenge::offered(texts.filter_map(|value| value.to_str().ok()));
+            let answer = match is_answered {
+                true => None,
+                false => self.answer(&offered, repository)?,
+            };
+            let Some(header) = answer else {
+                return Ok(response);
+            };
+            is_answered = true;
+            let known = self.authorization.lock();
+            let mut known = known.unwrap_or_else(PoisonError::into_inner);
+            known.insert(repository.to_owned(), header);
         }
-        let headers_of_it = response.headers().get_all("www-authenticate").iter();
-        let offered = challenge::offered(headers_of_it.filter_map(|value| value.to_str().ok()));
-        let Some(header) = self.answer(&offered, repository)? else {
-            return Ok(response);
-        };
-        let mut known = self
-            .authorization
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        known.insert(repository.to_owned(), header.clone());
-        drop(known);
-        self.call(url, Some(header), headers)
     }
 
     fn authorization(&self, repository: &str) -> Option<String> {
@@ -317,7 +339,10 @@ impl Client {
         authorization: Option<String>,
         headers: &[(&str, String)],
     ) -> std::result::Result<Response<Body>, Failure> {
-        let mut request = self.agent.get(url);
+        // Of a blob each byte may take so long.
+        let whole = (!url.contains("/blobs/")).then_some(self.patience.answer);
+        let request = self.agent.get(url).config();
+        let mut request = request.timeout_recv_body(whole).build();
         if let Some(authorization) = authorization {
             request = request.header("Authorization", authorization);
         }
@@ -381,6 +406,14 @@ impl Client {
     }
 }
 
+/// Scheme, host and port: who is talked to.
+fn origin(uri: &Uri) -> Option<(String, String, u16)> {
+    let scheme = uri.scheme_str()?.to_ascii_lowercase();
+    let usual = if scheme == "https" { 443 } else { 80 };
+    let port = uri.port_u16().unwrap_or(usual);
+    Some((scheme, uri.host()?.to_ascii_lowercase(), port))
+}
+
 /// What TLS says of a connection, which has never to do with how busy somebody is. It comes as an I/O error.
 fn of_tls(error: &ureq::Error) -> Option<&rustls::Error> {
     match error {
@@ -415,6 +448,8 @@ mod tests {
         let told = "wants credentials sent without encryption, to http://127.0.0.1:9/token";
         assert!(asked(false, "http://127.0.0.1:9/token").contains(told));
         assert!(!asked(false, "https://127.0.0.1:9/token").contains(told));
-        assert!(!asked(true, "http://127.0.0.1:9/token").contains(told));
+        // That the registry is asked so says nothing of another port.
+        assert!(asked(true, "http://127.0.0.1:9/token").contains(told));
+        assert!(!asked(true, "http://h.example/token").contains("without encryption"));
     }
 }

@@ -31,7 +31,8 @@ pub(super) fn agent(
     let mut config = Agent::config_builder()
         .http_status_as_error(false)
         .user_agent(concat!("chariot/", env!("CARGO_PKG_VERSION")))
-        .redirect_auth_headers(ureq::config::RedirectAuthHeaders::SameHost)
+        // Another port of the same host can be another user's.
+        .redirect_auth_headers(ureq::config::RedirectAuthHeaders::Never)
         .timeout_resolve(Some(CONNECT.min(patience.answer)))
         .timeout_connect(Some(CONNECT.min(patience.answer)))
         .timeout_recv_response(Some(patience.answer))

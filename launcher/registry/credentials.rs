@@ -110,6 +110,18 @@ impl Credentials {
         &self.file
     }
 
+    /// What nobody may see of them, in the forms in which it is sent.
+    pub(super) fn secrets(&self) -> Vec<String> {
+        let sent = self.basic();
+        let sent = sent.and_then(|header| header.split_once(' ').map(|(_, sent)| sent.to_owned()));
+        let said = match &self.secret {
+            DockerCredential::UsernamePassword(_, secret)
+            | DockerCredential::IdentityToken(secret) => secret,
+        };
+        let all = sent.into_iter().chain([said.clone()]);
+        all.filter(|secret| secret.len() > 2).collect()
+    }
+
     /// The header for HTTP's basic scheme.
     pub(super) fn basic(&self) -> Option<String> {
         match &self.secret {

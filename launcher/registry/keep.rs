@@ -69,7 +69,11 @@ fn forget_but(names: &[String], stays: Option<&Path>) -> Result<Vec<PathBuf>> {
 
 /// The file itself where the path is a link to it, as some keep their configurations: the link stays.
 fn followed(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+    path.canonicalize().unwrap_or_else(|_| {
+        // What a link leads to may have to be made yet.
+        let target = path.read_link().ok().zip(path.parent());
+        target.map_or_else(|| path.to_owned(), |(target, above)| above.join(target))
+    })
 }
 
 fn read(path: &Path) -> Result<Option<Map<String, Value>>> {

@@ -1,18 +1,23 @@
 //! What a registry's refusals mean, and what it says of them itself.
 
-use std::time::Duration;
+use std::io::Read;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use ureq::Body;
 use ureq::http::{Response, StatusCode};
 
 use super::client::{Cause, Client, Failure};
+use super::credentials::Credentials;
 use crate::oci::Reference;
 use chariot_core::error::Error;
 
 /// How much of an explanation is read, in bytes, and shown, in characters.
 const LARGEST: u64 = 64 << 10;
 const LONGEST: usize = 300;
+
+/// How long somebody may take to explain.
+const LONGEST_TALK: Duration = Duration::from_secs(5);
 
 impl Client {
     /// An answer to the question for a `path` of an image that is none.
@@ -37,7 +42,7 @@ impl Client {
     /// The same of somebody who gives what the registry wants to have.
     pub(super) fn refused_by(&self, who: &str, response: &mut Response<Body>) -> Failure {
         let status = response.status();
-        let reason = match explanation(response) {
+        let reason = match self.explanation(response) {
             Some(text) => format!("{who} says {status}: {text}"),
             None => format!("{who} says {status}"),
         };
@@ -55,6 +60,30 @@ impl Client {
                 },
             },
         }
+    }
+
+    /// What it says in the way of the OCI distribution specification, as far as it says it at once, and without what it was
+    /// told itself.
+    pub(super) fn explanation(&self, response: &mut Response<Body>) -> Option<String> {
+        let end = Instant::now() + LONGEST_TALK;
+        let mut reader = response.body_mut().as_reader().take(LARGEST);
+        let (mut body, mut buffer) = (Vec::new(), [0; 4096]);
+        while Instant::now() < end {
+            match reader.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => body.extend(&buffer[..count]),
+                Err(_) => return None,
+            }
+        }
+        let text = explained(&body)?;
+        let secrets = self
+            .credentials()
+            .map_or_else(Vec::new, Credentials::secrets);
+        Some(
+            secrets
+                .iter()
+                .fold(text, |text, secret| text.replace(secret, "…")),
+        )
     }
 
     fn too_often(&self, pause: Option<Duration>) -> String {
@@ -76,12 +105,6 @@ impl Client {
 fn pause<T>(response: &Response<T>) -> Option<Duration> {
     let value = response.headers().get("retry-after")?.to_str().ok()?;
     value.trim().parse().map(Duration::from_secs).ok()
-}
-
-/// What it says in the way of the OCI distribution specification.
-pub(super) fn explanation(response: &mut Response<Body>) -> Option<String> {
-    let body = response.body_mut().with_config().limit(LARGEST);
-    explained(&body.read_to_vec().ok()?)
 }
 
 /// The first of its errors that has words, as one line of a bounded length.

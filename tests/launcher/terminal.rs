@@ -36,7 +36,7 @@ impl Terminal<'_> {
     /// What is on the screen. Whoever is root in a container has another prompt.
     #[track_caller]
     fn screen(&self) -> String {
-        self.tmux("capture-pane -p").replace("(img) /#", "(img) /$")
+        self.tmux("capture-pane -p").replace("(img) #", "(img) $")
     }
 
     /// Waits until the lines are on the screen, and no others.
@@ -81,10 +81,10 @@ macro_rules! shell {
         match Terminal::start(&$place, "$C shell --workdir / ./img") {
             Some(terminal) => {
                 until("the prompt", || {
-                    terminal.screen().trim_end().ends_with("\n(img) /$")
+                    terminal.screen().trim_end().ends_with("\n(img) $")
                 });
                 terminal.types("C-l");
-                terminal.shows(&["(img) /$"]);
+                terminal.shows(&["(img) $"]);
                 terminal
             }
             None => skip!("no tmux: tests/tools/install-packages installs it"),
@@ -97,7 +97,7 @@ fn a_shell_has_its_prompt_runs_what_is_typed_and_ends_as_it_was_told() {
     let place = place!();
     let terminal = shell!(place);
     terminal.types("'echo hello' Enter");
-    terminal.shows(&["(img) /$ echo hello", "hello", "(img) /$"]);
+    terminal.shows(&["(img) $ echo hello", "hello", "(img) $"]);
     assert_eq!(terminal.ends_by("C-u 'exit 3' Enter"), "3");
     drop(terminal);
     let terminal = shell!(place);
@@ -111,18 +111,18 @@ fn keys_that_interrupt_and_stop_reach_the_command_and_not_the_shell() {
     // It says when it is the one that the terminal's keys are for.
     let command = "(echo up; exec sleep 1000)";
     terminal.types(&format!("'{command}' Enter"));
-    let first = format!("(img) /$ {command}");
+    let first = format!("(img) $ {command}");
     terminal.shows(&[&first, "up"]);
     terminal.types("C-c");
-    terminal.shows(&[&first, "up", "^C", "(img) /$"]);
+    terminal.shows(&[&first, "up", "^C", "(img) $"]);
     terminal.types("'echo $?' Enter");
-    terminal.shows(&[&first, "up", "^C", "(img) /$ echo $?", "130", "(img) /$"]);
+    terminal.shows(&[&first, "up", "^C", "(img) $ echo $?", "130", "(img) $"]);
     terminal.types(&format!("C-l '{command}' Enter"));
     terminal.shows(&[&first, "up"]);
     terminal.types("C-z");
     until("the shell is back", || {
         let screen = terminal.screen();
-        screen.contains("^Z[1]+  Stopped") && screen.trim_end().ends_with("\n(img) /$")
+        screen.contains("^Z[1]+  Stopped") && screen.trim_end().ends_with("\n(img) $")
     });
 }
 
@@ -131,8 +131,8 @@ fn a_command_sees_how_large_the_terminal_is_now() {
     let place = place!();
     let terminal = shell!(place);
     terminal.types("'busybox stty size' Enter");
-    terminal.shows(&["(img) /$ busybox stty size", "12 60", "(img) /$"]);
+    terminal.shows(&["(img) $ busybox stty size", "12 60", "(img) $"]);
     terminal.tmux("resize-window -x 70 -y 20");
     terminal.types("C-l 'busybox stty size' Enter");
-    terminal.shows(&["(img) /$ busybox stty size", "20 70", "(img) /$"]);
+    terminal.shows(&["(img) $ busybox stty size", "20 70", "(img) $"]);
 }

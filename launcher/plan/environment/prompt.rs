@@ -18,7 +18,8 @@ pub(super) fn edits(word: &str, is_root: bool, planned: &[Edit]) -> Vec<Edit> {
     let name = shown(word);
     let end = if is_root { "#" } else { "$" };
     let edits = [
-        Edit::set("PS1", format!("({name}) $PWD{end} "), ORIGIN),
+        // Not the directory: its name could act on the terminal, and shells show it in different ways.
+        Edit::set("PS1", format!("({name}) {end} "), ORIGIN),
         Edit::set("debian_chroot", name, ORIGIN),
     ];
     let is_free = |edit: &Edit| planned.iter().all(|planned| planned.name != edit.name);

@@ -337,6 +337,30 @@ fn a_value_names_what_a_variable_has_inside() {
 }
 
 #[test]
+fn values_that_name_each_other_do_not_grow_without_end() {
+    let mut given = vec![("set-env", "A0=0123456789".to_owned())];
+    for number in 1..20 {
+        let all = vec![format!("$A{}", number - 1); 50].join(":");
+        given.push(("set-env", format!("A{number}={all}")));
+        given.push((
+            "set-env",
+            format!("B{number}=$SLURM_PROCID:$B{}:{all}", number - 1),
+        ));
+    }
+    let given: Vec<_> = given.iter().map(|(a, b)| (*a, b.as_str())).collect();
+    let assigned = assigned(&options(&given).set_env).unwrap();
+    let host = environment(&[BIN]);
+    let edits = decide(&options(&given), &host, "img", &[], &assigned);
+    let lengths = edits.iter().filter_map(|edit| edit.value.as_ref());
+    let longest = lengths.map(|value| value.len()).max();
+    assert!(
+        longest > Some(LONGEST_VALUE) && longest < Some(4 * LONGEST_VALUE),
+        "{longest:?}"
+    );
+    assert!(refuse_too_long(&edits).is_err());
+}
+
+#[test]
 fn what_each_task_has_for_itself_is_not_the_first_tasks_for_all() {
     let first = environment(&[
         BIN,

@@ -3,7 +3,7 @@
 use super::lying::Lying;
 use super::{registry, run};
 use crate::place;
-use crate::support::registry::{Access, Answer, Registry, plain};
+use crate::support::registry::{Access, Answer, Registry, Server, plain};
 
 #[test]
 fn who_logs_in_is_known_from_then_on_until_they_log_out() {
@@ -78,6 +78,95 @@ fn of_two_ways_to_say_who_one_is_the_one_that_can_be_gone_is_taken() {
     });
     let said = lying.pull(&place);
     assert_eq!(said.code, 0, "{said:#?} {:?}", lying.server.paths());
+}
+
+#[test]
+fn nobody_but_the_registry_is_shown_who_asks_wherever_it_sends_us() {
+    let place = place!();
+    let challenge = || Answer {
+        headers: vec![("WWW-Authenticate".into(), "Basic realm=\"x\"".into())],
+        ..Answer::status(401)
+    };
+    // Another port of the same host: another user's, on a node that users share.
+    let other = Server::start(move |_| challenge());
+    let to = |place: String| Answer {
+        headers: vec![("Location".into(), place)],
+        ..Answer::status(307)
+    };
+    let elsewhere = format!("http://{}/x", other.host);
+    let auth = |host: &str| {
+        let text = format!("{{\"auths\":{{\"{host}\":{{\"auth\":\"YWRhOnNlY3JldA==\"}}}}}}");
+        let keep = format!("mkdir -p .docker; echo '{text}' >.docker/config.json");
+        assert_eq!(place.run(&keep).code, 0);
+    };
+    for asks_first in [false, true] {
+        let elsewhere = elsewhere.clone();
+        let sending = Lying::start(move |_, asked, _| {
+            match asks_first && !asked.headers.contains_key("authorization") {
+                true => challenge(),
+                false => to(elsewhere.clone()),
+            }
+        });
+        auth(&sending.server.host);
+        sending.pull(&place).failed(125, "says 401", 1);
+    }
+    let seen = other.seen.lock().unwrap();
+    assert_eq!(seen.len(), 2);
+    assert!(
+        seen.iter()
+            .all(|asked| !asked.headers.contains_key("authorization"))
+    );
+    drop(seen);
+    // To another place of its own it may.
+    let moving = Lying::start(move |kind, asked, answer| {
+        match (asked.headers.contains_key("authorization"), kind) {
+            (false, _) => challenge(),
+            (true, "manifest") if !asked.path.contains("moved") => {
+                to(format!("{}?moved", asked.path))
+            }
+            _ => answer,
+        }
+    });
+    auth(&moving.server.host);
+    let said = moving.pull(&place);
+    assert_eq!(said.code, 0, "{said:#?} {:?}", moving.server.paths());
+    // Who gives its tokens is named by it, and is asked without encryption only where the site said so.
+    let place = place!();
+    let giver = format!("Bearer realm=\"http://{}/token\"", other.host);
+    let naming = Lying::start(move |_, _, _| Answer {
+        headers: vec![("WWW-Authenticate".into(), giver.clone())],
+        ..Answer::status(401)
+    });
+    naming
+        .pull(&place)
+        .failed(125, "wants credentials sent without encryption", 1);
+    assert_eq!(other.seen.lock().unwrap().len(), 2);
+}
+
+#[test]
+fn what_a_registry_repeats_of_a_password_is_not_shown_and_what_is_no_host_is_not_dockers() {
+    let place = place!();
+    let lying = Lying::start(|_, asked, _| match asked.headers.get("authorization") {
+        None => Answer {
+            headers: vec![("WWW-Authenticate".into(), "Basic realm=\"x\"".into())],
+            ..Answer::status(401)
+        },
+        Some(header) => Answer {
+            body: format!("{{\"errors\":[{{\"message\":\"no {header} is secretpw\"}}]}}").into(),
+            ..Answer::status(403)
+        },
+    });
+    let site = plain(&lying.server.host);
+    let login = |host: &str| {
+        let script = format!("echo secretpw | $R login -u ada --password-stdin {host}");
+        run(&place, &site, &lying.server.host, &script)
+    };
+    login("$H").failed(125, "says 403 Forbidden: no Basic … is …", 1);
+    for host in ["registry", "''", "docker:://x", "user@h.example"] {
+        let said = login(host);
+        said.failed(125, "can't log in to", 1);
+        assert!(!said.err.contains("reach"), "{said:#?}");
+    }
 }
 
 #[test]
