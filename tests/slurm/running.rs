@@ -37,7 +37,7 @@ fn a_job_is_entered_on_its_node_and_from_elsewhere_and_the_command_is_the_caller
            [ $($call exec --job $J.0 --node $n2 -- readlink /proc/self/ns/mnt) = $second ] && echo two; \
            echo in | $call exec --job $J.0 --set-env A='b c' -- sh -c 'cat; echo $A'; \
            $call exec --job $J -- sh -c 'exit 7'; echo $?; \
-           CH_SET_ENV=KEY=secret $call exec --job $J -- sh -c 'echo $KEY; cat /proc/[0-9]*/cmdline 2>/dev/null | grep -c =[s]ecret'; \
+           e=cret; CH_SET_ENV=KEY=se$e $call exec --job $J -- sh -c 'echo $KEY; cat /proc/[0-9]*/cmdline 2>/dev/null | grep -c =se[c]ret'; \
            $call exec --job $J -- sh -c \"tr '\\\\0' '\\\\n' </proc/$(cat pid.0)/environ | grep ^SLURM_PROCID=; : </proc/$(cat pid.0)/mem && echo traces\"; \
          done; touch go; until [ -z \"$(squeue -h -j $J)\" ]; do sleep 0.2; done; echo this is $n1, >&2",
     );
@@ -59,7 +59,7 @@ fn parts_of_a_job_are_called_as_squeue_shows_them() {
         "A=$(sbatch --parsable -o /dev/null --array=1-2 task); there task.1; there task.2; \
          for call in chariot far; do for n in 1 2; do \
            $call exec --job ${A}_$n -- sh -c 'echo in'; $call ps --job ${A}_$n | sed 1d | tr -s ' ' | cut -d' ' -f2; done; \
-           $call exec --job $A -- true; echo $?; $call exec --job ${A}_3 -- true; echo $?; done; touch go; echo $A >&2",
+           $call exec --job $A -- true; echo $?; $call exec --job ${A}_3 -- true; echo $?; done; touch go; until [ -z \"$(squeue -h -j $A)\" ]; do sleep 0.2; done; echo $A >&2",
     );
     let array = said.err.lines().last().unwrap().to_owned();
     let each = format!("in\n{array}_1.0\nin\n{array}_2.0\n125\n125");
