@@ -111,7 +111,10 @@ fn expanded_by(value: &str, now: impl Fn(&str) -> Option<OsString>) -> OsString 
                 items.push(bare.unwrap_or(item).into());
             }
         }
-        length += 1 + items.last().map_or(0, |item| item.len());
+        length = items
+            .last()
+            .map_or(length, |item| length.saturating_add(item.len()));
+        length = length.saturating_add(1);
     }
     items.join(OsStr::new(":"))
 }
