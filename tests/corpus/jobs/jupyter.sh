@@ -34,4 +34,4 @@ ask() {
 { ask wrong; ask "$token"; } >result
 scancel --signal=TERM "$SLURM_JOB_ID.0"
 wait %1
-{ echo "ended with $?"; grep -v slurmstepd server.out; ls "$JUPYTER_RUNTIME_DIR"; } >>result
+{ echo "ended with $?"; grep -v -e slurmstepd -e '\*\*\* STEP' server.out; ls "$JUPYTER_RUNTIME_DIR"; } >>result
