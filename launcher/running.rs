@@ -19,6 +19,7 @@ use chariot_core::open;
 use chariot_core::sys::rights;
 use job::{Step, Wanted};
 use process::{Place, Process};
+use slurm::Job;
 
 /// How many processes of a container are asked what they know of their step.
 const MOST_ASKED: usize = 64;
@@ -137,8 +138,17 @@ pub fn containers() -> Result<Vec<Container>> {
     Ok(containers)
 }
 
-/// Those of them that are of a job, or a step of one; on a node, if one is named. Of whom the job is, Slurm has to have said
-/// where root asks.
+/// Those of a job that Slurm has told of, and of nobody but its owner: processes can claim any job.
+///
+/// # Errors
+/// As [`containers`].
+pub fn of_owner(job: &Job, step: Option<String>, node: Option<&str>) -> Result<Vec<Container>> {
+    let mut found = of_job(&Wanted::numbered(job.number, step), node)?;
+    found.retain(|container| container.user == job.user);
+    Ok(found)
+}
+
+/// Those that are of a job, or a step of one; on a node, if one is named. Root asks for those [`of_owner`].
 ///
 /// # Errors
 /// As [`containers`].

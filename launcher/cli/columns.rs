@@ -14,6 +14,24 @@ pub(super) struct Column {
     pub(super) spare: u8,
 }
 
+impl Column {
+    pub(super) const fn text(head: &'static str, spare: u8) -> Column {
+        Column {
+            head,
+            is_number: false,
+            spare,
+        }
+    }
+
+    pub(super) const fn number(head: &'static str, spare: u8) -> Column {
+        Column {
+            head,
+            is_number: true,
+            spare,
+        }
+    }
+}
+
 /// The lines. Where there is less room than `width` columns are left out, and what is too long at the end is cut.
 pub(super) fn lines(columns: &[Column], rows: &[Vec<String>], width: Option<usize>) -> Vec<String> {
     let rows: Vec<Vec<String>> = rows

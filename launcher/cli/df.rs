@@ -72,22 +72,13 @@ pub(super) fn df(matches: &ArgMatches) -> Result<ExitCode> {
 }
 
 /// The columns of [`Used::row`].
-const COLUMNS: [Column; 5] = {
-    const fn column(head: &'static str, is_number: bool, spare: u8) -> Column {
-        Column {
-            head,
-            is_number,
-            spare,
-        }
-    }
-    [
-        column("WHAT", false, 0),
-        column("SIZE", true, 0),
-        column("FILES", true, 2),
-        column("FREE", true, 1),
-        column("WHERE", false, 0),
-    ]
-};
+const COLUMNS: [Column; 5] = [
+    Column::text("WHAT", 0),
+    Column::number("SIZE", 0),
+    Column::number("FILES", 2),
+    Column::number("FREE", 1),
+    Column::text("WHERE", 0),
+];
 
 impl Used {
     fn row(&self) -> Vec<String> {

@@ -113,24 +113,14 @@ impl Listed {
 }
 
 /// The columns of [`Listed::row`].
-const COLUMNS: [Column; 6] = {
-    const fn column(head: &'static str, spare: u8) -> Column {
-        let is_number = matches!(head.as_bytes(), b"SIZE");
-        Column {
-            head,
-            is_number,
-            spare,
-        }
-    }
-    [
-        column("NAME", 0),
-        column("SIZE", 0),
-        column("DIGEST", 2),
-        column("MADE", 3),
-        column("USED", 0),
-        column("FROM", 1),
-    ]
-};
+const COLUMNS: [Column; 6] = [
+    Column::text("NAME", 0),
+    Column::number("SIZE", 0),
+    Column::text("DIGEST", 2),
+    Column::text("MADE", 3),
+    Column::text("USED", 0),
+    Column::text("FROM", 1),
+];
 
 impl Listed {
     fn row(&self) -> Vec<String> {

@@ -94,9 +94,7 @@ fn of_job(wanted: &Wanted) -> Result<Vec<Container>> {
     let here = slurm::this_node();
     let is_of_other = rights::user() != job.user;
     if job.list == here || is_of_other {
-        let wanted = Wanted::numbered(job.number, wanted.step.clone());
-        let mut found = running::of_job(&wanted, None)?;
-        found.retain(|container| container.user == job.user);
+        let found = running::of_owner(&job, wanted.step.clone(), None)?;
         if is_of_other && job.list != here {
             let list = &job.list;
             tracing::warn!(

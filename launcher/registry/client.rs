@@ -228,25 +228,21 @@ impl Client {
     pub(super) fn log_in(&mut self, tried: Credentials) -> std::result::Result<bool, Failure> {
         self.credentials = Some(tried);
         let url = format!("{}/v2/", self.base);
-        let mut asked = self.call(&url, None, &[])?;
-        if asked.status().is_success() {
-            return Ok(false);
+        let mut response = self.get_once(&url, "", &[])?;
+        let was_asked = self.authorization("").is_some();
+        let status = response.status();
+        let means_more = [StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS];
+        if status.is_success() {
+            return Ok(was_asked);
         }
-        let mut response = match asked.status() {
-            StatusCode::UNAUTHORIZED => self.get_once(&url, "", &[])?,
-            status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
-                let sentence = format!("{} is no registry: it says {status} to /v2/", self.host);
-                return Err(Failure {
-                    error: Error::new(sentence).hint("is the name right, and the port?"),
-                    cause: Cause::Refused,
-                });
-            }
-            _ => return Err(self.refused_by(&self.host, &mut asked)),
-        };
-        match response.status().is_success() {
-            true => Ok(true),
-            false => Err(self.refused_by(&self.host, &mut response)),
+        if !was_asked && status.is_client_error() && !means_more.contains(&status) {
+            let sentence = format!("{} is no registry: it says {status} to /v2/", self.host);
+            return Err(Failure {
+                error: Error::new(sentence).hint("is the name right, and the port?"),
+                cause: Cause::Refused,
+            });
         }
+        Err(self.refused_by(&self.host, &mut response))
     }
 
     /// Asks for something of an image, as often as it makes sense.

@@ -9,7 +9,7 @@ use chariot_core::error::{Error, Result};
 use chariot_core::open;
 
 /// The longest file of credentials, in bytes.
-const LARGEST: u64 = 4 << 20;
+pub(super) const LARGEST: u64 = 4 << 20;
 
 /// A name and a password, or a token, and the file that has it or names who does.
 pub(crate) struct Credentials {

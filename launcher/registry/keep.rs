@@ -5,13 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::credentials::{base64, podmans};
+use super::credentials::{LARGEST, base64, podmans};
 use crate::files;
 use chariot_core::error::{Error, Explain, Result};
 use chariot_core::open;
-
-/// The longest file of credentials, in bytes.
-const LARGEST: u64 = 4 << 20;
 
 /// Keeps a name and a password, and says where. `names` are those that they can be found under, the first of which is written.
 ///

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::process::{Command, Stdio};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Container;
@@ -15,7 +16,7 @@ use chariot_core::handover;
 use chariot_core::sys;
 
 /// How long nodes that do not answer are waited for once the first has, in seconds.
-const LAST: u32 = 60;
+pub const LAST: u32 = 60;
 
 /// What a node says.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -65,11 +66,13 @@ pub fn containers(
         .stdout(Stdio::piped())
         .stderr(said.try_clone().explain(|| what.to_owned())?);
     let mut step = command.spawn().explain(|| format!("{what}: srun"))?;
-    let answers = step.stdout.take().map(BufReader::new).map(heard);
-    let answers = answers
-        .transpose()
-        .explain(|| what.to_owned())?
-        .unwrap_or_default();
+    let heard = |out| {
+        heard(BufReader::new(out), |answer: &Answer| {
+            !answer.node.is_empty()
+        })
+    };
+    let answers = step.stdout.take().map(heard).transpose();
+    let answers = answers.explain(|| what.to_owned())?.unwrap_or_default();
     step.wait().explain(|| what.to_owned())?;
     let has_answered = |node: &String| answers.iter().any(|answer| answer.node == *node);
     let silent: Vec<String> = nodes
@@ -102,12 +105,18 @@ pub fn containers(
     Ok((containers, silent))
 }
 
-/// The nodes' answers among all lines: a task prolog can print between, whatever it likes.
-fn heard(out: impl BufRead) -> io::Result<Vec<Answer>> {
+/// The nodes' answers among all lines of a step, by what makes one: a task prolog can print between, whatever it likes.
+///
+/// # Errors
+/// As read(2).
+pub fn heard<T: DeserializeOwned>(
+    out: impl BufRead,
+    is_one: impl Fn(&T) -> bool,
+) -> io::Result<Vec<T>> {
     let mut answers = Vec::new();
     for line in out.split(b'\n') {
-        let answer = handover::read_line::<Answer>(&String::from_utf8_lossy(&line?));
-        answers.extend(answer.filter(|answer| !answer.node.is_empty()));
+        let answer = handover::read_line::<T>(&String::from_utf8_lossy(&line?));
+        answers.extend(answer.filter(&is_one));
     }
     Ok(answers)
 }

@@ -11,12 +11,10 @@ use serde::Serialize;
 
 use super::node::Node;
 use crate::print;
+use crate::running::nodes::{self, LAST};
 use crate::running::slurm;
 use chariot_core::error::{Error, Explain, Result};
-use chariot_core::handover::{self, ASKED, QUESTION};
-
-/// How long nodes that do not answer are waited for once the first has, in seconds.
-const LAST: u32 = 60;
+use chariot_core::handover::{ASKED, QUESTION};
 
 /// What JSON has.
 #[derive(Debug, Serialize)]
@@ -109,14 +107,8 @@ fn ask(words: Vec<OsString>) -> Result<Answers> {
     })
 }
 
-/// The nodes' answers among all lines: a task prolog can print between, whatever it likes.
 fn heard(out: impl BufRead) -> io::Result<Vec<Node>> {
-    let mut nodes = Vec::new();
-    for line in out.split(b'\n') {
-        let node = handover::read_line::<Node>(&String::from_utf8_lossy(&line?));
-        nodes.extend(node.filter(|node| !node.name.is_empty()));
-    }
-    Ok(nodes)
+    nodes::heard(out, |node: &Node| !node.name.is_empty())
 }
 
 fn compare(answers: Answers) -> Report {

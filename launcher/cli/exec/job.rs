@@ -62,10 +62,7 @@ impl Search<'_> {
             return running::of_job(self.wanted, self.node);
         }
         let job = slurm::running(self.wanted, &self.what)?;
-        let wanted = Wanted::numbered(job.number, self.wanted.step.clone());
-        let mut found = running::of_job(&wanted, self.node)?;
-        found.retain(|container| container.user == job.user);
-        Ok(found)
+        running::of_owner(&job, self.wanted.step.clone(), self.node)
     }
 
     /// The one that is meant. That a test has several nodes on one machine is no reason to ask.

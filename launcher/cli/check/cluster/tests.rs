@@ -1,4 +1,5 @@
 use super::*;
+use chariot_core::handover;
 
 fn node(name: &str) -> Node {
     Node {
